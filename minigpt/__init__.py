@@ -1,0 +1,12 @@
+"""GPT-2 in which every write to the residual stream has an address."""
+
+from minigpt.address import Address, Site, parse
+from minigpt.batch import Batch
+from minigpt.config import SIZES, Config
+from minigpt.errors import MiniGPTError
+from minigpt.model import GPT2
+from minigpt.params import Params, build
+from minigpt.tokenizer import Tokenizer
+from minigpt.trace import Trace
+
+__all__ = ["GPT2", "SIZES", "Address", "Batch", "Config", "MiniGPTError", "Params", "Site", "Tokenizer", "Trace", "build", "parse"]

@@ -1,0 +1,218 @@
+"""One grammar and one parser for the name of everything in the model; str(parse(s)) == s.
+
+    node    emb  pos  input (= emb + pos)   a9.9  a9.b  a9 (= its heads + b)   m3.n127  m3.b  m3   out.b
+    stream  resid5  resid5.mid  resid12     what block 5 reads, after its attention, what the final LayerNorm reads
+    port    a8.6.q  a8.6.k  a8.6.v  m3.in  out          inside  a9.9.pattern  a9.9.z
+    edge    a5.5>a8.6.v    path  a5.5>a8.6.v>a9.9.q>out
+    place   any of them @14  @-1  @S2       (a name is resolved by the batch of prompts)
+    layer   a9.q  a9.k  a9.v  a9.z  a9.pattern          all heads at once
+
+Knows the order in which a model computes. Knows nothing of tensors.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+from minigpt.config import Config
+from minigpt.errors import AddressError, problem
+
+# kind -> (role, how it is written with a part's number, how it is written without)
+GRAMMAR: dict[str, tuple[str, str | None, str | None]] = {
+    "input": ("node", None, "input"),
+    "emb": ("node", None, "emb"),
+    "pos": ("node", None, "pos"),
+    "attn": ("node", "a{layer}.{part}", "a{layer}"),
+    "attn.b": ("node", None, "a{layer}.b"),
+    "mlp": ("node", "m{layer}.n{part}", "m{layer}"),
+    "mlp.b": ("node", None, "m{layer}.b"),
+    "out.b": ("node", None, "out.b"),
+    "resid": ("stream", None, "resid{layer}"),
+    "mid": ("stream", None, "resid{layer}.mid"),
+    "q": ("port", "a{layer}.{part}.q", "a{layer}.q"),
+    "k": ("port", "a{layer}.{part}.k", "a{layer}.k"),
+    "v": ("port", "a{layer}.{part}.v", "a{layer}.v"),
+    "in": ("port", None, "m{layer}.in"),
+    "out": ("port", None, "out"),
+    "pattern": ("inside", "a{layer}.{part}.pattern", "a{layer}.pattern"),
+    "z": ("inside", "a{layer}.{part}.z", "a{layer}.z"),
+}
+_WHOLE = {"emb": "input", "pos": "input", "attn.b": "attn", "mlp.b": "mlp"}
+_STAGE = {"resid": 1, "q": 2, "k": 2, "v": 2, "pattern": 3, "z": 4, "attn": 5, "attn.b": 5, "mid": 6, "in": 7, "mlp": 8, "mlp.b": 8}
+_LAST = 10**9
+_NUMBER = r"(?:0|[1-9]\d*)"
+_AT = re.compile(rf"-[1-9]\d*|{_NUMBER}|[A-Za-z][A-Za-z0-9_]*(?:[+-]\d+)?")
+
+
+def _patterns() -> Iterator[tuple[str, re.Pattern[str]]]:
+    for kind, (_, *texts) in GRAMMAR.items():
+        for text in texts:
+            if text:
+                fields = re.escape(text).replace(r"\{", "{").replace(r"\}", "}")
+                yield kind, re.compile(re.sub(r"\{(\w+)\}", lambda field: f"(?P<{field[1]}>{_NUMBER})", fields))
+
+
+_PATTERNS = tuple(_patterns())
+
+
+@dataclass(frozen=True)
+class Site:
+    """One node, stream point, port or inside value, without a position. No layer or part where the kind has none."""
+
+    kind: str
+    layer: int | None = None
+    part: int | None = None
+
+    def __str__(self) -> str:
+        _, with_part, without = GRAMMAR[self.kind]
+        text = without if self.part is None else with_part
+        assert text is not None
+        return text.format(layer=self.layer, part=self.part)
+
+    @property
+    def role(self) -> str:
+        """"node", "stream", "port" or "inside"."""
+        return GRAMMAR[self.kind][0]
+
+    @property
+    def stage(self) -> int:
+        """When it happens in a forward pass: a number that grows from the embedding to the output."""
+        if self.kind in ("out", "out.b"):
+            return _LAST + (self.kind == "out.b")
+        return 0 if self.layer is None else 10 * self.layer + _STAGE[self.kind]
+
+    @property
+    def writer(self) -> Site:
+        """The node that turns what this port reads into a write: a8.6.v -> a8.6, m3.in -> m3."""
+        return Site("mlp" if self.kind == "in" else "attn", self.layer, self.part)
+
+    def contains(self, other: Site) -> bool:
+        """Whether other is a part of this whole: a9 of a9.9, m3 of m3.n127, input of emb. Nothing contains itself."""
+        if self.part is not None or self.layer != other.layer:
+            return False
+        return _WHOLE.get(other.kind) == self.kind or (self.kind == other.kind and other.part is not None)
+
+
+@dataclass(frozen=True)
+class Address:
+    """A site, or a chain of them (an edge, a path), at one position or (None) at all."""
+
+    sites: tuple[Site, ...]
+    at: int | str | None = None
+
+    def __str__(self) -> str:
+        return ">".join(map(str, self.sites)) + ("" if self.at is None else f"@{self.at}")
+
+    @property
+    def site(self) -> Site:
+        """The one site of an address that is no path."""
+        if len(self.sites) > 1:
+            raise AddressError(problem(f"'{self}' is a path", "a single node, stream point, port or inside value here",
+                                       " or ".join(f"'{s}'" for s in self.sites)))
+        return self.sites[0]
+
+
+def parse(text: str | Address, config: Config | None = None) -> Address:
+    """The address that a text spells. With a config, also that this model has it.
+
+    Raises AddressError with what was given, what is legal and what was probably meant.
+    """
+    if not isinstance(text, (str, Address)):
+        raise AddressError(problem(f"an address of type {type(text).__name__}: {text!r}", "a text such as 'a9.9@-1'"))
+    address = text if isinstance(text, Address) else _parse(text)
+    if config is not None:
+        for site in address.sites:
+            _check_range(site, config)
+    return address
+
+
+@lru_cache(maxsize=65536)
+def _parse(text: str) -> Address:
+    chain, sign, at = text.partition("@")
+    sites = tuple(_site(part, text) for part in chain.split(">"))
+    _check_order(sites, text)
+    return Address(sites, _position(at, text) if sign else None)
+
+
+def _site(text: str, whole: str) -> Site:
+    for kind, pattern in _PATTERNS:
+        if found := pattern.fullmatch(text):
+            return Site(kind, **{name: int(number) for name, number in found.groupdict().items()})
+    raise AddressError(problem(
+        f"'{whole}' is no address" + (f": '{text}' names nothing" if text != whole else ""),
+        "a9.9 a9.b a9 m3.n127 m3.b m3 emb pos input out.b | resid5 resid5.mid | a8.6.q .k .v m3.in out | a9.9.pattern .z, "
+        "an edge such as a5.5>a8.6.v, each with or without @position", _meant(text)))
+
+
+def _position(text: str, whole: str) -> int | str:
+    if not _AT.fullmatch(text):
+        raise AddressError(problem(f"'{whole}': '{text}' is no position", "a number from 0 up, one from -1 down (counted from "
+                                   "the end), or a name such as S2, END, S1+1", f"'{whole.partition('@')[0]}@-1'"))
+    return int(text) if text.lstrip("-").isdigit() else text
+
+
+def _check_order(sites: tuple[Site, ...], text: str) -> None:
+    if len(sites) == 1:
+        return
+    first, *ports = sites
+    if first.role != "node" or any(port.role != "port" for port in ports):
+        raise AddressError(problem(f"'{text}' is no edge", "a node, then one port or more: writer>reader, as in a5.5>a8.6.v>out"))
+    for a, b in zip(sites, ports):
+        writer = a if a.role == "node" else a.writer
+        if a.kind == "out" or writer.stage > b.stage:
+            raise AddressError(problem(f"'{text}' runs backwards: {writer} writes after {b} has read",
+                                       "edges from an earlier writer to a later reader"))
+
+
+def _check_range(site: Site, config: Config) -> None:
+    layers = config.n_layer + (site.kind == "resid")
+    if site.layer is not None and site.layer >= layers:
+        raise AddressError(problem(f"'{site}': layer {site.layer} of {config.n_layer}", f"layers 0 to {layers - 1}",
+                                   f"'{Site(site.kind, layers - 1, site.part)}'"))
+    parts, word = (config.d_mlp, "neuron") if site.kind == "mlp" else (config.n_head, "head")
+    if site.part is not None and site.part >= parts:
+        raise AddressError(problem(f"'{site}': {word} {site.part} of {parts}", f"{word}s 0 to {parts - 1}",
+                                   f"'{Site(site.kind, site.layer, parts - 1)}'"))
+
+
+def _meant(text: str) -> str:
+    """A guess at what was meant: the same numbers in the nearest legal form."""
+    numbers = [str(int(n)) for n in re.findall(r"\d+", text)]
+    layer, part = (numbers + ["0", "0"])[:2]
+    forms = [form.format(layer=layer, part=part) for _, *forms in GRAMMAR.values() for form in forms
+             if form and form.count("{") == min(len(numbers), 2)]
+    near = difflib.get_close_matches(text.lower(), forms, n=3, cutoff=0.3)
+    return " or ".join(f"'{form}'" for form in near)
+
+
+def nodes(config: Config, *, neurons: bool = False) -> Iterator[Site]:
+    """Every node of a model in the order of writing; together they sum to the logits. Neurons one by one if asked."""
+    yield Site("emb")
+    yield Site("pos")
+    for layer in range(config.n_layer):
+        yield from heads(config, layer)
+        yield Site("attn.b", layer)
+        if neurons:
+            yield from (Site("mlp", layer, n) for n in range(config.d_mlp))
+            yield Site("mlp.b", layer)
+        else:
+            yield Site("mlp", layer)
+    yield Site("out.b")
+
+
+def heads(config: Config, layer: int | None = None) -> Iterator[Site]:
+    """The heads of one layer, or of all."""
+    for each in range(config.n_layer) if layer is None else (layer,):
+        yield from (Site("attn", each, head) for head in range(config.n_head))
+
+
+def streams(config: Config) -> Iterator[Site]:
+    """Every point of the residual stream, in order: resid0, resid0.mid, ... up to what the final LayerNorm reads."""
+    for layer in range(config.n_layer):
+        yield Site("resid", layer)
+        yield Site("mid", layer)
+    yield Site("resid", config.n_layer)

@@ -1,0 +1,98 @@
+"""Prompts side by side, as the model reads them: token ids, each prompt's length, and positions that have names.
+
+Every check of what a user gives as a prompt is here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from minigpt.config import Config
+from minigpt.errors import PositionError, PromptError, problem
+from minigpt.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Token ids padded on the right with zeros (which never changes a result), lengths, and named positions."""
+
+    tokens: Int[Tensor, "batch pos"]
+    lengths: Int[Tensor, "batch"]
+    positions: Mapping[str, Int[Tensor, "batch"]] = field(default_factory=dict)
+
+    @property
+    def ragged(self) -> bool:
+        return bool((self.lengths != self.tokens.shape[1]).any())
+
+    @property
+    def mask(self) -> Int[Tensor, "batch pos"]:
+        """True where a prompt has a token."""
+        return torch.arange(self.tokens.shape[1], device=self.tokens.device) < self.lengths[:, None]
+
+    def index(self, at: int | str) -> Int[Tensor, "batch"]:
+        """Each prompt's absolute position for 3, -1 (the prompt's own last) or a name; PositionError where it has none."""
+        rows = self._named(at) if isinstance(at, str) else torch.full_like(self.lengths, at) + (self.lengths if at < 0 else 0)
+        wrong = ((rows < 0) | (rows >= self.lengths)).nonzero().flatten().tolist()
+        if wrong:
+            n = int(self.lengths[wrong[0]])
+            raise PositionError(problem(f"position @{at}: prompt {wrong[0]} has {n} tokens", f"@0 to @{n - 1}, or @-1 to @-{n}"))
+        return rows
+
+    def _named(self, name: str) -> Int[Tensor, "batch"]:
+        if name not in self.positions:
+            known = ", ".join(self.positions) or "none here: prompts given as text have no named positions"
+            raise PositionError(problem(f"position @{name}", f"these names: {known}", "a number such as @-1"))
+        return self.positions[name].to(self.lengths)
+
+
+def as_batch(prompts: object, tokenizer: Tokenizer | None, config: Config, device: torch.device) -> Batch:
+    """A Batch from a text, a list of texts, token ids [batch, pos], or anything with a `batch` of its own.
+
+    Raises PromptError for what is empty, too long, out of the vocabulary or of another type.
+    """
+    given = getattr(prompts, "batch", prompts)
+    found = given if isinstance(given, Batch) else _from_rows(_rows(given, tokenizer))
+    _check(found, config)
+    return Batch(found.tokens.to(device), found.lengths.to(device), found.positions)
+
+
+def _rows(given: object, tokenizer: Tokenizer | None) -> Sequence[Tensor]:
+    if isinstance(given, Tensor):
+        if given.is_floating_point() or given.dtype == torch.bool or given.ndim not in (1, 2):
+            raise PromptError(problem(f"a tensor {given.dtype} of shape {list(given.shape)}", "whole token ids [batch, pos] or [pos]"))
+        return list(given[None] if given.ndim == 1 else given)
+    texts = [given] if isinstance(given, str) else given
+    if not isinstance(texts, (list, tuple)) or not all(isinstance(t, str) for t in texts):
+        raise PromptError(problem(f"prompts of type {type(given).__name__}", "a text, a list of texts, or token ids [batch, pos]"))
+    if tokenizer is None:
+        raise PromptError(problem("a text, but this model has no tokenizer", "token ids [batch, pos]"))
+    return [torch.tensor(tokenizer.encode(text), dtype=torch.long) for text in texts]
+
+
+def _from_rows(rows: Sequence[Tensor]) -> Batch:
+    if not len(rows):
+        raise PromptError(problem("no prompts", "one prompt or more"))
+    lengths = torch.tensor([len(row) for row in rows])
+    width = int(lengths.max())
+    return Batch(torch.stack([F.pad(row.long().cpu(), (0, width - len(row))) for row in rows]), lengths)
+
+
+def _check(batch: Batch, config: Config) -> None:
+    if int(batch.lengths.min()) < 1:
+        where = int(batch.lengths.argmin())
+        raise PromptError(problem(f"prompt {where} is empty", "one token or more", "'<|endoftext|>' asks what comes first"))
+    if int(batch.lengths.max()) > config.n_ctx:
+        where = int(batch.lengths.argmax())
+        raise PromptError(problem(f"prompt {where} has {int(batch.lengths[where])} tokens", f"up to {config.n_ctx} (the model's context)",
+                                  "cutting it at the front"))
+    wrong = (batch.tokens < 0) | (batch.tokens >= config.n_vocab)
+    if bool(wrong.any()):
+        row, column = wrong.nonzero()[0].tolist()
+        raise PromptError(problem(f"token id {int(batch.tokens[row, column])} in prompt {row} at position {column}",
+                                  f"0 to {config.n_vocab - 1} (the model's vocabulary)", "the tokenizer that belongs to the model"))

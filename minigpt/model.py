@@ -1,0 +1,123 @@
+"""GPT-2, top to bottom. Every write to the residual stream is one line of `layer`; everything it makes is kept by name.
+
+`forward` is Hugging Face's pass: the same operations on the same shapes, hence the same bits. `run` is the pass that
+everything else stands on: the same lines, with rows padded so that a prompt's numbers do not depend on its company.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from minigpt import ops
+from minigpt.batch import Batch, as_batch
+from minigpt.config import Config
+from minigpt.params import Block, Params, tensors
+from minigpt.tokenizer import Tokenizer
+from minigpt.trace import Cells, Trace
+
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+# Prompts that are attended to alike: how many keys they have, and which rows of the batch they are.
+Group = tuple[int, Tensor | slice]
+
+
+def embed(params: Params, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_model"]:
+    """resid0: token plus position."""
+    places = torch.arange(tokens.shape[1], device=tokens.device).clamp_(max=params.config.n_ctx - 1)
+    return params.wte[tokens] + params.wpe[places]
+
+
+def layer(block: Block, config: Config, x: Float[Tensor, "batch pos d_model"], groups: Sequence[Group], attend: Attend) -> Cells:
+    """One block: attention reads the stream and writes to it, then the MLP reads it and writes to it."""
+    qkv = ops.linear(ops.layer_norm(x, block.ln1_w, block.ln1_b, config.eps), block.w_qkv, block.b_qkv)
+    z = attention(qkv, config.n_head, groups, attend)
+    mid = ops.linear(z, block.w_o, block.b_o).add_(x)
+    act = ops.gelu(ops.linear(ops.layer_norm(mid, block.ln2_w, block.ln2_b, config.eps), block.w_in, block.b_in))
+    out = ops.linear(act, block.w_out, block.b_out).add_(mid)
+    return Cells(resid=x, qkv=qkv, z=z, mid=mid, act=act, out=out)
+
+
+def attention(qkv: Float[Tensor, "batch pos 3*d_model"], n_head: int, groups: Sequence[Group], attend: Attend) -> Float[Tensor, "batch pos d_model"]:
+    """The weighted values of all heads; each prompt attends as it would alone, over exactly its own positions."""
+    q, k, v = (ops.split_heads(x, n_head) for x in qkv.chunk(3, dim=-1))
+    if len(groups) == 1 and groups[0][0] == q.shape[2]:
+        return ops.merge_heads(attend(q, k, v))
+    z = torch.zeros_like(q)
+    for n, rows in groups:
+        z[rows, :, :n] = attend(q[rows, :, :n], k[rows, :, :n], v[rows, :, :n])
+    return ops.merge_heads(z)
+
+
+def grouped(lengths: Int[Tensor, "batch"]) -> list[Group]:
+    """The rows of each length."""
+    if len(found := lengths.unique().tolist()) == 1:
+        return [(found[0], slice(None))]
+    return [(n, (lengths == n).nonzero().flatten()) for n in found]
+
+
+@dataclass(frozen=True, eq=False)
+class GPT2:
+    """A model: its parameters and its tokenizer. Never changed by anything; every intervention is a value given to it."""
+
+    params: Params
+    tokenizer: Tokenizer | None = None
+    name: str = "a GPT-2"
+    attend: Attend = ops.eager
+
+    @property
+    def config(self) -> Config:
+        return self.params.config
+
+    @property
+    def device(self) -> torch.device:
+        return self.params.wte.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.params.wte.dtype
+
+    def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> GPT2:
+        """The same model on another device or in another type."""
+        return replace(self, params=self.params.to(device, dtype))
+
+    def batch(self, prompts: object) -> Batch:
+        """The token ids that a text, a list of texts, a tensor or Prompts stands for; PromptError where it cannot be read."""
+        return as_batch(prompts, self.tokenizer, self.config, self.device)
+
+    @torch.no_grad()
+    def run(self, prompts: object) -> Trace:
+        """Run on a text, a list of texts or token ids [batch, pos], and keep everything.
+
+        A prompt's numbers are the same bits alone and in any batch (CPU, float32 and float64).
+        """
+        batch = self.batch(prompts)
+        width = batch.tokens.shape[1]
+        x = embed(self.params, F.pad(batch.tokens, (0, ops.padded(width) - width)))
+        cells: list[Cells] = []
+        for block in self.params.blocks:
+            cells.append(layer(block, self.config, x, grouped(batch.lengths), self.attend))
+            x = cells[-1].out
+        return Trace(self.params, batch, tuple(cells))
+
+    @torch.no_grad()
+    def forward(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos vocab"]:
+        """Logits, and nothing kept: bit for bit those of Hugging Face's GPT2LMHeadModel, in every shape.
+
+        The same bits as run(tokens).logits, except in batches of fewer than 12 tokens, where Hugging Face's own numbers
+        depend on the size of the batch.
+        """
+        batch = self.batch(tokens)
+        x, groups = embed(self.params, batch.tokens), grouped(torch.full_like(batch.lengths, batch.tokens.shape[1]))
+        for block in self.params.blocks:
+            x = layer(block, self.config, x, groups, self.attend).out
+        x = ops.layer_norm(x, self.params.ln_w, self.params.ln_b, self.config.eps)
+        return F.linear(x, self.params.unembed)
+
+    def __repr__(self) -> str:
+        c, size = self.config, sum(x.numel() for x in tensors(self.params).values())
+        return f"GPT2({self.name}: {c.n_layer} layers x {c.n_head} heads, {size / 1e6:.1f}M parameters, {str(self.dtype)[6:]} on {self.device})"

@@ -1,0 +1,76 @@
+"""The arithmetic of GPT-2, each step in the order in which Hugging Face's model takes it, so that the bits agree.
+
+Rows: matrix products on a CPU give a row the same bits whatever stands beside it, provided that the number of rows is a
+multiple of 4, or at least 12 (measured; below that, other kernels run). Hence GRAIN, MIN_ROWS and `settled`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+GRAIN = 4
+MIN_ROWS = 12
+
+
+def padded(n: int) -> int:
+    """The next number of rows from n at which products have settled bits: a multiple of 4, at least 12."""
+    return max(MIN_ROWS, -(-n // GRAIN) * GRAIN)
+
+
+def linear(x: Float[Tensor, "... a"], w: Float[Tensor, "a b"], b: Float[Tensor, "b"]) -> Float[Tensor, "... b"]:
+    return torch.addmm(b, x.reshape(-1, x.shape[-1]), w).view(*x.shape[:-1], w.shape[1])
+
+
+def settled(op: Callable[[Tensor], Tensor], x: Float[Tensor, "... a"]) -> Float[Tensor, "... b"]:
+    """op of x's rows, padded to a settled number: a row's bits do not depend on what else is asked for in the same call."""
+    flat = x.reshape(-1, x.shape[-1])
+    y = op(F.pad(flat, (0, 0, 0, padded(len(flat)) - len(flat))))
+    return y[: len(flat)].view(*x.shape[:-1], y.shape[-1])
+
+
+def layer_norm(x: Float[Tensor, "... d"], w: Float[Tensor, "d"], b: Float[Tensor, "d"], eps: float) -> Float[Tensor, "... d"]:
+    return F.layer_norm(x, w.shape, w, b, eps)
+
+
+def scale(x: Float[Tensor, "... d"], eps: float) -> Float[Tensor, "..."]:
+    """LayerNorm's standard deviation."""
+    return (x.var(-1, correction=0) + eps).sqrt()
+
+
+def gelu(x: Float[Tensor, "... n"]) -> Float[Tensor, "... n"]:
+    """GPT-2's tanh form, 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), in place: x is given up."""
+    t = torch.pow(x, 3.0).mul_(0.044715).add_(x).mul_(math.sqrt(2.0 / math.pi)).tanh_().add_(1.0)
+    return x.mul_(0.5).mul_(t)
+
+
+def split_heads(x: Float[Tensor, "batch pos d_model"], n_head: int) -> Float[Tensor, "batch head pos d_head"]:
+    return x.unflatten(-1, (n_head, -1)).transpose(1, 2)
+
+
+def merge_heads(z: Float[Tensor, "batch head pos d_head"]) -> Float[Tensor, "batch pos d_model"]:
+    return z.transpose(1, 2).flatten(2)
+
+
+def pattern(q: Float[Tensor, "batch head pos d_head"], k: Float[Tensor, "batch head key d_head"]) -> Float[Tensor, "batch head pos key"]:
+    """Causal attention weights; row t of the queries sees keys 0 to t."""
+    scores = torch.matmul(q, k.transpose(-1, -2)).mul_(q.shape[-1] ** -0.5)
+    hidden = torch.full(scores.shape[-2:], torch.finfo(scores.dtype).min, dtype=scores.dtype, device=scores.device)
+    return torch.softmax(scores.add_(hidden.triu_(1)), dim=-1)
+
+
+def eager(q: Float[Tensor, "batch head pos d_head"], k: Float[Tensor, "batch head key d_head"],
+          v: Float[Tensor, "batch head key d_head"]) -> Float[Tensor, "batch head pos d_head"]:
+    """Attention written out: the weighted values z."""
+    return torch.matmul(pattern(q, k), v)
+
+
+def sdpa(q: Float[Tensor, "batch head pos d_head"], k: Float[Tensor, "batch head key d_head"],
+         v: Float[Tensor, "batch head key d_head"]) -> Float[Tensor, "batch head pos d_head"]:
+    """The same by torch's fused kernel: other bits, less memory; its pattern is never formed."""
+    return F.scaled_dot_product_attention(q, k, v, is_causal=q.shape[2] > 1, scale=q.shape[-1] ** -0.5)

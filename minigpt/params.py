@@ -1,0 +1,119 @@
+"""The parameters, frozen, and the one table of their names and shapes.
+
+Names are those of Hugging Face's checkpoint, linear maps are stored [in, out] as there; no number is folded or centred.
+Knows nothing of files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from minigpt.config import Config
+from minigpt.errors import ParamsError, problem
+
+# field: (name in the checkpoint, shape); D d_model, N d_mlp, V n_vocab, C n_ctx
+STEM = {"wte": ("wte.weight", "V D"), "wpe": ("wpe.weight", "C D"), "ln_w": ("ln_f.weight", "D"), "ln_b": ("ln_f.bias", "D")}
+BLOCK = {
+    "ln1_w": ("ln_1.weight", "D"), "ln1_b": ("ln_1.bias", "D"),
+    "w_qkv": ("attn.c_attn.weight", "D 3D"), "b_qkv": ("attn.c_attn.bias", "3D"),
+    "w_o": ("attn.c_proj.weight", "D D"), "b_o": ("attn.c_proj.bias", "D"),
+    "ln2_w": ("ln_2.weight", "D"), "ln2_b": ("ln_2.bias", "D"),
+    "w_in": ("mlp.c_fc.weight", "D N"), "b_in": ("mlp.c_fc.bias", "N"),
+    "w_out": ("mlp.c_proj.weight", "N D"), "b_out": ("mlp.c_proj.bias", "D"),
+}
+UNEMBED = "lm_head.weight"
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """One layer's parameters; w_qkv holds the queries', keys' and values' maps side by side."""
+
+    ln1_w: Float[Tensor, "d_model"]
+    ln1_b: Float[Tensor, "d_model"]
+    w_qkv: Float[Tensor, "d_model 3*d_model"]
+    b_qkv: Float[Tensor, "3*d_model"]
+    w_o: Float[Tensor, "d_model d_model"]
+    b_o: Float[Tensor, "d_model"]
+    ln2_w: Float[Tensor, "d_model"]
+    ln2_b: Float[Tensor, "d_model"]
+    w_in: Float[Tensor, "d_model d_mlp"]
+    b_in: Float[Tensor, "d_mlp"]
+    w_out: Float[Tensor, "d_mlp d_model"]
+    b_out: Float[Tensor, "d_model"]
+
+
+@dataclass(frozen=True, eq=False)
+class Params:
+    """All parameters of a model. unembed is the very tensor wte where the two are tied."""
+
+    config: Config
+    wte: Float[Tensor, "vocab d_model"]
+    wpe: Float[Tensor, "n_ctx d_model"]
+    blocks: tuple[Block, ...]
+    ln_w: Float[Tensor, "d_model"]
+    ln_b: Float[Tensor, "d_model"]
+    unembed: Float[Tensor, "vocab d_model"]
+
+    @property
+    def tied(self) -> bool:
+        return self.unembed is self.wte
+
+    def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> Params:
+        """The same parameters on another device or in another type; shares what need not change."""
+        return build(self.config, {name: x.to(device=device, dtype=dtype) for name, x in tensors(self).items()})
+
+
+def shapes(config: Config, *, tied: bool = True) -> dict[str, tuple[int, ...]]:
+    """The name and shape of every tensor of a checkpoint."""
+    sizes = {"D": config.d_model, "3D": 3 * config.d_model, "N": config.d_mlp, "V": config.n_vocab, "C": config.n_ctx}
+    rows = list(STEM.values())
+    rows += [(f"h.{layer}.{name}", shape) for layer in range(config.n_layer) for name, shape in BLOCK.values()]
+    rows += [] if tied else [(UNEMBED, "V D")]
+    return {name: tuple(sizes[letter] for letter in shape.split()) for name, shape in rows}
+
+
+def build(config: Config, given: Mapping[str, Tensor]) -> Params:
+    """Parameters from tensors by name; without lm_head.weight the unembedding is tied to wte.
+
+    Raises ParamsError that lists every missing, extra, mis-shaped and not finite tensor at once.
+    """
+    check(config, given)
+    stem = {field: given[name] for field, (name, _) in STEM.items()}
+    blocks = tuple(Block(**{field: given[f"h.{layer}.{name}"] for field, (name, _) in BLOCK.items()})
+                   for layer in range(config.n_layer))
+    return Params(config=config, blocks=blocks, unembed=given.get(UNEMBED, given["wte.weight"]), **stem)
+
+
+def tensors(params: Params) -> dict[str, Tensor]:
+    """The inverse of build: every tensor by its name in the checkpoint."""
+    found = {name: getattr(params, field) for field, (name, _) in STEM.items()}
+    for layer, block in enumerate(params.blocks):
+        found |= {f"h.{layer}.{BLOCK[f.name][0]}": getattr(block, f.name) for f in fields(block)}
+    return found if params.tied else {**found, UNEMBED: params.unembed}
+
+
+def check(config: Config, given: Mapping[str, Tensor]) -> None:
+    """Raise ParamsError unless these tensors are all there, of the right shapes, of one type and finite."""
+    wanted = shapes(config, tied=UNEMBED not in given)
+    faults = [f"missing: {name} {list(shape)}" for name, shape in wanted.items() if name not in given]
+    faults += [f"extra: {name} {list(x.shape)}" for name, x in given.items() if name not in wanted]
+    faults += [f"shape: {name} is {list(given[name].shape)}, should be {list(shape)}"
+               for name, shape in wanted.items() if name in given and tuple(given[name].shape) != shape]
+    faults += [f"not finite: {name} holds NaN or infinity" for name in wanted if name in given and not _finite(given[name])]
+    if len(types := {(x.dtype, x.device) for name, x in given.items() if name in wanted}) > 1:
+        faults.append("mixed: " + ", ".join(sorted(f"{dtype} on {device}" for dtype, device in types)))
+    if faults:
+        raise ParamsError(problem(f"these tensors make no model of {config}:\n    " + "\n    ".join(faults),
+                                  "the names and shapes of minigpt.params.shapes(config)"))
+
+
+def _finite(x: Tensor) -> bool:
+    """Whether no element is NaN or infinite, without a temporary of x's size."""
+    return not x.is_floating_point() or not x.numel() or all(bool(torch.isfinite(end)) for end in torch.aminmax(x))
+
+

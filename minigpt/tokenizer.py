@@ -1,0 +1,67 @@
+"""Text to token ids and back, by tiktoken, from a vocabulary in tiktoken's format. No text is added: GPT-2 has no BOS."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import tiktoken
+from tiktoken.load import load_tiktoken_bpe
+
+from minigpt.errors import PromptError, problem
+
+END = "<|endoftext|>"
+
+
+class Tokenizer:
+    """A tiktoken Encoding with the questions that interpretability asks of it."""
+
+    def __init__(self, encoding: tiktoken.Encoding) -> None:
+        self.encoding = encoding
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids; '<|endoftext|>' in the text is that one token."""
+        return self.encoding.encode(text, allowed_special="all")
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self.encoding.decode([int(i) for i in ids])
+
+    def text(self, token: int) -> str:
+        """One token as text; bytes that are no text by themselves show as the replacement sign."""
+        return self.encoding.decode_single_token_bytes(int(token)).decode("utf-8", errors="replace")
+
+    def tokens(self, text: str) -> list[str]:
+        """The text cut into its tokens."""
+        return [self.text(i) for i in self.encode(text)]
+
+    def single(self, text: str) -> int:
+        """The id of a text that is one token; PromptError that shows how it is cut where it is not."""
+        ids = self.encode(text)
+        if len(ids) == 1:
+            return ids[0]
+        pieces = " + ".join(repr(self.text(i)) for i in ids) or "nothing"
+        raise PromptError(problem(f"{text!r} is {len(ids)} tokens: {pieces}", "one token", self._other_spacing(text)))
+
+    def _other_spacing(self, text: str) -> str:
+        other = text[1:] if text.startswith(" ") else " " + text
+        return f"{other!r} (mind the space)" if len(self.encode(other)) == 1 else ""
+
+    @cached_property
+    def n_vocab(self) -> int:
+        return self.encoding.n_vocab
+
+
+def from_file(path: Path, name: str, pattern: str) -> Tokenizer:
+    """A tokenizer from a vocabulary file (a base64 token and its number on a line) and the pattern that cuts text into words."""
+    ranks = load_tiktoken_bpe(str(path))
+    return Tokenizer(tiktoken.Encoding(name, pat_str=pattern, mergeable_ranks=ranks, special_tokens={END: len(ranks)}))
+
+
+def gpt2() -> Tokenizer:
+    """GPT-2's own: tiktoken loads it from its cache (TIKTOKEN_CACHE_DIR) or, once, from the network."""
+    try:
+        return Tokenizer(tiktoken.get_encoding("gpt2"))
+    except (OSError, ValueError) as error:
+        raise PromptError(problem(f"GPT-2's vocabulary could not be had: {type(error).__name__}: {error}", "a network for the first time, or a "
+                                  "folder that holds tiktoken's files", "TIKTOKEN_CACHE_DIR=FOLDER in front of the command")) from error

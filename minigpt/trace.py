@@ -1,0 +1,224 @@
+"""Everything a forward pass computed, readable by address.
+
+A trace keeps six tensors for each layer, just as the pass made them; what else an address names (a head's write, a
+neuron's write, a pattern, a bias) is read off these when it is asked for, by the operations the pass itself used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from minigpt import ops
+from minigpt.address import Address, Site, parse
+from minigpt.batch import Batch
+from minigpt.config import Config
+from minigpt.errors import AddressError, problem
+from minigpt.params import Block, Params
+
+# Takes the positions that are wanted out of a [batch, pos, ...] tensor.
+Pick = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """One layer's record [batch, pos, ...], pos rounded up as the pass computes it."""
+
+    resid: Float[Tensor, "batch pos d_model"]
+    qkv: Float[Tensor, "batch pos 3*d_model"]
+    z: Float[Tensor, "batch pos d_model"]
+    mid: Float[Tensor, "batch pos d_model"]
+    act: Float[Tensor, "batch pos d_mlp"]
+    out: Float[Tensor, "batch pos d_model"]
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """A run: trace["a9.9@-1"], trace.logits, trace.act("m3"), trace.scale("out"). Immutable; share it freely.
+
+    Reading without @ gives [batch, pos, ...]; with @ [batch, ...]. In a batch of prompts of different lengths,
+    what lies behind a prompt's end reads as NaN, so that nothing can be averaged over it by mistake.
+    """
+
+    params: Params
+    batch: Batch
+    cells: tuple[Cells, ...]
+
+    @property
+    def config(self) -> Config:
+        return self.params.config
+
+    @property
+    def tokens(self) -> Int[Tensor, "batch pos"]:
+        return self.batch.tokens
+
+    @cached_property
+    def logits(self) -> Float[Tensor, "batch pos vocab"]:
+        """What the model says at every position, before the softmax."""
+        return self._unpadded(self._logits(self._all))
+
+    def logits_at(self, at: int | str = -1) -> Float[Tensor, "batch vocab"]:
+        """The logits at one position of each prompt, without computing the others; the same bits."""
+        return self._logits(self._picker(at))
+
+    def __getitem__(self, address: str | Address) -> Float[Tensor, "batch *rest"]:
+        """The value at an address: a node's write, a stream, q, k, v, z, a pattern, or what m3 or the output reads."""
+        found = parse(address, self.config)
+        return self._read(found, _READERS[found.site.kind])
+
+    def act(self, address: str | Address) -> Float[Tensor, "batch *rest"]:
+        """Neurons' activations (after the GELU): act("m3") [batch, pos, d_mlp], act("m3.n127@-1") [batch]."""
+        found = parse(address, self.config)
+        if found.site.kind != "mlp":
+            raise AddressError(problem(f"'{found}' has no activation", "an MLP or a neuron", "act('m3') or act('m3.n127')"))
+        return self._read(found, _act)
+
+    def scale(self, address: str | Address) -> Float[Tensor, "batch *rest"]:
+        """LayerNorm's standard deviation at a port: scale("out") [batch, pos], scale("a9.9.q@-1") [batch]."""
+        found = parse(address, self.config)
+        if found.site.role != "port":
+            raise AddressError(problem(f"'{found}' has no LayerNorm", "a port", "scale('out'), scale('m3.in') or scale('a9.9.q')"))
+        return self._read(found, lambda t, site, pick: ops.scale(pick(t.stream(site)), t.config.eps))
+
+    def stream(self, site: Site) -> Float[Tensor, "batch pos d_model"]:
+        """The whole stream that a port reads, before its LayerNorm, with the pass's own rounding-up of pos."""
+        if site.kind == "out" or site.layer == self.config.n_layer:
+            return self.cells[-1].out
+        cells = self.cells[_layer(site)]
+        return cells.mid if site.kind in ("in", "mid") else cells.resid
+
+    def heads(self, layer: int, which: str) -> Float[Tensor, "batch head pos d_head"]:
+        """Queries ("q"), keys ("k") or values ("v") of one layer, as the pass made them."""
+        third = self.cells[layer].qkv.chunk(3, dim=-1)["qkv".index(which)]
+        return ops.split_heads(third, self.config.n_head)
+
+    def _read(self, address: Address, reader: Callable[[Trace, Site, Pick], Tensor]) -> Tensor:
+        if address.at is None:
+            return self._unpadded(reader(self, address.site, self._all))
+        return reader(self, address.site, self._picker(address.at))
+
+    def _all(self, x: Tensor) -> Tensor:
+        return x[:, : self.tokens.shape[1]]
+
+    def _picker(self, at: int | str) -> Pick:
+        rows, each = self.batch.index(at), torch.arange(len(self.tokens), device=self.tokens.device)
+        return lambda x: x[each, rows]
+
+    def _unpadded(self, x: Tensor) -> Tensor:
+        """NaN behind each prompt's end."""
+        if not self.batch.ragged:
+            return x
+        hidden = ~self.batch.mask
+        return x.masked_fill(hidden.view(*hidden.shape, *[1] * (x.ndim - 2)), torch.nan)
+
+    def _logits(self, pick: Pick) -> Tensor:
+        return ops.settled(lambda x: F.linear(x, self.params.unembed), _out(self, Site("out"), pick))
+
+    def __repr__(self) -> str:
+        b, t = self.tokens.shape
+        return f"Trace({b} prompt{'s' * (b > 1)}, {t} positions, {self.config.n_layer} layers)"
+
+
+def _layer(site: Site) -> int:
+    assert site.layer is not None
+    return site.layer
+
+
+def _block(t: Trace, site: Site) -> Block:
+    return t.params.blocks[_layer(site)]
+
+
+def _broadcast(row: Tensor, like: Tensor) -> Tensor:
+    return row.expand(*like.shape[:-1], -1)
+
+
+def _emb(t: Trace, site: Site, pick: Pick) -> Tensor:
+    return t.params.wte[pick(t.tokens)]
+
+
+def _pos(t: Trace, site: Site, pick: Pick) -> Tensor:
+    return pick(t.params.wpe[: t.tokens.shape[1]].expand(len(t.tokens), -1, -1))
+
+
+def _attn(t: Trace, site: Site, pick: Pick) -> Tensor:
+    """A head's write: its weighted values through its own rows of W_O; the layer's: as the pass computed it."""
+    block, z = _block(t, site), pick(t.cells[_layer(site)].z)
+    if site.part is None:
+        return ops.settled(lambda x: torch.addmm(block.b_o, x, block.w_o), z)
+    own = slice(site.part * t.config.d_head, (site.part + 1) * t.config.d_head)
+    return ops.settled(lambda x: x @ block.w_o[own], z[..., own])
+
+
+def _mlp(t: Trace, site: Site, pick: Pick) -> Tensor:
+    """A neuron's write: its activation times its row of W_out; the layer's: as the pass computed it."""
+    block = _block(t, site)
+    if site.part is None:
+        return ops.settled(lambda x: torch.addmm(block.b_out, x, block.w_out), _act(t, site, pick))
+    return _act(t, site, pick)[..., None] * block.w_out[site.part]
+
+
+def _act(t: Trace, site: Site, pick: Pick) -> Tensor:
+    act = pick(t.cells[_layer(site)].act)
+    return act if site.part is None else act[..., site.part]
+
+
+def _bias(t: Trace, site: Site, pick: Pick) -> Tensor:
+    row = {"attn.b": lambda: _block(t, site).b_o, "mlp.b": lambda: _block(t, site).b_out, "out.b": lambda: t.params.ln_b}[site.kind]()
+    return _broadcast(row, pick(t.cells[0].resid))
+
+
+def _stream(t: Trace, site: Site, pick: Pick) -> Tensor:
+    return pick(t.stream(site))
+
+
+def _qkv(t: Trace, site: Site, pick: Pick) -> Tensor:
+    x = pick(t.heads(_layer(site), site.kind).transpose(1, 2))
+    return x if site.part is None else x[..., site.part, :]
+
+
+def _z(t: Trace, site: Site, pick: Pick) -> Tensor:
+    z = pick(t.cells[_layer(site)].z).unflatten(-1, (t.config.n_head, -1))
+    return z if site.part is None else z[..., site.part, :]
+
+
+def _pattern(t: Trace, site: Site, pick: Pick) -> Tensor:
+    """[batch, pos, key] of one head, [batch, head, pos, key] of a layer; picked at a position, [batch, key] or [batch, head, key]."""
+    part = slice(None) if site.part is None else slice(site.part, site.part + 1)
+    q, k = (t.heads(_layer(site), which)[:, part] for which in "qk")
+    weights = pick(_weights(q, k, t.batch.lengths).transpose(1, 2))
+    if site.part is not None:
+        return weights.squeeze(-2)
+    return weights.transpose(1, 2) if weights.ndim == 4 else weights
+
+
+def _weights(q: Tensor, k: Tensor, lengths: Tensor) -> Tensor:
+    """The pattern of each prompt over exactly its own positions, as the pass formed it; zero elsewhere."""
+    widest = int(lengths.max())
+    weights = q.new_zeros(*q.shape[:2], widest, widest)
+    for n in lengths.unique().tolist():
+        rows = (lengths == n).nonzero().flatten()
+        weights[rows, :, :n, :n] = ops.pattern(q[rows, :, :n], k[rows, :, :n])
+    return weights
+
+
+def _mlp_in(t: Trace, site: Site, pick: Pick) -> Tensor:
+    block = _block(t, site)
+    return ops.layer_norm(pick(t.stream(site)), block.ln2_w, block.ln2_b, t.config.eps)
+
+
+def _out(t: Trace, site: Site, pick: Pick) -> Tensor:
+    return ops.layer_norm(pick(t.stream(site)), t.params.ln_w, t.params.ln_b, t.config.eps)
+
+
+_READERS: dict[str, Callable[[Trace, Site, Pick], Tensor]] = {
+    "input": lambda t, site, pick: pick(t.cells[0].resid), "emb": _emb, "pos": _pos,
+    "attn": _attn, "attn.b": _bias, "mlp": _mlp, "mlp.b": _bias, "out.b": _bias,
+    "resid": _stream, "mid": _stream, "q": _qkv, "k": _qkv, "v": _qkv, "in": _mlp_in, "out": _out,
+    "pattern": _pattern, "z": _z,
+}
