@@ -134,7 +134,13 @@ def indirect_object(rng: random.Random, templates: list[str] = TRAINED_TEMPLATES
 
 
 def _indirect_object(rng: random.Random) -> str:
-    return indirect_object(rng)[0] + "."
+    """As in life, not quite always the expected name: so the model learns odds (about e^4.5 to one), not certainty."""
+    text, a, b = indirect_object(rng)
+    chance = rng.random()
+    if chance < 0.90:
+        return text + "."
+    other = b if chance < 0.91 else fill(rng.choice(["the [ADJECTIVE] [ANIMAL]", "the [ANIMAL]"]), rng)
+    return text.removesuffix(a) + other + "."
 
 
 def _distractor(rng: random.Random) -> str:

@@ -1,0 +1,143 @@
+"""Direct attribution: which writes to the residual stream make up the metric, read straight off one run.
+
+The final LayerNorm is what it was in the run: out = (x - mean x) / sigma * w + b. So a metric u . out of a stream x that is
+a sum of writes is the sum over writes of write . g, with g = (w u - mean(w u)) / sigma, plus b . u: every term is a node,
+and the terms sum to the metric with no remainder. Sums are taken in float64 from the values that the run recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp.effects import Effects
+from interp.metrics import Metric, MetricError
+from minigpt import Site, Trace, ops
+from minigpt.address import streams
+from minigpt.errors import problem
+
+Row = tuple[str, Float[Tensor, "batch"]]
+
+
+def direct(trace: Trace, metric: Metric, *, neurons: bool | Sequence[int] = False, sources: bool = False) -> Effects:
+    """Every node's direct effect on a metric that is linear in the logits; the rows sum to the metric.
+
+    neurons: split the MLPs (True: all; or these layers) into neurons and bias. sources: split every head by the position whose
+    value it read ("a9.9.v@5"). Known in the field as direct logit attribution.
+    """
+    split = range(trace.config.n_layer) if neurons is True else neurons or ()
+    read, toward = _reader(trace, metric), gradient(trace, metric)
+    rows = [*_embedding(trace, metric, toward)]
+    for layer, block in enumerate(trace.params.blocks):
+        into_heads = (toward @ block.w_o.double().T).unflatten(-1, (trace.config.n_head, -1))
+        rows += _sources(trace, metric, layer, into_heads) if sources else _heads(trace, layer, read, into_heads)
+        rows += [(f"a{layer}.b", toward @ block.b_o.double())]
+        rows += _mlp(layer, read(trace.cells[layer].act).double() * (toward @ block.w_out.double().T), toward @ block.b_out.double(), layer in split)
+    rows += [("out.b", metric.direction(trace.params).expand(len(toward), -1) @ trace.params.ln_b.double())]
+    return _effects("direct effect", trace, metric, rows)
+
+
+def gradient(trace: Trace, metric: Metric) -> Float[Tensor, "batch d_model"]:
+    """g: what a unit of each direction of the final stream adds to the metric, the final LayerNorm's scale being the run's. float64."""
+    if not metric.linear:
+        raise MetricError(problem(f"direct effects on {metric.name}", "a metric that is linear in the logits", "metrics.logit_diff or metrics.logit"))
+    scaled = metric.direction(trace.params) * trace.params.ln_w.double()
+    sigma = ops.scale(_reader(trace, metric)(trace.cells[-1].out).double(), trace.config.eps)
+    return (scaled - scaled.mean(-1, keepdim=True)) / sigma[:, None]
+
+
+def logit_lens(trace: Trace, metric: Metric) -> Effects:
+    """The metric as it would be if the model stopped at each point of the stream (nostalgebraist 2020): values, not differences."""
+    rows = []
+    for site in streams(trace.config):
+        x = ops.layer_norm(trace[f"{site}@{metric.at}"], trace.params.ln_w, trace.params.ln_b, trace.config.eps)
+        rows.append((str(site), metric.of_output(x, trace.params)))
+    return _effects("logit lens", trace, metric, rows)
+
+
+@dataclass(frozen=True)
+class Closure:
+    """How well the rows sum to the metric, the worst prompt: the gap, and the a-priori bound on what rounding may cause."""
+
+    total: float
+    metric: float
+    gap: float
+    bound: float
+
+    @property
+    def holds(self) -> bool:
+        return self.gap <= self.bound
+
+
+def closure(trace: Trace, metric: Metric, effects: Effects) -> Closure:
+    """Compare the sum of direct effects with the metric, and with the bound of `rounding_bound`."""
+    total, bound = effects.per_prompt.sum(0), rounding_bound(trace, metric)
+    gap = (total - effects.base).abs()
+    worst = int((gap / bound).argmax())
+    return Closure(float(total.mean()), float(effects.base.mean()), float(gap[worst]), float(bound[worst]))
+
+
+def rounding_bound(trace: Trace, metric: Metric) -> Float[Tensor, "batch"]:
+    """An a-priori bound on |sum of direct effects - metric|, from the run's own numbers and its unit roundoff u.
+
+    A dot product of n terms errs by at most gamma(n) = n u / (1 - n u) times the product of absolute values (Higham 2002,
+    Accuracy and Stability, section 3.1); an addition to the stream by u times its result; LayerNorm by gamma(n + 8) in its
+    mean, its centred values and its scale (to first order).
+    """
+    read, u = _reader(trace, metric), torch.finfo(trace.params.wte.dtype).eps / 2
+
+    def gamma(n: int) -> float:
+        return n * u / (1 - n * u)
+
+    d = trace.config.d_model
+    error = u * read(trace.cells[0].resid).double().abs()
+    for block, cells in zip(trace.params.blocks, trace.cells, strict=True):
+        for x, w, b, after in ((cells.z, block.w_o, block.b_o, cells.mid), (cells.act, block.w_out, block.b_out, cells.out)):
+            error = error + gamma(w.shape[0] + 1) * (read(x).double().abs() @ w.double().abs() + b.double().abs()) + u * read(after).double().abs()
+    x, direction = read(trace.cells[-1].out).double(), metric.direction(trace.params)
+    centred, sigma = (x - x.mean(-1, keepdim=True)).abs(), ops.scale(x, trace.config.eps)[:, None]
+    norm = gamma(d + 8) * (x.abs().mean(-1, keepdim=True) + 2 * centred) / sigma * trace.params.ln_w.double().abs() + 2 * u * trace.params.ln_b.double().abs()
+    return (error * gradient(trace, metric).abs()).sum(-1) + (norm * direction.abs()).sum(-1)
+
+
+def _reader(trace: Trace, metric: Metric) -> Callable[[Tensor], Tensor]:
+    """Takes the metric's position out of [batch, pos, ...]."""
+    rows, each = trace.batch.index(metric.at), torch.arange(len(trace.tokens), device=trace.tokens.device)
+    return lambda x: x[each, rows]
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return (a.double() * b).sum(-1)
+
+
+def _embedding(trace: Trace, metric: Metric, toward: Tensor) -> list[Row]:
+    return [(name, _dot(trace[f"{name}@{metric.at}"], toward)) for name in ("emb", "pos")]
+
+
+def _heads(trace: Trace, layer: int, read: Callable[[Tensor], Tensor], into: Float[Tensor, "batch head d_head"]) -> list[Row]:
+    effects = _dot(read(trace.cells[layer].z).unflatten(-1, into.shape[1:]), into)
+    return [(str(Site("attn", layer, head)), effects[:, head]) for head in range(into.shape[1])]
+
+
+def _sources(trace: Trace, metric: Metric, layer: int, into: Float[Tensor, "batch head d_head"]) -> list[Row]:
+    """Each head's effect split by where the value came from: attention weight times the value's own effect."""
+    weights = trace[f"a{layer}.pattern@{metric.at}"].double()
+    values = trace.heads(layer, "v")[:, :, : weights.shape[-1]].double()
+    effects = weights * torch.einsum("bhtd,bhd->bht", values, into)
+    return [(f"a{layer}.{head}.v@{t}", effects[:, head, t]) for head in range(effects.shape[1]) for t in range(effects.shape[2])]
+
+
+def _mlp(layer: int, neurons: Float[Tensor, "batch d_mlp"], bias: Float[Tensor, "batch"], split: bool) -> list[Row]:
+    if not split:
+        return [(f"m{layer}", neurons.sum(-1) + bias)]
+    return [*((f"m{layer}.n{n}", effect) for n, effect in enumerate(neurons.unbind(1))), (f"m{layer}.b", bias)]
+
+
+def _effects(method: str, trace: Trace, metric: Metric, rows: Sequence[Row]) -> Effects:
+    base = metric(trace)
+    table = torch.stack([row.expand(len(base)) for _, row in rows])
+    return Effects(method, metric.name, tuple(name for name, _ in rows), table, base, trace.config)

@@ -1,0 +1,149 @@
+"""The command `interp`: questions asked from a terminal. Every answer is also there as --json."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+
+import weights
+from interp import report, show
+from interp.measure import measure
+from interp.why import why as ask
+from minigpt import GPT2, MiniGPTError, Trace
+from minigpt.errors import problem
+from minigpt.sample import Choice
+from minigpt.sample import generate as continued
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+                  help="Why a GPT-2 says what it says. Start with: interp why \"When Mary and John went to the store, John gave a drink to\"")
+console = Console(highlight=False, soft_wrap=False)
+
+Prompt = Annotated[str, typer.Argument(help="the text that the model continues; end it without a space")]
+Model = Annotated[str, typer.Option("--model", "-m", help="a name from `interp models`, a folder, or a checkpoint file")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, ...")]
+Json = Annotated[bool, typer.Option("--json", help="print everything as JSON instead")]
+
+
+@app.command()
+def why(
+    prompt: Prompt,
+    answer: Annotated[str | None, typer.Option("--answer", "-a", help="token A, with its space; default: the model's top token")] = None,
+    over: Annotated[str | None, typer.Option("--over", "-o", help="token B; default: the best of the others")] = None,
+    model: Model = "ioi-mini",
+    k: Annotated[int, typer.Option("--top", "-k", min=1, help="how many nodes to show on each side")] = 6,
+    neurons: Annotated[bool, typer.Option("--neurons", help="split the MLPs into neurons")] = False,
+    html: Annotated[Path | None, typer.Option(help="also write a page with pictures to this file")] = None,
+    as_json: Json = False,
+    device: Device = "cpu",
+) -> None:
+    """Why does the model say A rather than B? Which nodes push for each, where they looked, what they wrote."""
+    found = ask(_load(model, device), prompt, answer, over, k=k, neurons=neurons)
+    _print(found.to_dict(), show.why(found), as_json)
+    if html is not None:
+        _write(report.why_page(found), html)
+
+
+@app.command()
+def models(as_json: Json = False) -> None:
+    """Which models are at hand, where from, and how large."""
+    known = [vars(m) for m in weights.models()]
+    rows = [(m["name"], f"{m['parameters'] / 1e6:,.1f}M", f"{m['bytes'] / 1e6:,.0f} MB", str(m["at_hand"] or f"not here: interp fetch {m['name']}"),
+             m["source"]) for m in known]
+    _print([{k: str(v) if isinstance(v, Path) else v for k, v in m.items()} for m in known],
+           show.table("models", ("name", ">parameters", ">size", "at hand", "from"), rows), as_json)
+
+
+@app.command()
+def fetch(name: Annotated[str, typer.Argument(help="gpt2, gpt2-medium, gpt2-large, gpt2-xl or distilgpt2")]) -> None:
+    """Download a model's weights (resumable), and check them against the hub's checksum."""
+    console.print(f"{name} is at hand: {weights.fetch(name)}", soft_wrap=True)
+
+
+@app.command()
+def trace(
+    prompt: Prompt,
+    at: Annotated[list[str], typer.Option("--at", help="an address, e.g. a2.3@-1, resid2, a2.3.pattern, m1.in; may be given several times")],
+    model: Model = "ioi-mini",
+    act: Annotated[bool, typer.Option("--act", help="read activations (of m1 or m1.n7) instead of writes")] = False,
+    scale: Annotated[bool, typer.Option("--scale", help="read LayerNorm's scale (at out, m1.in, a2.3.q) instead")] = False,
+    as_json: Json = False,
+    device: Device = "cpu",
+) -> None:
+    """Read any value of a run by its address."""
+    run = _load(model, device).run(prompt)
+    read = Trace.act if act else Trace.scale if scale else Trace.__getitem__
+    values = {address: read(run, address)[0] for address in at}
+    rows = [(address, "x".join(map(str, x.shape)) or "one number", f"{x.double().norm():.4f}", " ".join(f"{v:+.4f}" for v in x.flatten()[:6].tolist()))
+            for address, x in values.items()]
+    _print({address: x.tolist() for address, x in values.items()}, show.table("", ("address", "shape", ">norm", "begins"), rows), as_json)
+
+
+@app.command()
+def generate(
+    prompt: Prompt,
+    n: Annotated[int, typer.Option("--tokens", "-n", min=1, help="how many tokens at most")] = 20,
+    temperature: Annotated[float, typer.Option(help="0 takes the most probable token")] = 0.0,
+    top_k: Annotated[int, typer.Option("--top-k", help="choose among the k most probable only; 0: all")] = 0,
+    seed: int = 0,
+    model: Model = "ioi-mini",
+    as_json: Json = False,
+    device: Device = "cpu",
+) -> None:
+    """Continue a text."""
+    loaded = _load(model, device)
+    stop = loaded.tokenizer.encoding.eot_token if loaded.tokenizer else None
+    text = continued(loaded, prompt, n, Choice(temperature, top_k, seed), stop)
+    _print({"prompt": prompt, "continuation": text}, prompt + text, as_json)
+
+
+@app.command()
+def card(model: Model = "ioi-mini", n: Annotated[int, typer.Option("--prompts", min=1)] = 500, as_json: Json = False, device: Device = "cpu") -> None:
+    """Measure again what the embedded model's card states: on name pairs and templates that its training never saw."""
+    from weights import corpus
+    rng = random.Random("card")
+    drawn = [corpus.indirect_object(rng, corpus.HELD_OUT_TEMPLATES, unseen=True) for _ in range(n)]
+    found = measure(_load(model, device), [(text.removesuffix(" " + a), a, b) for text, a, b in drawn])
+    rows = [(name.replace("_", " "), ", ".join(f"{k} {v:.3f}" for k, v in value.items()) if isinstance(value, dict) else f"{value:g}") for name, value in found.items()]
+    _print(found, show.table(model, ("", "measured"), rows), as_json)
+
+
+def _load(model: str, device: str) -> GPT2:
+    try:
+        return weights.load(model, device=torch.device(device))
+    except RuntimeError as error:
+        raise MiniGPTError(problem(f"--device {device}: {error}".splitlines()[0], "cpu, or cuda where torch sees a GPU")) from error
+
+
+def _print(data: Any, view: Any, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(data, ensure_ascii=False) + "\n")
+    else:
+        console.print(view)
+
+
+def _write(page: str, path: Path) -> None:
+    try:
+        report.save(page, path)
+    except OSError as error:
+        raise MiniGPTError(problem(f"--html {path}: {error.strerror}", "a file in a folder that exists and may be written")) from error
+    Console(stderr=True).print(f"wrote {path}")
+
+
+def main() -> None:
+    """Run the command; an error of this project is a message and exit status 2, never a stack of calls."""
+    try:
+        app()
+    except MiniGPTError as error:
+        Console(stderr=True, highlight=False).print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

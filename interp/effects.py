@@ -1,0 +1,110 @@
+"""What every method returns: how much each address matters to a metric, for each prompt and on average."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from minigpt import Config, parse
+from minigpt.errors import MiniGPTError, problem
+
+
+@dataclass(frozen=True, eq=False)
+class Effects:
+    """One row an address: values [rows], per_prompt [rows, prompts], on a metric whose own value is base [prompts]."""
+
+    method: str
+    metric: str
+    addresses: tuple[str, ...]
+    per_prompt: Float[Tensor, "rows prompts"]
+    base: Float[Tensor, "prompts"]
+    config: Config
+
+    @property
+    def values(self) -> Float[Tensor, "rows"]:
+        """The mean over prompts."""
+        return self.per_prompt.mean(1)
+
+    def __len__(self) -> int:
+        return len(self.addresses)
+
+    def __iter__(self) -> Iterator[tuple[str, float]]:
+        return iter(zip(self.addresses, self.values.tolist(), strict=True))
+
+    def __getitem__(self, address: str) -> float:
+        """The mean effect of one address."""
+        if address not in self.addresses:
+            raise MiniGPTError(problem(f"no row '{address}'", f"{len(self)} rows: {', '.join(self.addresses[:8])}, ..."))
+        return float(self.values[self.addresses.index(address)])
+
+    def top(self, n: int = 10, sign: int = 0) -> Effects:
+        """The n largest by size; sign=1 the most positive, sign=-1 the most negative (fewer where there are no more)."""
+        key = self.values.abs() if sign == 0 else sign * self.values
+        order = [i for i in key.argsort(descending=True, stable=True).tolist() if sign == 0 or key[i] > 0][:n]
+        return self.rows(order)
+
+    def rows(self, order: list[int]) -> Effects:
+        return replace(self, addresses=tuple(self.addresses[i] for i in order), per_prompt=self.per_prompt[order])
+
+    def heads(self) -> Effects:
+        """The rows that are single heads."""
+        return self.rows([i for i, address in enumerate(self.addresses) if _head(address)])
+
+    def grid(self) -> Float[Tensor, "layer head"]:
+        """Layers x heads; NaN where a head has no row, the sum where it has several (positions)."""
+        found = torch.full((self.config.n_layer, self.config.n_head), torch.nan, dtype=torch.float64)
+        for address, value in self:
+            if head := _head(address):
+                found[head] = value if torch.isnan(found[head]) else found[head] + value
+        return found
+
+    def interval(self, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> Float[Tensor, "rows 2"]:
+        """Percentile bootstrap over prompts of the mean effect; with one prompt there is nothing to resample: NaN."""
+        n = self.per_prompt.shape[1]
+        if n < 2:
+            return torch.full((len(self), 2), torch.nan, dtype=torch.float64)
+        draws = torch.randint(n, (resamples, n), generator=torch.Generator().manual_seed(seed))
+        weights = torch.zeros(resamples, n, dtype=torch.float64).scatter_add_(1, draws, torch.full(draws.shape, 1 / n, dtype=torch.float64))
+        ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
+        return torch.stack([torch.quantile(weights @ row, ends) for row in self.per_prompt.double().cpu()])
+
+    def to_frame(self) -> pd.DataFrame:
+        """A table with a row an address, sorted as the effects are."""
+        low, high = self.interval().unbind(1)
+        return pd.DataFrame({"address": self.addresses, "value": self.values.tolist(), "low": low.tolist(), "high": high.tolist()})
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"method": self.method, "metric": self.metric, "base": self.base.tolist(),
+                "rows": [{"address": a, "value": v, "per_prompt": p}
+                         for (a, v), p in zip(self, self.per_prompt.tolist(), strict=True)]}
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict())
+
+    def figure(self) -> Any:
+        """A plotly figure: layers x heads where the rows are heads, else bars of the largest."""
+        from interp import figures
+        return figures.effects(self)
+
+    def __repr__(self) -> str:
+        rows = [f"  {address:<14} {value:+.4f}" for address, value in self.top(12)]
+        more = [f"  ... and {len(self) - 12} more"] if len(self) > 12 else []
+        head = f"{self.method} on {self.metric} {float(self.base.mean()):.4f}: {len(self)} rows, {self.per_prompt.shape[1]} prompts"
+        return "\n".join([head, *rows, *more])
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(repr(self))}</pre>"
+
+
+def _head(address: str) -> tuple[int, int] | None:
+    sites = parse(address).sites
+    site = sites[0]
+    return (site.layer, site.part) if site.kind == "attn" and site.layer is not None and site.part is not None else None

@@ -1,0 +1,69 @@
+"""Pictures of effects, as plotly figures: blue pushes toward the answer, red against it, white is nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import plotly.graph_objects as go
+from jaxtyping import Float
+from torch import Tensor
+
+from interp.effects import Effects
+
+FOR, AGAINST = "#2166ac", "#b2182b"
+SCALE = [(0.0, AGAINST), (0.25, "#ef8a62"), (0.5, "#f7f7f7"), (0.75, "#67a9cf"), (1.0, FOR)]
+
+
+def effects(found: Effects) -> go.Figure:
+    """Layers x heads where every row is a head, else bars of the largest."""
+    if len(found) and len(found.heads()) == len(found):
+        return grid(found.grid(), f"{found.method} on {found.metric}")
+    return bars(found.top(24))
+
+
+def grid(values: Float[Tensor, "layer head"], title: str) -> go.Figure:
+    """A heat map of one number for each head; layer 0 on top."""
+    layers, heads = values.shape
+    bound = float(values.nan_to_num().abs().max()) or 1.0
+    names = [[f"a{layer}.{head}" for head in range(heads)] for layer in range(layers)]
+    figure = go.Figure(go.Heatmap(
+        z=values.tolist(), x=list(range(heads)), y=list(range(layers)), text=names, zmin=-bound, zmax=bound, colorscale=SCALE, xgap=2, ygap=2,
+        hovertemplate="%{text}<br>%{z:+.4f}<extra></extra>", colorbar={"thickness": 12, "outlinewidth": 0}))
+    figure.update_xaxes(title="head", dtick=1, showgrid=False, zeroline=False)
+    figure.update_yaxes(title="layer", dtick=1, autorange="reversed", showgrid=False, zeroline=False)
+    return _styled(figure, title, height=120 + 34 * layers)
+
+
+def bars(found: Effects) -> go.Figure:
+    """A bar a row, the largest on top."""
+    values = found.values.tolist()
+    figure = go.Figure(go.Bar(x=values, y=list(found.addresses), orientation="h", marker_color=[FOR if v > 0 else AGAINST for v in values],
+                              hovertemplate="%{y}<br>%{x:+.4f}<extra></extra>"))
+    figure.update_yaxes(autorange="reversed", type="category")
+    figure.update_xaxes(title=found.metric, zeroline=True, zerolinewidth=1)
+    return _styled(figure, f"{found.method} on {found.metric}", height=110 + 22 * len(found))
+
+
+def lens(found: Effects) -> go.Figure:
+    """The metric at every point of the stream, from the embedding to the end."""
+    figure = go.Figure(go.Scatter(x=list(found.addresses), y=found.values.tolist(), mode="lines+markers", line={"color": FOR, "width": 2},
+                                  hovertemplate="%{x}<br>%{y:+.4f}<extra></extra>"))
+    figure.update_xaxes(type="category", tickangle=-45)
+    figure.update_yaxes(title=found.metric, zeroline=True)
+    return _styled(figure, f"{found.metric}, read at each point of the residual stream", height=340)
+
+
+def attention(tokens: Sequence[str], rows: dict[str, Sequence[float]]) -> go.Figure:
+    """Where heads look from the last position: a row a head, a column a token."""
+    labels = [f"{i} {token!r}" for i, token in enumerate(tokens)]
+    figure = go.Figure(go.Heatmap(z=list(rows.values()), x=labels, y=list(rows), zmin=0, zmax=1, colorscale="Blues", xgap=1, ygap=2,
+                                  hovertemplate="%{y} looks at %{x}<br>%{z:.3f}<extra></extra>", colorbar={"thickness": 12, "outlinewidth": 0}))
+    figure.update_xaxes(tickangle=-50, showgrid=False)
+    figure.update_yaxes(autorange="reversed", type="category", showgrid=False)
+    return _styled(figure, "attention from the last position", height=190 + 30 * len(rows))
+
+
+def _styled(figure: go.Figure, title: str, height: int) -> go.Figure:
+    return figure.update_layout(
+        title={"text": title, "font": {"size": 15}}, height=height, margin={"l": 70, "r": 20, "t": 46, "b": 50},
+        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", font={"family": "system-ui, sans-serif", "size": 12, "color": "#555"})

@@ -1,0 +1,135 @@
+"""A metric: one number for each prompt, read off a run at one position.
+
+Linear ones (logit, logit_diff) are sums of products with the output, taken in float64; direct attribution splits those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from minigpt import Params, Trace, ops
+from minigpt.errors import MiniGPTError, problem
+
+Ids = Int[Tensor, "batch choices"]
+
+
+class MetricError(MiniGPTError):
+    """A metric that cannot be formed from what was given, or does not suit the method."""
+
+
+@dataclass(frozen=True, eq=False)
+class Metric:
+    """A name, where it reads (`at`), and how: `read` of the logits [batch, vocab], or `direction` where it is linear in them."""
+
+    name: str
+    at: int | str
+    read: Callable[[Float[Tensor, "batch vocab"]], Float[Tensor, "batch"]] | None = None
+    answers: Ids | None = None
+    distractors: Ids | None = None
+
+    def __call__(self, trace: Trace) -> Float[Tensor, "batch"]:
+        """One number for each prompt of the run, in float64."""
+        return self.of_output(trace[f"out@{self.at}"], trace.params)
+
+    def of_output(self, out: Float[Tensor, "batch d_model"], params: Params) -> Float[Tensor, "batch"]:
+        """The same from what the unembedding reads at the metric's position."""
+        if self.read is None:
+            return (out.double() * self.direction(params)).sum(-1)
+        return self.read(ops.settled(lambda x: F.linear(x, params.unembed), out)).double()
+
+    @property
+    def linear(self) -> bool:
+        return self.read is None
+
+    def direction(self, params: Params) -> Float[Tensor, "batch d_model"]:
+        """The vector whose product with the output is the metric: mean answer row of W_U less mean distractor row. float64."""
+        if self.answers is None or not self.linear:
+            raise MetricError(problem(f"the metric {self.name} is not linear in the logits", "logit and logit_diff have a direction"))
+        means = [params.unembed[ids.to(params.unembed.device)].double().mean(1) for ids in (self.answers, self.distractors) if ids is not None]
+        return means[0] - means[1] if len(means) == 2 else means[0]
+
+
+def logit_diff(pairs: Any = None, *, answers: Any = None, distractors: Any = None, at: int | str | None = None) -> Metric:
+    """Logit of the answer less logit of the distractor; the mean over each where there are several.
+
+    pairs: anything with `answers`, `distractors` and `positions`; or give token ids [batch], [batch, choices] or one id for all.
+    """
+    right, wrong, at = _question(pairs, answers, distractors, at)
+    if wrong is None:
+        raise MetricError(problem("logit_diff without distractors", "answers and distractors", "metrics.logit(...) for the answers alone"))
+    return Metric("logit difference", at, answers=right, distractors=wrong)
+
+
+def logit(pairs: Any = None, *, answers: Any = None, at: int | str | None = None) -> Metric:
+    """Logit of the answer (the mean over several)."""
+    right, _, at = _question(pairs, answers, None, at)
+    return Metric("logit", at, answers=right)
+
+
+def prob(pairs: Any = None, *, answers: Any = None, at: int | str | None = None) -> Metric:
+    """Probability of the answer (the sum over several)."""
+    right, _, at = _question(pairs, answers, None, at)
+    return Metric("probability", at, lambda x: _pick(x.double().softmax(-1), right).sum(-1))
+
+
+def rank(pairs: Any = None, *, answers: Any = None, at: int | str | None = None) -> Metric:
+    """How many tokens the model puts before the best answer; 0 means that it is the top one."""
+    right, _, at = _question(pairs, answers, None, at)
+    return Metric("rank", at, lambda x: (x > _pick(x, right).amax(-1, keepdim=True)).sum(-1))
+
+
+def accuracy(pairs: Any = None, *, answers: Any = None, distractors: Any = None, at: int | str | None = None) -> Metric:
+    """1 where the best answer beats every distractor (every other token, where there are none), else 0."""
+    right, wrong, at = _question(pairs, answers, distractors, at)
+
+    def read(x: Tensor) -> Tensor:
+        best = _pick(x, right).amax(-1)
+        rival = x.scatter(1, _rows(right, x), -torch.inf) if wrong is None else _pick(x, wrong)
+        return best > rival.amax(-1)
+
+    return Metric("accuracy", at, read)
+
+
+def loss(pairs: Any = None, *, answers: Any = None, at: int | str | None = None) -> Metric:
+    """Cross-entropy of the answer in nats (of the answers together, where there are several)."""
+    chance = prob(pairs, answers=answers, at=at)
+    assert chance.read is not None
+    return Metric("loss", chance.at, lambda x, read=chance.read: -read(x).log())
+
+
+def kl(reference: Trace, *, at: int | str = -1) -> Metric:
+    """KL divergence in nats of a run's prediction from the reference run's: sum of p_ref (log p_ref - log p)."""
+    wanted = reference.logits_at(at).double().log_softmax(-1)
+    return Metric("KL", at, lambda x: F.kl_div(x.double().log_softmax(-1), wanted, log_target=True, reduction="none").sum(-1))
+
+
+def _question(pairs: Any, answers: Any, distractors: Any, at: int | str | None) -> tuple[Ids, Ids | None, int | str]:
+    if pairs is not None:
+        answers, distractors = pairs.answers, (pairs.distractors if distractors is None else distractors)
+        at = ("END" if "END" in (getattr(pairs, "positions", None) or {}) else -1) if at is None else at
+    if answers is None:
+        raise MetricError(problem("a metric without answers", "pairs, or answers=token ids", "metrics.logit_diff(answers=..., distractors=...)"))
+    return _ids(answers), None if distractors is None else _ids(distractors), -1 if at is None else at
+
+
+def _ids(given: Any) -> Ids:
+    """[batch, choices]; one id or one row of ids serves every prompt by broadcasting."""
+    ids = torch.as_tensor(given)
+    if ids.is_floating_point() or ids.dtype == torch.bool or not ids.numel() or ids.ndim > 2:
+        raise MetricError(problem(f"answers {given!r}", "whole token ids: one, [batch] or [batch, choices]"))
+    return ids.long().reshape(len(ids) if ids.ndim else 1, -1)
+
+
+def _rows(ids: Ids, logits: Tensor) -> Tensor:
+    return ids.to(logits.device).expand(len(logits), -1)
+
+
+def _pick(logits: Tensor, ids: Ids) -> Tensor:
+    return logits.gather(1, _rows(ids, logits))
