@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from minigpt import Params, Trace, ops
 from minigpt.errors import MiniGPTError, problem
 
-Ids = Int[Tensor, "batch choices"]
+Ids = Int[Tensor, "_batch _choices"]
 
 
 class MetricError(MiniGPTError):

@@ -19,7 +19,7 @@ STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 980px; margin: 2.5rem auto; padding: 0 1.2rem }
 h1 { font-size: 1.5rem; line-height: 1.25; margin: 0 0 .4rem } h2 { font-size: 1.1rem; margin: 2.4rem 0 .5rem } p { margin: .4rem 0 } .soft { color: var(--soft) }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums } th { text-align: left; font-weight: 600; color: var(--soft) }
-th, td { padding: .28rem .7rem .28rem 0; border-bottom: 1px solid var(--line); vertical-align: top } td.n { text-align: right; white-space: nowrap } code, .t { font-family: ui-monospace, monospace; font-size: .92em }
+th, td { padding: .28rem .7rem .28rem 0; border-bottom: 1px solid var(--line); vertical-align: top } .n { text-align: right; white-space: nowrap } code, .t { font-family: ui-monospace, monospace; font-size: .92em }
 .t { white-space: pre; border-radius: 3px; padding: .05em .15em; background: var(--panel) } .for { color: rgb(var(--for)) } .against { color: rgb(var(--against)) }
 .prompt { font-family: ui-monospace, monospace; line-height: 2; white-space: pre-wrap } .prompt span { border-radius: 3px; padding: .15em 0 } .wide { overflow-x: auto }
 """
@@ -66,7 +66,7 @@ def why_page(found: Why) -> str:
 
 
 def _body(body: str | go.Figure) -> str:
-    return body if isinstance(body, str) else body.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True})
+    return body if isinstance(body, str) else body.to_html(full_html=False, include_plotlyjs=False, config={"displayModeBar": False, "responsive": True})
 
 
 def _token(text: str) -> str:
@@ -81,11 +81,11 @@ def _tokens(tokens: Sequence[str]) -> str:
 def _predictions(top: Sequence[Token]) -> str:
     rows = [f"<tr><td>{_token(t.text)}<td class=n>{t.probability:.1%}<td class=n>{t.logit:.3f}"
             f"<td style='width:60%'><div style='height:.9em;width:{100 * t.probability:.2f}%;background:rgb(var(--for))'></div>" for t in top]
-    return f"<table><tr><th>token<th>probability<th>logit<th>{''.join(rows)}</table>"
+    return f"<table><tr><th>token<th class=n>probability<th class=n>logit<th>{''.join(rows)}</table>"
 
 
 def _pushes(pushes: Sequence[Push], side: str) -> str:
     rows = [f"<tr><td><code>{p.address}</code><td class='n {side}'>{p.effect:+.3f}"
             f"<td>{', '.join(f'{_token(t.text)} {t.probability:.2f}' for t in p.looked) or '<span class=soft>no attention</span>'}"
             f"<td>{' '.join(map(_token, p.promotes))}<td>{' '.join(map(_token, p.suppresses))}" for p in pushes]
-    return f"<table><tr><th>node<th>effect<th>looked at<th>promotes<th>suppresses{''.join(rows)}</table>"
+    return f"<table><tr><th>node<th class=n>effect<th>looked at<th>promotes<th>suppresses{''.join(rows)}</table>"

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -31,7 +31,7 @@ class Batch:
         return bool((self.lengths != self.tokens.shape[1]).any())
 
     @property
-    def mask(self) -> Int[Tensor, "batch pos"]:
+    def mask(self) -> Bool[Tensor, "batch pos"]:
         """True where a prompt has a token."""
         return torch.arange(self.tokens.shape[1], device=self.tokens.device) < self.lengths[:, None]
 

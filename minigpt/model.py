@@ -42,7 +42,7 @@ def layer(block: Block, config: Config, x: Float[Tensor, "batch pos d_model"], g
     return Cells(resid=x, qkv=qkv, z=z, mid=mid, act=act, out=out)
 
 
-def attention(qkv: Float[Tensor, "batch pos 3*d_model"], n_head: int, groups: Sequence[Group], attend: Attend) -> Float[Tensor, "batch pos d_model"]:
+def attention(qkv: Float[Tensor, "batch pos d_qkv"], n_head: int, groups: Sequence[Group], attend: Attend) -> Float[Tensor, "batch pos d_qkv//3"]:
     """The weighted values of all heads; each prompt attends as it would alone, over exactly its own positions."""
     q, k, v = (ops.split_heads(x, n_head) for x in qkv.chunk(3, dim=-1))
     if len(groups) == 1 and groups[0][0] == q.shape[2]:

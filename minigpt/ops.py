@@ -59,7 +59,7 @@ def merge_heads(z: Float[Tensor, "batch head pos d_head"]) -> Float[Tensor, "bat
 
 def pattern(q: Float[Tensor, "batch head pos d_head"], k: Float[Tensor, "batch head key d_head"]) -> Float[Tensor, "batch head pos key"]:
     """Causal attention weights; row t of the queries sees keys 0 to t."""
-    scores = torch.matmul(q, k.transpose(-1, -2)).mul_(q.shape[-1] ** -0.5)
+    scores = torch.matmul(q, k.contiguous().transpose(-1, -2)).mul_(q.shape[-1] ** -0.5)
     hidden = torch.full(scores.shape[-2:], torch.finfo(scores.dtype).min, dtype=scores.dtype, device=scores.device)
     return torch.softmax(scores.add_(hidden.triu_(1)), dim=-1)
 

@@ -1,0 +1,47 @@
+# Two commands do everything: make demo, make test. The first run of either builds .venv from the pinned constraints.
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+# GPT-2's vocabulary, where a copy lies beside the repository; tiktoken fetches it once otherwise.
+export TIKTOKEN_CACHE_DIR ?= $(wildcard $(abspath ../shared/tokenizer))
+
+.PHONY: demo test test-slow test-gpt2 lint bench-engine clean
+
+demo: $(BIN)/.runtime
+	$(BIN)/interp why "When Mary and John went to the store, John gave a drink to" --answer " Mary" --over " John" --html report.html
+
+test: $(BIN)/.test
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test-slow: $(BIN)/.test
+	$(BIN)/python -m pytest -q -m slow
+
+test-gpt2: $(BIN)/.test
+	$(BIN)/python -m pytest -q -m gpt2
+
+lint: $(BIN)/.lint
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench-engine: $(BIN)/.test
+	$(BIN)/python -m benchmarks.forward
+
+$(BIN)/python:
+	@command -v $(PYTHON) > /dev/null || { echo "$(PYTHON) is not here: install Python 3.11 or later, or say make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(BIN)/.runtime: $(BIN)/python setup.cfg pyproject.toml constraints.txt
+	$(BIN)/python -m pip install -q -c constraints.txt -e .
+	touch $@
+
+$(BIN)/.test: $(BIN)/.runtime
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[test]"
+	touch $@
+
+$(BIN)/.lint: $(BIN)/.runtime
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[lint]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,65 @@
+"""Alternating timings: every contender runs once a round, so that a machine's drift falls on all of them alike."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+RESULTS = Path(__file__).parent / "results.jsonl"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one contender over the rounds."""
+
+    median: float
+    low: float
+    high: float
+    rounds: int
+
+
+def alternate(contenders: Mapping[str, Callable[[], Any]], rounds: int = 10, warm_up: int = 2) -> dict[str, Timing]:
+    """Median and quartiles of each contender; the order within a round turns, so that none always runs after the same other."""
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    names = list(contenders)
+    for turn in range(warm_up + rounds):
+        for name in names[turn % len(names):] + names[: turn % len(names)]:
+            start = time.perf_counter()
+            contenders[name]()
+            if turn >= warm_up:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: _timing(values) for name, values in seconds.items()}
+
+
+def _timing(values: list[float]) -> Timing:
+    low, _, high = statistics.quantiles(values, n=4) if len(values) > 1 else (values[0],) * 3
+    return Timing(statistics.median(values), low, high, len(values))
+
+
+def weight_hash(tensors: Mapping[str, torch.Tensor]) -> str:
+    """A short fingerprint of the weights that all contenders share."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode() + tensors[name].detach().contiguous().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def record(workload: str, timings: Mapping[str, Timing], **facts: Any) -> dict[str, Any]:
+    """One JSON line: the workload, what was timed, on what; printed, and added to results.jsonl."""
+    line = {"workload": workload, **facts, "timings": {name: asdict(t) for name, t in timings.items()},
+            "machine": {"processor": platform.processor() or platform.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__,
+                        "python": platform.python_version(), "capability": torch.backends.cpu.get_cpu_capability()}}
+    text = json.dumps(line)
+    print(text)
+    with RESULTS.open("a") as file:
+        file.write(text + "\n")
+    return line

@@ -1,0 +1,53 @@
+"""Tiny random models, and runtime checks of every shape annotation: installed here, before anything imports minigpt."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+
+import jaxtyping
+
+jaxtyping.install_import_hook(["minigpt", "interp", "weights"], "beartype.beartype")
+
+import hypothesis
+import pytest
+import torch
+
+from minigpt import GPT2, Config, Params, build
+from minigpt.params import UNEMBED, shapes
+
+VOCABULARY = Path(__file__).parents[2] / "shared" / "tokenizer"
+if VOCABULARY.is_dir():
+    os.environ.setdefault("TIKTOKEN_CACHE_DIR", str(VOCABULARY))
+
+hypothesis.settings.register_profile("here", deadline=None, max_examples=50)
+hypothesis.settings.register_profile("ci", deadline=None, max_examples=50, derandomize=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+
+def random_params(config: Config, *, seed: int = 0, dtype: torch.dtype = torch.float32, tied: bool = True) -> Params:
+    """Parameters of which none is special: LayerNorm's weights away from 1, every bias away from 0."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = {}
+    for name, shape in shapes(config, tied=tied).items():
+        x = torch.randn(shape, generator=generator, dtype=torch.float64)
+        if len(shape) == 1:
+            drawn[name] = 1 + 0.3 * x if name.endswith("weight") else 0.2 * x
+        else:
+            drawn[name] = x * (0.3 if name in ("wte.weight", "wpe.weight", UNEMBED) else shape[0] ** -0.5)
+    return build(config, {name: x.to(dtype) for name, x in drawn.items()})
+
+
+@cache
+def tiny(n_layer: int = 2, n_head: int = 2, d_model: int = 8, d_mlp: int = 16, n_ctx: int = 32, n_vocab: int = 50, *,
+         seed: int = 0, dtype: torch.dtype = torch.float32, tied: bool = True) -> GPT2:
+    """A random model without a tokenizer. Made once for each shape: nothing changes a model."""
+    config = Config(n_layer, n_head, d_model, d_mlp, n_ctx, n_vocab)
+    return GPT2(random_params(config, seed=seed, dtype=dtype, tied=tied), name="tiny")
+
+
+@pytest.fixture(scope="session")
+def model() -> GPT2:
+    """Two layers of two heads, float64."""
+    return tiny(dtype=torch.float64)

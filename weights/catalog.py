@@ -1,0 +1,100 @@
+"""The models that have a name here, and whether each is at hand. Knows where they lie, not how they are read."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from minigpt.config import SIZES, Config
+from minigpt.errors import problem
+from minigpt.params import shapes
+from weights.errors import WeightsError
+from weights.files import WEIGHTS
+
+EMBEDDED = Path(__file__).parent / "ioi_mini"
+
+
+@dataclass(frozen=True)
+class Known:
+    """A model with a name: its repository on the hub, or (repo is empty) the folder inside this package."""
+
+    name: str
+    repo: str
+    config: Config
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the model has, a tied unembedding counted once."""
+        return sum(math.prod(shape) for shape in shapes(self.config).values())
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the list of models: at_hand is the folder it can be loaded from, None where it must be fetched first."""
+
+    name: str
+    source: str
+    at_hand: Path | None
+    bytes: int
+    parameters: int
+
+
+KNOWN = (
+    Known("ioi-mini", "", Config(n_layer=4, n_head=8, d_model=128, d_mlp=512, n_ctx=128, n_vocab=1060)),
+    Known("gpt2", "openai-community/gpt2", SIZES["gpt2"]),
+    Known("gpt2-medium", "openai-community/gpt2-medium", SIZES["gpt2-medium"]),
+    Known("gpt2-large", "openai-community/gpt2-large", SIZES["gpt2-large"]),
+    Known("gpt2-xl", "openai-community/gpt2-xl", SIZES["gpt2-xl"]),
+    Known("distilgpt2", "distilbert/distilgpt2", SIZES["distilgpt2"]),
+)
+LEGAL = ", ".join(known.name for known in KNOWN) + "; a folder; a .safetensors, .bin, .pt or .pth file"
+
+
+def find(name: str) -> Known | None:
+    """The model of this name, or of this repository on the hub; None where there is none."""
+    return next((known for known in KNOWN if name and name in (known.name, known.repo)), None)
+
+
+def named(name: str) -> Known:
+    """The model of this name; WeightsError with the nearest names where there is none."""
+    if (found := find(name)) is None:
+        raise unknown(name)
+    return found
+
+
+def unknown(name: object) -> WeightsError:
+    """The error for what is neither a name nor a file, with the names that are nearest to it."""
+    near = get_close_matches(str(name).lower(), [known.name for known in KNOWN], n=3, cutoff=0.6)
+    return WeightsError(problem(f"{str(name)!r} is no model known here, and no file or folder of that name exists", LEGAL,
+                                " or ".join(f'weights.load("{name}")' for name in near)))
+
+
+def at_hand(known: Known) -> Path | None:
+    """The folder that the model can be loaded from without a network, if there is one."""
+    folder = cached(known.repo) if known.repo else EMBEDDED
+    return folder if folder and any((folder / name).exists() for name in WEIGHTS) else None
+
+
+def cached(repo: str) -> Path | None:
+    """The repository's folder in the hub's cache (HF_HUB_CACHE, HF_HOME)."""
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(repo, "config.json")
+    return Path(config).parent if isinstance(config, str) else None
+
+
+def models() -> list[Entry]:
+    """Every model with a name: where it is from, whether it is here, how many bytes it takes (or would) and its parameters."""
+    return [_entry(known, at_hand(known)) for known in KNOWN]
+
+
+def _entry(known: Known, folder: Path | None) -> Entry:
+    size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file()) if folder else _download(known)
+    return Entry(known.name, known.repo or str(EMBEDDED), folder, size, known.parameters)
+
+
+def _download(known: Known) -> int:
+    """What the hub would send: float32 parameters, and with them each layer's causal mask, which the published files hold too."""
+    return 4 * (known.parameters + known.config.n_layer * known.config.n_ctx ** 2)

@@ -1,0 +1,97 @@
+"""What is in a checkpoint file, by name: mapped into memory, not copied, and never run. Knows nothing of GPT-2."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from minigpt.errors import problem
+from weights.errors import WeightsError
+
+# The files that a folder's weights may be in; the first that is there is read.
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json", "ckpt.pt")
+TORCH = (".bin", ".pt", ".pth")
+LEGAL = "a .safetensors file, or a .bin, .pt or .pth file that torch.save wrote from tensors"
+
+
+def weights_in(path: Path) -> Path:
+    """The file that holds the weights: the path itself, or the first of WEIGHTS in the folder."""
+    if not path.is_dir():
+        return path
+    if found := next((path / name for name in WEIGHTS if (path / name).exists()), None):
+        return found
+    raise WeightsError(problem(f"the folder {path} holds no weights", "one of " + ", ".join(WEIGHTS) + " in it",
+                               "the weights' own file, where it has another name"))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Everything the file holds by name; WeightsError unless it is whole and nothing but data."""
+    if not path.is_file():
+        raise WeightsError(problem(f"there is no file {path}", LEGAL))
+    if path.name.endswith(".index.json"):
+        return _shards(path)
+    _refuse_pointer(path)
+    try:
+        return _torch(path) if path.suffix in TORCH else _safetensors(path)
+    # a damaged file can raise nearly anything from inside the two parsers
+    except Exception as error:
+        raise WeightsError(problem(f"{path} could not be read: {_first_lines(error)}", LEGAL, _remedy(path))) from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(problem(f"{path} could not be read: {error}", "a JSON object")) from error
+    if not isinstance(found, dict):
+        raise WeightsError(problem(f"{path} holds a {type(found).__name__}", "a JSON object"))
+    return found
+
+
+def _safetensors(path: Path) -> dict[str, Any]:
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping, it cannot be iterated over)
+
+
+def _torch(path: Path) -> dict[str, Any]:
+    # files older than torch 1.6 are no zip archives and cannot be mapped
+    found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    if not isinstance(found, dict):
+        raise TypeError(f"it holds a {type(found).__name__}, not names and tensors")
+    return found
+
+
+def _shards(index: Path) -> dict[str, Any]:
+    """The tensors of all the files that an index names, which lie beside it."""
+    where = read_json(index).get("weight_map")
+    if not isinstance(where, dict) or not all(isinstance(name, str) and Path(name).name == name for name in where.values()):
+        raise WeightsError(problem(f"{index} says not where the tensors are", "a weight_map from tensors to files beside it"))
+    names = sorted(set(where.values()))
+    if absent := [name for name in names if not (index.parent / name).is_file()]:
+        raise WeightsError(problem(f"{index} names files that are not there: {', '.join(absent)}", "all of " + ", ".join(names)))
+    return {tensor: x for name in names for tensor, x in read(index.parent / name).items()}
+
+
+def _refuse_pointer(path: Path) -> None:
+    with path.open("rb") as file:
+        if file.read(40).startswith(b"version https://git-lfs"):
+            raise WeightsError(problem(f"{path} is a pointer of git-lfs, not the weights themselves", LEGAL, "git lfs pull"))
+
+
+def _first_lines(error: Exception) -> str:
+    """torch explains at length how to switch its safety off: only what it found is of use here."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    found = [line for line in lines if "Unsupported" in line or "not an allowed" in line] or lines[:1]
+    return f"{type(error).__name__}: {found[0][:300]}" if found else type(error).__name__
+
+
+def _remedy(path: Path) -> str:
+    if path.suffix in TORCH:
+        return "where it was written, torch.save(model.state_dict(), FILE): code in a file is never run here"
+    return "fetch or copy it again: it is cut short, damaged or no safetensors file"

@@ -1,0 +1,84 @@
+"""manifest.json: what a folder of weights says of itself: its files' checksums, its tokenizer, how it was trained."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from minigpt import tokenizer
+from minigpt.errors import problem
+from minigpt.tokenizer import Tokenizer
+from weights.errors import WeightsError
+from weights.files import read_json
+
+NAME, VOCABULARY = "manifest.json", "vocab.tiktoken"
+
+
+def sha256(path: Path, *, progress: bool = False) -> str:
+    """The file's checksum, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file, tqdm(total=path.stat().st_size, unit="B", unit_scale=True, desc="verifying", disable=not progress) as bar:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+            bar.update(len(piece))
+    return digest.hexdigest()
+
+
+def verify(folder: Path) -> None:
+    """WeightsError unless every file that the folder's manifest (if it has one) gives a checksum for is there and unchanged."""
+    faults = [fault for name, facts in _files(folder).items() if (fault := _fault(folder / name, facts["sha256"]))]
+    if faults:
+        raise WeightsError(problem(f"{folder} is not what its {NAME} says:\n    " + "\n    ".join(faults), "the files as they were made",
+                                   f"copy the folder again; or, where the change is meant, take 'files' out of its {NAME}"))
+
+
+def read_tokenizer(folder: Path) -> Tokenizer | None:
+    """The tokenizer that the folder brings along: vocab.tiktoken, cut by the manifest's pattern."""
+    if not (folder / NAME).exists() or not (folder / VOCABULARY).exists():
+        return None
+    facts = read_json(folder / NAME).get("tokenizer")
+    if not isinstance(facts, dict) or not {"name", "pattern"} <= facts.keys():
+        raise WeightsError(problem(f"{folder / NAME} says not how {VOCABULARY} is used", '"tokenizer": {"name": ..., "pattern": ...}'))
+    try:
+        return tokenizer.from_file(folder / VOCABULARY, facts["name"], facts["pattern"])
+    # a damaged vocabulary can raise nearly anything from inside tiktoken
+    except Exception as error:
+        raise WeightsError(problem(f"{folder / VOCABULARY} is no vocabulary: {error}", "a base64 token and its number on a line")) from error
+
+
+def write_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
+    """vocab.tiktoken and a manifest that names it: read_tokenizer's inverse."""
+    # tiktoken's README builds encodings from these two; there is no public name for them
+    ranks, pattern = tokenizer.encoding._mergeable_ranks, tokenizer.encoding._pat_str
+    lines = (f"{base64.b64encode(token).decode()} {number}\n" for token, number in sorted(ranks.items(), key=lambda item: item[1]))
+    (folder / VOCABULARY).write_text("".join(lines))
+    write(folder, {"tokenizer": {"name": tokenizer.encoding.name, "pattern": pattern}})
+
+
+def write(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Write manifest.json."""
+    (folder / NAME).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def describe(folder: Path, names: list[str]) -> dict[str, dict[str, Any]]:
+    """The checksum and size of each of these files, as verify reads them."""
+    return {name: {"sha256": sha256(folder / name), "bytes": (folder / name).stat().st_size} for name in names}
+
+
+def _files(folder: Path) -> dict[str, dict[str, str]]:
+    found = read_json(folder / NAME).get("files", {}) if (folder / NAME).exists() else {}
+    if not isinstance(found, dict) or not all(isinstance(facts, dict) and "sha256" in facts for facts in found.values()):
+        raise WeightsError(problem(f"'files' in {folder / NAME} is not of the form it has here", '{"FILE": {"sha256": ...}}'))
+    return found
+
+
+def _fault(path: Path, wanted: str) -> str | None:
+    if not path.is_file():
+        return f"{path.name} is missing"
+    return None if (found := sha256(path)) == wanted else f"{path.name} has the checksum {found[:16]}..., should have {wanted[:16]}..."
