@@ -70,6 +70,7 @@ class Closure:
 
     @property
     def holds(self) -> bool:
+        """Whether the gap is under the bound."""
         return self.gap <= self.bound
 
 

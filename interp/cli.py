@@ -110,7 +110,8 @@ def card(model: Model = "ioi-mini", n: Annotated[int, typer.Option("--prompts", 
     rng = random.Random("card")
     drawn = [corpus.indirect_object(rng, corpus.HELD_OUT_TEMPLATES, unseen=True) for _ in range(n)]
     found = measure(_load(model, device), [(text.removesuffix(" " + a), a, b) for text, a, b in drawn])
-    rows = [(name.replace("_", " "), ", ".join(f"{k} {v:.3f}" for k, v in value.items()) if isinstance(value, dict) else f"{value:g}") for name, value in found.items()]
+    rows = [(name.replace("_", " "), ", ".join(f"{k} {v:.3f}" for k, v in value.items()) if isinstance(value, dict) else f"{value:g}")
+            for name, value in found.items()]
     _print(found, show.table(model, ("", "measured"), rows), as_json)
 
 

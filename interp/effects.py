@@ -52,6 +52,7 @@ class Effects:
         return self.rows(order)
 
     def rows(self, order: list[int]) -> Effects:
+        """These rows, in this order."""
         return replace(self, addresses=tuple(self.addresses[i] for i in order), per_prompt=self.per_prompt[order])
 
     def heads(self) -> Effects:
@@ -82,11 +83,13 @@ class Effects:
         return pd.DataFrame({"address": self.addresses, "value": self.values.tolist(), "low": low.tolist(), "high": high.tolist()})
 
     def to_dict(self) -> dict[str, Any]:
+        """Everything as plain values."""
         return {"method": self.method, "metric": self.metric, "base": self.base.tolist(),
                 "rows": [{"address": a, "value": v, "per_prompt": p}
                          for (a, v), p in zip(self, self.per_prompt.tolist(), strict=True)]}
 
     def to_json(self) -> str:
+        """Everything as JSON."""
         return json.dumps(self.to_dict())
 
     def figure(self) -> Any:

@@ -46,6 +46,7 @@ class Metric:
 
     @property
     def linear(self) -> bool:
+        """Whether it is a sum of products with the logits."""
         return self.read is None
 
     def direction(self, params: Params) -> Float[Tensor, "batch d_model"]:

@@ -42,6 +42,7 @@ def page(title: str, subtitle: str, sections: Sequence[Section]) -> str:
 
 
 def save(html: str, path: Path) -> None:
+    """Write a page to a file."""
     path.write_text(html, encoding="utf-8")
 
 

@@ -71,7 +71,8 @@ def _predictions(found: Why) -> Table:
 
 
 def _pushes(pushes: Sequence[Push], title: str, colour: str) -> Table:
-    rows = [(p.address, f"{p.effect:+.3f}", ", ".join(f"{t.text!r} {t.probability:.2f}" for t in p.looked), " ".join(map(repr, p.promotes[:4]))) for p in pushes]
+    rows = [(p.address, f"{p.effect:+.3f}", ", ".join(f"{t.text!r} {t.probability:.2f}" for t in p.looked), " ".join(map(repr, p.promotes[:4])))
+            for p in pushes]
     made = table(title, ("node", ">effect", "looked at", "promotes"), rows)
     made.title_style = f"bold {colour}"
     return made

@@ -59,6 +59,7 @@ class Why:
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
+        """Everything as plain values, for JSON."""
         plain = ("model", "prompt", "tokens", "answer", "over", "difference", "attention", "notes")
         return {**{name: getattr(self, name) for name in plain},
                 "top": [vars(t) for t in self.top],

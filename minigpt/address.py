@@ -161,7 +161,7 @@ def _check_order(sites: tuple[Site, ...], text: str) -> None:
     first, *ports = sites
     if first.role != "node" or any(port.role != "port" for port in ports):
         raise AddressError(problem(f"'{text}' is no edge", "a node, then one port or more: writer>reader, as in a5.5>a8.6.v>out"))
-    for a, b in zip(sites, ports):
+    for a, b in zip(sites, ports, strict=False):
         writer = a if a.role == "node" else a.writer
         if a.kind == "out" or writer.stage > b.stage:
             raise AddressError(problem(f"'{text}' runs backwards: {writer} writes after {b} has read",

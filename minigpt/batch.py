@@ -28,6 +28,7 @@ class Batch:
 
     @property
     def ragged(self) -> bool:
+        """Whether the prompts differ in length."""
         return bool((self.lengths != self.tokens.shape[1]).any())
 
     @property

@@ -33,6 +33,7 @@ class Config:
 
     @property
     def d_head(self) -> int:
+        """The width of one head."""
         return self.d_model // self.n_head
 
 

@@ -55,7 +55,7 @@ def attention(qkv: Float[Tensor, "batch pos d_qkv"], n_head: int, groups: Sequen
 
 def grouped(lengths: Int[Tensor, "batch"]) -> list[Group]:
     """The rows of each length."""
-    if len(found := lengths.unique().tolist()) == 1:
+    if len(found := torch.unique(lengths).tolist()) == 1:
         return [(found[0], slice(None))]
     return [(n, (lengths == n).nonzero().flatten()) for n in found]
 
@@ -71,14 +71,17 @@ class GPT2:
 
     @property
     def config(self) -> Config:
+        """The model's shape."""
         return self.params.config
 
     @property
     def device(self) -> torch.device:
+        """Where the parameters are."""
         return self.params.wte.device
 
     @property
     def dtype(self) -> torch.dtype:
+        """The type of the parameters and of everything computed from them."""
         return self.params.wte.dtype
 
     def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> GPT2:

@@ -24,6 +24,7 @@ def padded(n: int) -> int:
 
 
 def linear(x: Float[Tensor, "... a"], w: Float[Tensor, "a b"], b: Float[Tensor, "b"]) -> Float[Tensor, "... b"]:
+    """x w + b, as one fused product."""
     return torch.addmm(b, x.reshape(-1, x.shape[-1]), w).view(*x.shape[:-1], w.shape[1])
 
 
@@ -35,6 +36,7 @@ def settled(op: Callable[[Tensor], Tensor], x: Float[Tensor, "... a"]) -> Float[
 
 
 def layer_norm(x: Float[Tensor, "... d"], w: Float[Tensor, "d"], b: Float[Tensor, "d"], eps: float) -> Float[Tensor, "... d"]:
+    """Centre, divide by the standard deviation, then scale and shift."""
     return F.layer_norm(x, w.shape, w, b, eps)
 
 
@@ -50,10 +52,12 @@ def gelu(x: Float[Tensor, "... n"]) -> Float[Tensor, "... n"]:
 
 
 def split_heads(x: Float[Tensor, "batch pos d_model"], n_head: int) -> Float[Tensor, "batch head pos d_head"]:
-    return x.unflatten(-1, (n_head, -1)).transpose(1, 2)
+    """The heads' own parts of the width, side by side."""
+    return x.view(*x.shape[:2], n_head, -1).transpose(1, 2)
 
 
 def merge_heads(z: Float[Tensor, "batch head pos d_head"]) -> Float[Tensor, "batch pos d_model"]:
+    """The inverse of split_heads."""
     return z.transpose(1, 2).flatten(2)
 
 

@@ -61,6 +61,7 @@ class Params:
 
     @property
     def tied(self) -> bool:
+        """Whether the unembedding is the token embedding."""
         return self.unembed is self.wte
 
     def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> Params:

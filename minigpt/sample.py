@@ -31,6 +31,7 @@ class Choice:
             raise PromptError(problem(f"temperature={self.temperature}, top_k={self.top_k}", "numbers from 0 up"))
 
     def draw(self, logits: Float[Tensor, "vocab"], generator: torch.Generator) -> int:
+        """One token id."""
         if self.temperature == 0:
             return int(logits.argmax())
         if self.top_k:
@@ -57,7 +58,7 @@ def continuation(model: GPT2, tokens: Tensor, n: int, choice: Choice = Choice())
         raise PromptError(problem(f"{len(tokens)} tokens and {n} more", f"{model.config.n_ctx} together", f"n={model.config.n_ctx - len(tokens)}"))
     generator = torch.Generator(model.device).manual_seed(choice.seed)
     trace = model.run(tokens)
-    cache = [tuple(trace.heads(layer, which)[:, :, : len(tokens)] for which in "kv") for layer in range(model.config.n_layer)]
+    cache = [(trace.heads(layer, "k")[:, :, : len(tokens)], trace.heads(layer, "v")[:, :, : len(tokens)]) for layer in range(model.config.n_layer)]
     logits = trace.logits_at(-1)[0]
     for place in range(len(tokens), len(tokens) + n):
         token = choice.draw(logits, generator)
@@ -69,7 +70,7 @@ def _next(model: GPT2, token: int, place: int, cache: Cache) -> tuple[Tensor, Ca
     """The logits after one more token, and the keys and values with its own."""
     params, eps, grown = model.params, model.config.eps, []
     x = (params.wte[token] + params.wpe[place])[None, None]
-    for block, (k, v) in zip(params.blocks, cache):
+    for block, (k, v) in zip(params.blocks, cache, strict=True):
         qkv = ops.linear(ops.layer_norm(x, block.ln1_w, block.ln1_b, eps), block.w_qkv, block.b_qkv)
         q, k_new, v_new = (ops.split_heads(part, model.config.n_head) for part in qkv.chunk(3, dim=-1))
         grown.append((torch.cat([k, k_new], 2), torch.cat([v, v_new], 2)))

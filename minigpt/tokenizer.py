@@ -25,6 +25,7 @@ class Tokenizer:
         return self.encoding.encode(text, allowed_special="all")
 
     def decode(self, ids: Sequence[int]) -> str:
+        """Token ids as text."""
         return self.encoding.decode([int(i) for i in ids])
 
     def text(self, token: int) -> str:
@@ -49,6 +50,7 @@ class Tokenizer:
 
     @cached_property
     def n_vocab(self) -> int:
+        """How many tokens there are."""
         return self.encoding.n_vocab
 
 

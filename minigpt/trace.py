@@ -52,10 +52,12 @@ class Trace:
 
     @property
     def config(self) -> Config:
+        """The model's shape."""
         return self.params.config
 
     @property
     def tokens(self) -> Int[Tensor, "batch pos"]:
+        """Token ids; a short prompt is filled up with zeros."""
         return self.batch.tokens
 
     @cached_property
@@ -183,7 +185,8 @@ def _qkv(t: Trace, site: Site, pick: Pick) -> Tensor:
 
 
 def _z(t: Trace, site: Site, pick: Pick) -> Tensor:
-    z = pick(t.cells[_layer(site)].z).unflatten(-1, (t.config.n_head, -1))
+    z = pick(t.cells[_layer(site)].z)
+    z = z.view(*z.shape[:-1], t.config.n_head, t.config.d_head)
     return z if site.part is None else z[..., site.part, :]
 
 
@@ -201,7 +204,7 @@ def _weights(q: Tensor, k: Tensor, lengths: Tensor) -> Tensor:
     """The pattern of each prompt over exactly its own positions, as the pass formed it; zero elsewhere."""
     widest = int(lengths.max())
     weights = q.new_zeros(*q.shape[:2], widest, widest)
-    for n in lengths.unique().tolist():
+    for n in torch.unique(lengths).tolist():
         rows = (lengths == n).nonzero().flatten()
         weights[rows, :, :n, :n] = ops.pattern(q[rows, :, :n], k[rows, :, :n])
     return weights
