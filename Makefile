@@ -18,6 +18,7 @@ test-slow: $(BIN)/.test
 	$(BIN)/python -m pytest -q -m slow
 
 test-gpt2: $(BIN)/.test
+	$(BIN)/interp fetch gpt2
 	$(BIN)/python -m pytest -q -m gpt2
 
 lint: $(BIN)/.lint

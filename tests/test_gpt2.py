@@ -16,7 +16,7 @@ import torch
 
 import weights
 from interp import attribution, heads, metrics
-from minigpt.errors import MiniGPTError
+from weights import catalog
 
 pytestmark = pytest.mark.gpt2
 RECORDED = Path(os.environ.get("RECORDED", Path(__file__).parents[2] / "shared" / "recorded"))
@@ -28,10 +28,9 @@ DIFFERENCES = [3.337, 3.202, 2.709, 3.797, 1.720, 5.281, 2.601, 5.767]
 
 @pytest.fixture(scope="module")
 def gpt2():
-    try:
-        model = weights.load("gpt2")
-    except MiniGPTError as error:
-        pytest.skip(f"GPT-2's weights are not at hand; fetch them with: interp fetch gpt2 ({str(error).splitlines()[0]})")
+    if catalog.at_hand(catalog.named("gpt2")) is None:
+        pytest.skip("GPT-2's weights are not at hand; `make test-gpt2` fetches them first, as `interp fetch gpt2` does")
+    model = weights.load("gpt2")
     if model.tokenizer is None:
         pytest.skip("GPT-2's vocabulary is not at hand; set TIKTOKEN_CACHE_DIR to a folder that holds it")
     return model

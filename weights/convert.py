@@ -80,7 +80,7 @@ def unwrapped(state: Mapping[str, Tensor]) -> State:
     """Without what torch.compile, DataParallel and the surrounding module put in front of names."""
     found = {WRAPPERS.sub("", name): x for name, x in state.items()}
     if len(found) < len(state):
-        raise WeightsError(problem("it holds two tensors for one name, such as wte.weight and transformer.wte.weight", "one of each"))
+        raise WeightsError(problem("two tensors for one name, such as wte.weight and transformer.wte.weight", "one of each"))
     return found
 
 

@@ -45,7 +45,8 @@ def _download(known: catalog.Known, file: str) -> Path:
     except Exception as error:
         why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else str(error.__cause__ or error)
         raise WeightsError(problem(
-            f"{known.name} is not at hand: looked for {known.repo} in the hub's cache ({constants.HF_HUB_CACHE}), then on the hub ({why})",
+            f"{known.name} is not at hand: looked for {known.repo} in the hub's cache ({constants.HF_HUB_CACHE}), "
+            f"then on the hub ({why})",
             "a network, once; or a cache or folder that holds the model",
             f'`interp fetch {known.name}` where there is a network; weights.load("FOLDER"), with {" and ".join(FILES)} in it; '
             'HF_HUB_CACHE=FOLDER, where the cache lies elsewhere; weights.load("ioi-mini"), which is always here',

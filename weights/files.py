@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def read(path: Path) -> dict[str, Any]:
         return _torch(path) if path.suffix in TORCH else _safetensors(path)
     # a damaged file can raise nearly anything from inside the two parsers
     except Exception as error:
-        raise WeightsError(problem(f"{path} could not be read: {_first_lines(error)}", LEGAL, _remedy(path))) from error
+        raise WeightsError(problem(f"{path} could not be read: {_reason(error)}", LEGAL, _remedy(path))) from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -84,14 +85,15 @@ def _refuse_pointer(path: Path) -> None:
             raise WeightsError(problem(f"{path} is a pointer of git-lfs, not the weights themselves", LEGAL, "git lfs pull"))
 
 
-def _first_lines(error: Exception) -> str:
-    """torch explains at length how to switch its safety off: only what it found is of use here."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    found = [line for line in lines if "Unsupported" in line or "not an allowed" in line] or lines[:1]
-    return f"{type(error).__name__}: {found[0][:300]}" if found else type(error).__name__
+def _reason(error: Exception) -> str:
+    """What a parser found, in one sentence: torch goes on at length about how to switch its safety off."""
+    text = str(error)
+    if found := re.search(r"unsupported (global|class|operand)[^\n]*?(?=,| was | whose |\.\s|\n|$)", text, re.IGNORECASE):
+        return f"it holds code, which is never run here ({found[0]})"
+    return f"{type(error).__name__}: " + re.split(r"\.\s|\n", text)[0]
 
 
 def _remedy(path: Path) -> str:
     if path.suffix in TORCH:
-        return "where it was written, torch.save(model.state_dict(), FILE): code in a file is never run here"
+        return "torch.save(model.state_dict(), FILE) where it was made, if it is whole"
     return "fetch or copy it again: it is cut short, damaged or no safetensors file"

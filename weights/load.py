@@ -40,7 +40,9 @@ def load(x: str | os.PathLike[str], *, device: str | torch.device = "cpu", dtype
     try:
         params = _params(file, device, dtype, n_head)
     except MiniGPTError as error:
-        raise error if str(file) in str(error) else WeightsError(f"{file}: {error}") from error
+        if str(file) in str(error):
+            raise
+        raise WeightsError(f"{file}: {error}") from error
     return GPT2(params, manifest.read_tokenizer(folder) or _gpt2_tokenizer(params.config), name, ATTENTION[attention])
 
 
@@ -59,11 +61,11 @@ def _params(file: Path, device: str | torch.device, dtype: torch.dtype | None, n
     state, facts = convert.to_engine(files.read(file))
     facts = facts or _facts_beside(file)
     if facts.get("tie_word_embeddings") is False and UNEMBED not in state:
-        raise WeightsError(problem(f"{UNEMBED} is missing, and config.json says that it is not tied to wte.weight", "both, or neither"))
+        raise WeightsError(problem(f"{UNEMBED} is missing, though config.json says that it is not tied", "both, or neither"))
     state = convert.without_tied_head(state)
     config = shape.config_of(facts, state, n_head)
-    if strange := sorted({str(x.dtype) for x in state.values()} - {str(legal) for legal in DTYPES}):
-        raise WeightsError(problem(f"it holds numbers of the type {', '.join(strange)}", ", ".join(map(str, DTYPES))))
+    if strange := [f"{name} ({x.dtype})" for name, x in state.items() if x.dtype not in DTYPES]:
+        raise WeightsError(problem(f"numbers of another type: {', '.join(strange[:4])}", ", ".join(map(str, DTYPES))))
     return build(config, {name: x.to(device=device, dtype=dtype) for name, x in state.items()})
 
 
@@ -92,4 +94,5 @@ def _check_request(device: str | torch.device, dtype: torch.dtype | None, attent
         torch.zeros(1, device=device).item()
     # torch raises AssertionError for a device that it was built without
     except (RuntimeError, AssertionError, TypeError) as error:
-        raise WeightsError(problem(f"device={device!r} cannot be used: {str(error).splitlines()[0]}", "cpu, cuda, cuda:0, mps")) from error
+        reason = str(error).splitlines()[0]
+        raise WeightsError(problem(f"device={device!r} cannot be used: {reason}", "cpu, cuda, cuda:0, mps")) from error

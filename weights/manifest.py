@@ -22,8 +22,8 @@ NAME, VOCABULARY = "manifest.json", "vocab.tiktoken"
 
 def sha256(path: Path, *, progress: bool = False) -> str:
     """The file's checksum, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file, tqdm(total=path.stat().st_size, unit="B", unit_scale=True, desc="verifying", disable=not progress) as bar:
+    digest, size = hashlib.sha256(), path.stat().st_size
+    with path.open("rb") as file, tqdm(total=size, unit="B", unit_scale=True, desc="verifying", disable=not progress) as bar:
         while piece := file.read(1 << 20):
             digest.update(piece)
             bar.update(len(piece))
@@ -34,7 +34,8 @@ def verify(folder: Path) -> None:
     """WeightsError unless every file that the folder's manifest (if it has one) gives a checksum for is there and unchanged."""
     faults = [fault for name, facts in _files(folder).items() if (fault := _fault(folder / name, facts["sha256"]))]
     if faults:
-        raise WeightsError(problem(f"{folder} is not what its {NAME} says:\n    " + "\n    ".join(faults), "the files as they were made",
+        raise WeightsError(problem(f"{folder} is not what its {NAME} says:\n    " + "\n    ".join(faults),
+                                   "the files as they were made",
                                    f"copy the folder again; or, where the change is meant, take 'files' out of its {NAME}"))
 
 
@@ -44,19 +45,21 @@ def read_tokenizer(folder: Path) -> Tokenizer | None:
         return None
     facts = read_json(folder / NAME).get("tokenizer")
     if not isinstance(facts, dict) or not {"name", "pattern"} <= facts.keys():
-        raise WeightsError(problem(f"{folder / NAME} says not how {VOCABULARY} is used", '"tokenizer": {"name": ..., "pattern": ...}'))
+        raise WeightsError(problem(f"{folder / NAME} says not how {VOCABULARY} is used",
+                                   '"tokenizer": {"name": ..., "pattern": ...}'))
     try:
         return tokenizer.from_file(folder / VOCABULARY, facts["name"], facts["pattern"])
     # a damaged vocabulary can raise nearly anything from inside tiktoken
     except Exception as error:
-        raise WeightsError(problem(f"{folder / VOCABULARY} is no vocabulary: {error}", "a base64 token and its number on a line")) from error
+        raise WeightsError(problem(f"{folder / VOCABULARY} is no vocabulary: {error}",
+                                   "a base64 token and its number on a line")) from error
 
 
 def write_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     """vocab.tiktoken and a manifest that names it: read_tokenizer's inverse."""
     # tiktoken's README builds encodings from these two; there is no public name for them
     ranks, pattern = tokenizer.encoding._mergeable_ranks, tokenizer.encoding._pat_str
-    lines = (f"{base64.b64encode(token).decode()} {number}\n" for token, number in sorted(ranks.items(), key=lambda item: item[1]))
+    lines = (f"{base64.b64encode(token).decode()} {ranks[token]}\n" for token in sorted(ranks, key=ranks.__getitem__))
     (folder / VOCABULARY).write_text("".join(lines))
     write(folder, {"tokenizer": {"name": tokenizer.encoding.name, "pattern": pattern}})
 
@@ -81,4 +84,5 @@ def _files(folder: Path) -> dict[str, dict[str, str]]:
 def _fault(path: Path, wanted: str) -> str | None:
     if not path.is_file():
         return f"{path.name} is missing"
-    return None if (found := sha256(path)) == wanted else f"{path.name} has the checksum {found[:16]}..., should have {wanted[:16]}..."
+    found = sha256(path)
+    return None if found == wanted else f"{path.name} has the checksum {found[:16]}..., should have {wanted[:16]}..."

@@ -29,8 +29,9 @@ def config_of(facts: Mapping[str, Any], state: Mapping[str, Tensor], n_head: int
         raise WeightsError(problem(f"n_head={n_head}, but the checkpoint says n_head={values['n_head']}", "n_head left out"))
     if unknown := [name for name in NAMES if name not in values and name != "eps"]:
         only_heads = unknown == ["n_head"]
-        raise WeightsError(problem(f"nothing tells {', '.join(unknown)}: not the tensors ({', '.join(list(state)[:4])} ...), and no "
-                                   "config.json beside them", "a config.json with " + ", ".join(NAMES[name][0] for name in unknown),
+        seen = ", ".join(list(state)[:4]) or "none"
+        raise WeightsError(problem(f"nothing tells {', '.join(unknown)}: not the tensors ({seen} ...), no config beside them",
+                                   "a config.json with " + ", ".join(NAMES[name][0] for name in unknown),
                                    "weights.load(..., n_head=12), with this model's number" if only_heads else ""))
     return Config(**values)
 
@@ -45,7 +46,8 @@ def said(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 def measured(state: Mapping[str, Tensor]) -> dict[str, int]:
     """Config's fields as far as the tensors' shapes show them."""
-    axes = {"n_vocab": ("wte.weight", 0), "d_model": ("wte.weight", 1), "n_ctx": ("wpe.weight", 0), "d_mlp": ("h.0.mlp.c_fc.weight", 1)}
+    axes = {"n_vocab": ("wte.weight", 0), "d_model": ("wte.weight", 1), "n_ctx": ("wpe.weight", 0),
+            "d_mlp": ("h.0.mlp.c_fc.weight", 1)}
     found = {field: state[name].shape[axis] for field, (name, axis) in axes.items() if name in state and state[name].ndim == 2}
     layers = {match[1] for name in state if (match := re.match(r"h\.(\d+)\.", name))}
     return {**found, "n_layer": len(layers)} if layers else found
@@ -53,7 +55,8 @@ def measured(state: Mapping[str, Tensor]) -> dict[str, int]:
 
 def refuse_other_models(facts: Mapping[str, Any]) -> None:
     """WeightsError where the facts describe a model that the engine's forward pass is not."""
-    other = [f"{key} is {facts[key]!r}, here it is always {only!r}" for key, only in ONLY.items() if facts.get(key, only) not in (only, None)]
+    other = [f"{key} is {facts[key]!r}, here it is always {only!r}" for key, only in ONLY.items()
+             if facts.get(key, only) not in (only, None)]
     if other:
         raise WeightsError(problem("its config describes another model than GPT-2, whose logits would come out wrong:\n    "
                                    + "\n    ".join(other), "GPT-2's own architecture"))
@@ -65,5 +68,6 @@ def to_facts(params: Params, end: int | None) -> dict[str, Any]:
     fixed = {key: value for key, value in ONLY.items() if key != "model_type"}
     # the engine has no dropout: with none there, the model is the same in Hugging Face's training mode too
     drops = dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop"), 0.0)
-    return {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], **given, **fixed, **drops, "tie_word_embeddings": params.tied,
-            "bos_token_id": end, "eos_token_id": end, "dtype": str(params.wte.dtype).removeprefix("torch.")}
+    return {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], **given, **fixed, **drops,
+            "tie_word_embeddings": params.tied, "bos_token_id": end, "eos_token_id": end,
+            "dtype": str(params.wte.dtype).removeprefix("torch.")}
