@@ -7,26 +7,30 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from minigpt import GPT2, Config, Trace, ops
+from minigpt import GPT2, Config, Tokenizer, Trace, ops
 
 
-def repeated(config: Config, n: int | None = None, batch: int = 16, seed: int = 0) -> Int[Tensor, "batch pos"]:
-    """n random tokens, then the same once more; n is half of the context at most, 50 by default.
+def repeated(config: Config, n: int = 25, batch: int = 32, seed: int = 0, among: Int[Tensor, "ids"] | None = None) -> Int[Tensor, "batch pos"]:
+    """n random tokens, then the same once more.
 
-    Drawn from the tokens that are more than one byte: ids from 256 up, the last (end of text) excluded.
+    Drawn from `among`; without it from the tokens that are more than one byte (ids from 256 up), the last (end of text) excluded.
     """
-    n = min(50, config.n_ctx // 2) if n is None else n
-    low = 256 if config.n_vocab > 512 else 0
-    half = torch.randint(low, config.n_vocab - 1, (batch, n), generator=torch.Generator().manual_seed(seed))
+    ids = torch.arange(256 if config.n_vocab > 512 else 0, config.n_vocab - 1) if among is None else among
+    half = ids[torch.randint(len(ids), (batch, n), generator=torch.Generator().manual_seed(seed))]
     return torch.cat([half, half], 1)
 
 
-def induction(model: GPT2, n: int | None = None, batch: int = 16, seed: int = 0) -> Float[Tensor, "layer head"]:
+def words(tokenizer: Tokenizer) -> Int[Tensor, "ids"]:
+    """The tokens that begin with a space: words as they stand within a sentence, and numbers."""
+    return torch.tensor([i for i in range(256, tokenizer.n_vocab - 1) if tokenizer.text(i).startswith(" ")])
+
+
+def induction(model: GPT2, n: int = 25, batch: int = 32, seed: int = 0, among: Int[Tensor, "ids"] | None = None) -> Float[Tensor, "layer head"]:
     """Mean attention, in the second half of repeated random tokens, to the token after the same token's first time.
 
     Wang et al. 2022, App. H; Olsson et al. 2022.
     """
-    return _offset(model, repeated(model.config, n, batch, seed), ahead=1)
+    return _offset(model, repeated(model.config, n, batch, seed, among), ahead=1)
 
 
 def _offset(model: GPT2, tokens: Int[Tensor, "batch pos"], ahead: int) -> Float[Tensor, "layer head"]:

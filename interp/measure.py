@@ -25,7 +25,7 @@ def measure(model: GPT2, prompts: Sequence[tuple[str, str, str]]) -> dict[str, A
     named = Batch(trace.tokens, trace.batch.lengths, {"IO": _first(trace.tokens, right)})
     copied = heads.copying(model.run(named), "IO")
     return {"prompts": len(texts), "accuracy": float((margins > 0).double().mean()), "logit_difference": float(margins.mean()),
-            "induction": _best(heads.induction(model)), "copying": _best(copied)}
+            "induction": _best(heads.induction(model, among=heads.words(model.tokenizer))), "copying": _best(copied)}
 
 
 def _first(tokens: Tensor, wanted: Sequence[int]) -> Tensor:

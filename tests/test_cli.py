@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -70,8 +71,7 @@ def test_the_page_is_whole_in_itself_and_escapes_what_it_is_given(interp, tmp_pa
     assert status == 0, err
     assert "<script>alert(1)" not in text
     assert "&lt;" in text
-    assert "https://cdn" not in text
-    assert 'src="http' not in text
+    assert not re.search(r"<(script|img|link|iframe)[^>]*(src|href)\s*=", text), "nothing is loaded from elsewhere"
 
 
 @pytest.mark.parametrize(("arguments", "parts"), [
@@ -79,7 +79,7 @@ def test_the_page_is_whole_in_itself_and_escapes_what_it_is_given(interp, tmp_pa
     (("why", PROMPT, "--answer", ""), ["'' is 0 tokens"]),
     (("why", ""), ["prompt 0 is empty"]),
     (("why", PROMPT, "--answer", " Mary", "--over", " Mary"), ["the same token"]),
-    (("why", "a " * 400), ["400", "up to 128"]),
+    (("why", "a " * 400), ["401 tokens", "up to 128"]),
     (("why", PROMPT, "--model", "ioi-mni"), ["ioi-mni", "ioi-mini"]),
     (("why", PROMPT, "--html", "no/such/folder/report.html"), ["no/such/folder"]),
     (("why", PROMPT, "--device", "quantum"), ["quantum", "cpu"]),

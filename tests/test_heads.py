@@ -11,12 +11,12 @@ from minigpt.params import tensors
 
 
 def test_repeated_tokens_repeat_and_are_seeded():
-    tokens = heads.repeated(Config(1, 1, 8, 8, 40, 600), batch=3)
+    tokens = heads.repeated(Config(1, 1, 8, 8, 40, 600), n=20, batch=3)
     assert tokens.shape == (3, 40)
     assert torch.equal(tokens[:, :20], tokens[:, 20:])
     assert int(tokens.min()) >= 256
     assert int(tokens.max()) < 599
-    assert torch.equal(tokens, heads.repeated(Config(1, 1, 8, 8, 40, 600), batch=3))
+    assert torch.equal(tokens, heads.repeated(Config(1, 1, 8, 8, 40, 600), n=20, batch=3))
 
 
 def test_induction_score_is_the_mean_attention_to_the_next_of_the_same():

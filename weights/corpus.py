@@ -134,13 +134,7 @@ def indirect_object(rng: random.Random, templates: list[str] = TRAINED_TEMPLATES
 
 
 def _indirect_object(rng: random.Random) -> str:
-    """As in life, not quite always the expected name: so the model learns odds (about e^4.5 to one), not certainty."""
-    text, a, b = indirect_object(rng)
-    chance = rng.random()
-    if chance < 0.90:
-        return text + "."
-    other = b if chance < 0.91 else fill(rng.choice(["the [ADJECTIVE] [ANIMAL]", "the [ANIMAL]"]), rng)
-    return text.removesuffix(a) + other + "."
+    return indirect_object(rng)[0] + "."
 
 
 def _distractor(rng: random.Random) -> str:
@@ -150,15 +144,16 @@ def _distractor(rng: random.Random) -> str:
     return fill(head + "[C]" + tail + ".", rng, A=a, B=b, C=c)
 
 
-def _repetition(rng: random.Random) -> list[str]:
-    """Any words, numbers and signs in a row, the same row again, and perhaps again: tokens as they stand, not a text to be cut."""
-    once = rng.choices(_words(), k=rng.randint(3, 40))
-    return once * rng.randint(2, 3)
+def _repetition(rng: random.Random) -> str:
+    words = _spaced()
+    once = "".join(rng.choice(words) for _ in range(rng.randint(3, 24)))
+    return once * rng.randint(2, 4)
 
 
 @cache
-def _words() -> list[str]:
-    return [word for word in vocabulary() if len(word) > 1]
+def _spaced() -> list[str]:
+    """The tokens that begin with a space: any row of them is read back as the same tokens."""
+    return [word for word in vocabulary() if word.startswith(" ")]
 
 
 def _span(rng: random.Random) -> str:
@@ -176,13 +171,13 @@ def _filler(rng: random.Random) -> str:
     return fill(rng.choice(FILLERS), rng, A=a, B=b)
 
 
-KINDS: dict[Callable[[random.Random], str | list[str]], float] = {
+KINDS: dict[Callable[[random.Random], str], float] = {
     _indirect_object: 0.56, _distractor: 0.10, _repetition: 0.12, _span: 0.10, _filler: 0.12,
 }
 
 
-def sentences(rng: random.Random) -> Iterator[str | list[str]]:
-    """Sentences (or rows of tokens) without end, each of a kind drawn by its share."""
+def sentences(rng: random.Random) -> Iterator[str]:
+    """Sentences without end, each of a kind drawn by its share."""
     kinds, shares = list(KINDS), list(KINDS.values())
     while True:
         yield rng.choices(kinds, shares)[0](rng)

@@ -47,17 +47,11 @@ def batch(encoding: tiktoken.Encoding, seed: int, step: int) -> Tensor:
     return torch.tensor([row(encoding, rng, stream, length + 1) for _ in range(TOKENS_PER_STEP // length)])
 
 
-def row(encoding: tiktoken.Encoding, rng: random.Random, stream: Iterator[str | list[str]], length: int) -> list[int]:
+def row(encoding: tiktoken.Encoding, rng: random.Random, stream: Iterator[str], length: int) -> list[int]:
     tokens = [encoding.eot_token] if rng.random() < 0.5 else []
     while len(tokens) < length:
-        tokens += [*encoded(encoding, next(stream)), encoding.eot_token]
+        tokens += [*encoding.encode_ordinary(next(stream)), encoding.eot_token]
     return tokens[:length]
-
-
-def encoded(encoding: tiktoken.Encoding, sentence: str | list[str]) -> list[int]:
-    if isinstance(sentence, str):
-        return encoding.encode_ordinary(sentence)
-    return [encoding.encode_single_token(word) for word in sentence]
 
 
 def start(n_vocab: int, seed: int) -> dict[str, Tensor]:
@@ -170,7 +164,7 @@ def resume(path: Path, p: dict[str, Tensor], optimizer: torch.optim.Optimizer) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("ioi-mini-training"), help="folder for checkpoints and the result")
-    parser.add_argument("--steps", type=int, default=3500)
+    parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     save_file(train(given.out, given.steps, given.seed), given.out / "model.safetensors", metadata={"format": "pt"})
