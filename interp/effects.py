@@ -15,6 +15,7 @@ from torch import Tensor
 
 from minigpt import Config, parse
 from minigpt.errors import MiniGPTError, problem
+from minigpt.rows import Receipt
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +28,7 @@ class Effects:
     per_prompt: Float[Tensor, "rows prompts"]
     base: Float[Tensor, "prompts"]
     config: Config
+    receipt: Receipt | None = None
 
     @property
     def values(self) -> Float[Tensor, "rows"]:

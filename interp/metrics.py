@@ -44,6 +44,12 @@ class Metric:
             return (out.double() * self.direction(params)).sum(-1)
         return self.read(ops.settled(lambda x: F.linear(x, params.unembed), out)).double()
 
+    def of_many(self, out: Float[Tensor, "variants batch d_model"], params: Params) -> Float[Tensor, "variants batch"]:
+        """The same for many runs of the same prompts."""
+        if self.read is None:
+            return (out.double() * self.direction(params)).sum(-1)
+        return torch.stack([self.of_output(each, params) for each in out])
+
     @property
     def linear(self) -> bool:
         """Whether it is a sum of products with the logits."""

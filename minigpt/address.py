@@ -44,8 +44,8 @@ GRAMMAR: dict[str, tuple[str, str | None, str | None]] = {
 _WHOLE = {"emb": "input", "pos": "input", "attn.b": "attn", "mlp.b": "mlp"}
 _STAGE = {"resid": 1, "q": 2, "k": 2, "v": 2, "pattern": 3, "z": 4, "attn": 5, "attn.b": 5, "mid": 6, "in": 7, "mlp": 8, "mlp.b": 8}
 _LAST = 10**9
-_NUMBER = r"(?:0|[1-9]\d*)"
-_AT = re.compile(rf"-[1-9]\d*|{_NUMBER}|[A-Za-z][A-Za-z0-9_]*(?:[+-]\d+)?")
+_NUMBER = r"(?:0|[1-9][0-9]{0,6})"
+_AT = re.compile(rf"-[1-9][0-9]{{0,6}}|{_NUMBER}|[A-Za-z][A-Za-z0-9_]*(?:[+-][0-9]+)?")
 
 
 def _patterns() -> Iterator[tuple[str, re.Pattern[str]]]:
@@ -123,7 +123,7 @@ def parse(text: str | Address, config: Config | None = None) -> Address:
     """
     if not isinstance(text, (str, Address)):
         raise AddressError(problem(f"an address of type {type(text).__name__}: {text!r}", "a text such as 'a9.9@-1'"))
-    address = text if isinstance(text, Address) else _parse(text)
+    address = _parse(str(text))
     if config is not None:
         for site in address.sites:
             _check_range(site, config)
@@ -162,8 +162,10 @@ def _check_order(sites: tuple[Site, ...], text: str) -> None:
     if first.role != "node" or any(port.role != "port" for port in ports):
         raise AddressError(problem(f"'{text}' is no edge", "a node, then one port or more: writer>reader, as in a5.5>a8.6.v>out"))
     for a, b in zip(sites, ports, strict=False):
+        if a.kind == "out":
+            raise AddressError(problem(f"'{text}' goes on after out, where the stream ends", "out as the last of a path"))
         writer = a if a.role == "node" else a.writer
-        if a.kind == "out" or writer.stage > b.stage:
+        if writer.stage > b.stage:
             raise AddressError(problem(f"'{text}' runs backwards: {writer} writes after {b} has read",
                                        "edges from an earlier writer to a later reader"))
 
@@ -181,7 +183,7 @@ def _check_range(site: Site, config: Config) -> None:
 
 def _meant(text: str) -> str:
     """A guess at what was meant: the same numbers in the nearest legal form."""
-    numbers = [str(int(n)) for n in re.findall(r"\d+", text)]
+    numbers = [n.lstrip("0")[:7] or "0" for n in re.findall(r"[0-9]+", text)]
     layer, part = (numbers + ["0", "0"])[:2]
     forms = [form.format(layer=layer, part=part) for _, *forms in GRAMMAR.values() for form in forms
              if form and form.count("{") == min(len(numbers), 2)]
@@ -202,6 +204,21 @@ def nodes(config: Config, *, neurons: bool = False) -> Iterator[Site]:
         else:
             yield Site("mlp", layer)
     yield Site("out.b")
+
+
+def edges(config: Config) -> Iterator[str]:
+    """Every edge between layers' parts, by receiver: from input, heads and MLPs to heads' q, k, v, MLPs and the output.
+
+    The graph of EAP-IG and MIB: 32,491 edges for GPT-2 small.
+    """
+    writers = ["input"]
+    for layer in range(config.n_layer):
+        own = list(map(str, heads(config, layer)))
+        yield from (f"{writer}>{head}.{port}" for head in own for port in "qkv" for writer in writers)
+        writers += own
+        yield from (f"{writer}>m{layer}.in" for writer in writers)
+        writers.append(f"m{layer}")
+    yield from (f"{writer}>out" for writer in writers)
 
 
 def heads(config: Config, layer: int | None = None) -> Iterator[Site]:

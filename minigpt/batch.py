@@ -65,7 +65,7 @@ def as_batch(prompts: object, tokenizer: Tokenizer | None, config: Config, devic
 
 def _rows(given: object, tokenizer: Tokenizer | None) -> Sequence[Tensor]:
     if isinstance(given, Tensor):
-        if given.is_floating_point() or given.dtype == torch.bool or given.ndim not in (1, 2):
+        if given.is_floating_point() or given.is_complex() or given.dtype == torch.bool or given.ndim not in (1, 2):
             raise PromptError(problem(f"a tensor {given.dtype} of shape {list(given.shape)}", "whole token ids [batch, pos] or [pos]"))
         return list(given[None] if given.ndim == 1 else given)
     texts = [given] if isinstance(given, str) else given
@@ -85,6 +85,9 @@ def _from_rows(rows: Sequence[Tensor]) -> Batch:
 
 
 def _check(batch: Batch, config: Config) -> None:
+    shape, lengths = list(batch.tokens.shape), batch.lengths.tolist()
+    if not lengths or [len(lengths)] != shape[:-1] or max(lengths) > shape[1]:
+        raise PromptError(problem(f"a Batch of tokens {shape} and lengths {lengths}", "one row or more, and each row's length, up to the width"))
     if int(batch.lengths.min()) < 1:
         where = int(batch.lengths.argmin())
         raise PromptError(problem(f"prompt {where} is empty", "one token or more", "'<|endoftext|>' asks what comes first"))

@@ -26,3 +26,11 @@ class ParamsError(MiniGPTError):
 def problem(given: str, legal: str = "", try_: str = "") -> str:
     """The three parts of a good message, as one text."""
     return "".join([given, f"\n  legal: {legal}" if legal else "", f"\n  try:   {try_}" if try_ else ""])
+
+
+class PatchError(MiniGPTError):
+    """An intervention that contradicts itself, does not fit the model, or has the wrong shape."""
+
+
+class NoEffectWarning(UserWarning):
+    """A patch that should have changed something changed nothing."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import overload
 
 import torch
 from jaxtyping import Float, Int
@@ -17,7 +18,10 @@ from torch.nn import functional as F
 from minigpt import ops
 from minigpt.batch import Batch, as_batch
 from minigpt.config import Config
+from minigpt.errors import PatchError, problem
 from minigpt.params import Block, Params, tensors
+from minigpt.patch import Patch
+from minigpt.sweep import BUDGET, Sweep, rerun, sweep
 from minigpt.tokenizer import Tokenizer
 from minigpt.trace import Cells, Trace
 
@@ -96,7 +100,7 @@ class GPT2:
     def run(self, prompts: object) -> Trace:
         """Run on a text, a list of texts or token ids [batch, pos], and keep everything.
 
-        A prompt's numbers are the same bits alone and in any batch (CPU, float32 and float64).
+        A prompt's numbers are the same bits alone and in any batch (CPU, float32 and float64; with ops.sdpa float32 only).
         """
         batch = self.batch(prompts)
         width = batch.tokens.shape[1]
@@ -107,12 +111,25 @@ class GPT2:
             x = cells[-1].out
         return Trace(self.params, batch, tuple(cells))
 
+    @overload
+    def rerun(self, trace: Trace, patch: Patch) -> Trace: ...
+    @overload
+    def rerun(self, trace: Trace, patch: Sequence[Patch], want: str | Sequence[str], *, budget: int = BUDGET, progress: bool = False) -> Sweep: ...
+    def rerun(self, trace: Trace, patch: Patch | Sequence[Patch], want: str | Sequence[str] = "out", *, budget: int = BUDGET, progress: bool = False) -> Trace | Sweep:
+        """The run after a patch, as a Trace with a receipt; or, of many patches at once, what each makes of `want`, as a Sweep.
+
+        budget: bytes that the working values of a sweep may take. Warns with NoEffectWarning where nothing changed.
+        """
+        if self.attend is not ops.eager:
+            raise PatchError(problem("a rerun with fused attention, which never forms the pattern", "attention='eager'", "weights.load(..., attention='eager')"))
+        return rerun(trace, patch) if isinstance(patch, Patch) else sweep(trace, patch, want, budget, progress)
+
     @torch.no_grad()
     def forward(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos vocab"]:
-        """Logits, and nothing kept: bit for bit those of Hugging Face's GPT2LMHeadModel, in every shape.
+        """Logits, and nothing kept: bit for bit those of Hugging Face's GPT2LMHeadModel called plainly, in every shape.
 
-        The same bits as run(tokens).logits, except in batches of fewer than 12 tokens, where Hugging Face's own numbers
-        depend on the size of the batch.
+        The same bits as run(tokens).logits for 12 tokens or more (in float64: also a multiple of 4); in other batches Hugging
+        Face's own numbers depend on the size of the batch.
         """
         batch = self.batch(tokens)
         x, groups = embed(self.params, batch.tokens), grouped(torch.full_like(batch.lengths, batch.tokens.shape[1]))

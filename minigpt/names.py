@@ -9,6 +9,7 @@ import difflib
 import math
 import re
 from collections.abc import Iterable
+from functools import cache
 
 from minigpt.address import Address, parse
 from minigpt.errors import AddressError, problem
@@ -49,8 +50,9 @@ _HEARD = {tool: [(name, us) for us, name in said if not name.startswith("->")] f
 _ENDS = {tool: {name.removeprefix("->"): us for us, name in said} for tool, said in _SAID.items()}
 _WITH_EDGES = [tool for tool, said in _SAID.items() if len(_HEARD[tool]) < len(said)]
 # What to ask for instead of what has no address.
-INSTEAD = {"hook_scale": "trace.scale('a9.9.q'), trace.scale('m3.in') or trace.scale('out')", "hook_post": "trace.act('m3')",
-           "hook_result": "one head: 'blocks.9.attn.hook_result[:, :, 9]'", "hook_attn_scores": "'a9.9.pattern', after the softmax"}
+INSTEAD = {"hook_scale": "trace.scale('a9.9.q'), trace.scale('m3.in') or trace.scale('out')",
+           "hook_post": "trace.act('m3')", "hook_attn_scores": "'a9.9.pattern', after the softmax",
+           "hook_result": "one head: 'blocks.9.attn.hook_result[:, :, 9]'"}
 
 
 def ours(text: str | Address, n_layer: int | None = None) -> Address:
@@ -87,15 +89,15 @@ def theirs(address: str | Address, tool: str, n_layer: int | None = None) -> str
     alone = len(names) == 1 and not names[0].startswith("->")
     if found.at is None and all(names) and (alone or (edges and len(names) == 2)):
         return "->".join(name.removeprefix("->") for name in names)
-    legal = dict.fromkeys(us.format(L=9, P=9) for _, us in _HEARD[tool])
-    instead = f"'{Address(found.sites)}', and the position as an index" if found.at is not None else ""
-    raise AddressError(problem(f"{tool} has no name for '{found}'", ", ".join(legal) + (", and an edge of two" if edges else ""), instead))
+    legal = [*dict.fromkeys(us.format(L=9, P=9) for _, us in _HEARD[tool]), *["and an edge of two"] * edges]
+    instead = "" if found.at is None else f"'{Address(found.sites)}', and the position as an index"
+    raise AddressError(problem(f"{tool} has no name for '{found}'", ", ".join(legal), instead))
 
 
 def _translate(text: str, forms: Iterable[tuple[str, str]], n_layer: int | None) -> str:
     """What the first form that spells text (and whose layer the model has) becomes; "" if none does."""
     for spelled, becomes in forms:
-        if found := re.fullmatch(_pattern(spelled), text):
+        if found := _pattern(spelled).fullmatch(text):
             number = {field: int(digits) for field, digits in found.groupdict().items()}
             layer = number.get("L", number.get("B", -1) + 1)
             shown = layer - 1 if "{B}" in spelled + becomes else layer
@@ -104,8 +106,9 @@ def _translate(text: str, forms: Iterable[tuple[str, str]], n_layer: int | None)
     return ""
 
 
-def _pattern(form: str) -> str:
-    return re.sub(r"\\{(\w)\\}", r"(?P<\1>0|[1-9][0-9]*)", re.escape(form).replace(r",\ ", r",\ ?"))
+@cache
+def _pattern(form: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\\{(\w)\\}", r"(?P<\1>0|[1-9][0-9]*)", re.escape(form).replace(r",\ ", r",\ ?")))
 
 
 def _in_model(address: Address, n_layer: int | None) -> Address:

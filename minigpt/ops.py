@@ -41,8 +41,8 @@ def layer_norm(x: Float[Tensor, "... d"], w: Float[Tensor, "d"], b: Float[Tensor
 
 
 def scale(x: Float[Tensor, "... d"], eps: float) -> Float[Tensor, "..."]:
-    """LayerNorm's standard deviation."""
-    return (x.var(-1, correction=0) + eps).sqrt()
+    """LayerNorm's standard deviation, as LayerNorm itself computes it."""
+    return torch.native_layer_norm(x, x.shape[-1:], None, None, eps)[2].squeeze(-1).reciprocal()
 
 
 def gelu(x: Float[Tensor, "... n"]) -> Float[Tensor, "... n"]:

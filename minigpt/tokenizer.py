@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
 import tiktoken
-from tiktoken.load import load_tiktoken_bpe
 
 from minigpt.errors import PromptError, problem
 
@@ -56,7 +56,8 @@ class Tokenizer:
 
 def from_file(path: Path, name: str, pattern: str) -> Tokenizer:
     """A tokenizer from a vocabulary file (a base64 token and its number on a line) and the pattern that cuts text into words."""
-    ranks = load_tiktoken_bpe(str(path))
+    lines = (line.split() for line in path.read_bytes().splitlines())
+    ranks = {base64.b64decode(token): int(rank) for token, rank in filter(None, lines)}
     return Tokenizer(tiktoken.Encoding(name, pat_str=pattern, mergeable_ranks=ranks, special_tokens={END: len(ranks)}))
 
 

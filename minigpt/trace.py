@@ -6,12 +6,12 @@ neuron's write, a pattern, a bias) is read off these when it is asked for, by th
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -21,6 +21,7 @@ from minigpt.batch import Batch
 from minigpt.config import Config
 from minigpt.errors import AddressError, problem
 from minigpt.params import Block, Params
+from minigpt.rows import Receipt
 
 # Takes the positions that are wanted out of a [batch, pos, ...] tensor.
 Pick = Callable[[Tensor], Tensor]
@@ -39,8 +40,18 @@ class Cells:
 
 
 @dataclass(frozen=True, eq=False)
+class Override:
+    """What an edit put in place of a node's write (or a pattern's row) that is not to be read off the cells: where, and what."""
+
+    rows: Bool[Tensor, "batch pos"]
+    values: Float[Tensor, "batch pos *rest"]
+
+
+@dataclass(frozen=True, eq=False)
 class Trace:
     """A run: trace["a9.9@-1"], trace.logits, trace.act("m3"), trace.scale("out"). Immutable; share it freely.
+
+    A run after edits has a receipt, the free vectors that edits wrote (overrides), and what single ports saw (ports).
 
     Reading without @ gives [batch, pos, ...]; with @ [batch, ...]. In a batch of prompts of different lengths,
     what lies behind a prompt's end reads as NaN, so that nothing can be averaged over it by mistake.
@@ -49,6 +60,9 @@ class Trace:
     params: Params
     batch: Batch
     cells: tuple[Cells, ...]
+    receipt: Receipt | None = None
+    overrides: Mapping[Site, Override] = field(default_factory=dict)
+    ports: Mapping[Site, Float[Tensor, "batch pos d_model"]] = field(default_factory=dict)
 
     @property
     def config(self) -> Config:
@@ -89,11 +103,21 @@ class Trace:
         return self._read(found, lambda t, site, pick: ops.scale(pick(t.stream(site)), t.config.eps))
 
     def stream(self, site: Site) -> Float[Tensor, "batch pos d_model"]:
-        """The whole stream that a port reads, before its LayerNorm, with the pass's own rounding-up of pos."""
+        """The whole stream at a point, or as a port reads it before its LayerNorm, with the pass's own rounding-up of pos."""
+        if site in self.ports:
+            return self.ports[site]
         if site.kind == "out" or site.layer == self.config.n_layer:
             return self.cells[-1].out
         cells = self.cells[_layer(site)]
         return cells.mid if site.kind in ("in", "mid") else cells.resid
+
+    def write(self, site: Site) -> Float[Tensor, "batch pos d_model"]:
+        """What a node wrote, with the pass's own rounding-up of pos."""
+        return _READERS[site.kind](self, site, _whole)
+
+    def weights(self, site: Site) -> Float[Tensor, "batch pos *rest"]:
+        """A pattern likewise: [batch, pos, key] of a head, [batch, pos, head, key] of a layer."""
+        return _pattern(self, site, _whole)
 
     def heads(self, layer: int, which: str) -> Float[Tensor, "batch head pos d_head"]:
         """Queries ("q"), keys ("k") or values ("v") of one layer, as the pass made them."""
@@ -101,9 +125,10 @@ class Trace:
         return ops.split_heads(third, self.config.n_head)
 
     def _read(self, address: Address, reader: Callable[[Trace, Site, Pick], Tensor]) -> Tensor:
-        if address.at is None:
-            return self._unpadded(reader(self, address.site, self._all))
-        return reader(self, address.site, self._picker(address.at))
+        if address.at is not None:
+            return reader(self, address.site, self._picker(address.at))
+        x = self._unpadded(reader(self, address.site, self._all))
+        return x.transpose(1, 2) if address.site == Site("pattern", address.site.layer) else x
 
     def _all(self, x: Tensor) -> Tensor:
         return x[:, : self.tokens.shape[1]]
@@ -140,12 +165,41 @@ def _broadcast(row: Tensor, like: Tensor) -> Tensor:
     return row.expand(*like.shape[:-1], -1)
 
 
+def _whole(x: Tensor) -> Tensor:
+    return x
+
+
+def _node(read: Callable[[Trace, Site, Pick], Tensor]) -> Callable[[Trace, Site, Pick], Tensor]:
+    """A reader of a node's own write, put right where edits wrote free vectors into the node or its parts."""
+
+    def reader(t: Trace, site: Site, pick: Pick) -> Tensor:
+        x = read(t, site, pick)
+        for other, override in t.overrides.items():
+            if other == site:
+                x = torch.where(pick(override.rows)[..., None], pick(override.values), x)
+            elif site.contains(other):
+                own = _OWN[other.kind](t, other, pick)
+                x = x + torch.where(pick(override.rows)[..., None], pick(override.values) - own, 0)
+        return x
+
+    return reader
+
+
+def _input(t: Trace, site: Site, pick: Pick) -> Tensor:
+    return _emb(t, site, pick) + _pos(t, site, pick)
+
+
 def _emb(t: Trace, site: Site, pick: Pick) -> Tensor:
-    return t.params.wte[pick(t.tokens)]
+    return t.params.wte[pick(F.pad(t.tokens, (0, _width(t) - t.tokens.shape[1])))]
 
 
 def _pos(t: Trace, site: Site, pick: Pick) -> Tensor:
-    return pick(t.params.wpe[: t.tokens.shape[1]].expand(len(t.tokens), -1, -1))
+    places = torch.arange(_width(t), device=t.tokens.device).clamp_(max=t.config.n_ctx - 1)
+    return pick(t.params.wpe[places].expand(len(t.tokens), -1, -1))
+
+
+def _width(t: Trace) -> int:
+    return t.cells[0].resid.shape[1]
 
 
 def _attn(t: Trace, site: Site, pick: Pick) -> Tensor:
@@ -191,19 +245,20 @@ def _z(t: Trace, site: Site, pick: Pick) -> Tensor:
 
 
 def _pattern(t: Trace, site: Site, pick: Pick) -> Tensor:
-    """[batch, pos, key] of one head, [batch, head, pos, key] of a layer; picked at a position, [batch, key] or [batch, head, key]."""
+    """[batch, pos, key] of one head, [batch, pos, head, key] of a layer; picked at a position, without pos."""
     part = slice(None) if site.part is None else slice(site.part, site.part + 1)
     q, k = (t.heads(_layer(site), which)[:, part] for which in "qk")
     weights = pick(_weights(q, k, t.batch.lengths).transpose(1, 2))
-    if site.part is not None:
-        return weights.squeeze(-2)
-    return weights.transpose(1, 2) if weights.ndim == 4 else weights
+    for other, override in t.overrides.items():
+        if other.kind == "pattern" and other.layer == site.layer and site.part in (None, other.part):
+            column = other.part if site.part is None else 0
+            weights[..., column, :] = torch.where(pick(override.rows)[..., None], pick(override.values), weights[..., column, :])
+    return weights if site.part is None else weights.squeeze(-2)
 
 
 def _weights(q: Tensor, k: Tensor, lengths: Tensor) -> Tensor:
     """The pattern of each prompt over exactly its own positions, as the pass formed it; zero elsewhere."""
-    widest = int(lengths.max())
-    weights = q.new_zeros(*q.shape[:2], widest, widest)
+    weights = q.new_zeros(*q.shape[:3], int(lengths.max()))
     for n in torch.unique(lengths).tolist():
         rows = (lengths == n).nonzero().flatten()
         weights[rows, :, :n, :n] = ops.pattern(q[rows, :, :n], k[rows, :, :n])
@@ -216,12 +271,17 @@ def _mlp_in(t: Trace, site: Site, pick: Pick) -> Tensor:
 
 
 def _out(t: Trace, site: Site, pick: Pick) -> Tensor:
-    return ops.layer_norm(pick(t.stream(site)), t.params.ln_w, t.params.ln_b, t.config.eps)
+    out = ops.layer_norm(pick(t.stream(site)), t.params.ln_w, t.params.ln_b, t.config.eps)
+    if override := t.overrides.get(Site("out.b")):
+        out = out + torch.where(pick(override.rows)[..., None], pick(override.values) - t.params.ln_b, 0)
+    return out
 
 
+_OWN: dict[str, Callable[[Trace, Site, Pick], Tensor]] = {
+    "input": _input, "emb": _emb, "pos": _pos, "attn": _attn, "attn.b": _bias, "mlp": _mlp, "mlp.b": _bias, "out.b": _bias,
+}
 _READERS: dict[str, Callable[[Trace, Site, Pick], Tensor]] = {
-    "input": lambda t, site, pick: pick(t.cells[0].resid), "emb": _emb, "pos": _pos,
-    "attn": _attn, "attn.b": _bias, "mlp": _mlp, "mlp.b": _bias, "out.b": _bias,
+    **{kind: _node(read) for kind, read in _OWN.items()},
     "resid": _stream, "mid": _stream, "q": _qkv, "k": _qkv, "v": _qkv, "in": _mlp_in, "out": _out,
     "pattern": _pattern, "z": _z,
 }

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import beartype
 import jaxtyping
 
-jaxtyping.install_import_hook(["minigpt", "interp", "weights"], "beartype.beartype")
+# The checker that the hook decorates every function with; an int will do for a float.
+checked = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))
+jaxtyping.install_import_hook(["minigpt", "interp", "weights"], "conftest.checked")
 
 import hypothesis
 import pytest
+import tiktoken
 import torch
 
-from minigpt import GPT2, Config, Params, build
+from minigpt import GPT2, Config, Params, Tokenizer, build
 from minigpt.params import UNEMBED, shapes
 
 VOCABULARY = Path(__file__).parents[2] / "shared" / "tokenizer"
@@ -24,6 +30,17 @@ if VOCABULARY.is_dir():
 hypothesis.settings.register_profile("here", deadline=None, max_examples=50)
 hypothesis.settings.register_profile("ci", deadline=None, max_examples=50, derandomize=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+
+# The letters from A on, one token each.
+LETTERS = Tokenizer(
+    tiktoken.Encoding("letters", pat_str=".", mergeable_ranks={bytes([65 + i]): i for i in range(50)}, special_tokens={})
+)
+
+
+def unchecked(function: Callable) -> Callable:
+    """The function as a user meets it, without the runtime checks that only tests install: for errors of its own."""
+    return inspect.unwrap(function)
 
 
 def random_params(config: Config, *, seed: int = 0, dtype: torch.dtype = torch.float32, tied: bool = True) -> Params:
@@ -40,8 +57,18 @@ def random_params(config: Config, *, seed: int = 0, dtype: torch.dtype = torch.f
 
 
 @cache
-def tiny(n_layer: int = 2, n_head: int = 2, d_model: int = 8, d_mlp: int = 16, n_ctx: int = 32, n_vocab: int = 50, *,
-         seed: int = 0, dtype: torch.dtype = torch.float32, tied: bool = True) -> GPT2:
+def tiny(
+    n_layer: int = 2,
+    n_head: int = 2,
+    d_model: int = 8,
+    d_mlp: int = 16,
+    n_ctx: int = 32,
+    n_vocab: int = 50,
+    *,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    tied: bool = True,
+) -> GPT2:
     """A random model without a tokenizer. Made once for each shape: nothing changes a model."""
     config = Config(n_layer, n_head, d_model, d_mlp, n_ctx, n_vocab)
     return GPT2(random_params(config, seed=seed, dtype=dtype, tied=tied), name="tiny")

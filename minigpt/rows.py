@@ -1,0 +1,99 @@
+"""Some rows of a cell: which ones, and their values; and the bill for computing them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows of a cell by their numbers among all variants (each once, in order), and their values."""
+
+    ids: Int[Tensor, "rows"]
+    x: Float[Tensor, "rows *rest"]
+
+    @classmethod
+    def none(cls, like: Float[Tensor, "rows *rest"]) -> Rows:
+        """No rows, of a cell like this one."""
+        return cls(torch.empty(0, dtype=torch.long, device=like.device), like[:0])
+
+    def over(self, base: Float[Tensor, "n *rest"], ids: Int[Tensor, "*which"]) -> Float[Tensor, "*which *rest"]:
+        """The values at `ids`: these rows' where they are among them, the patched run's own [n, ...] elsewhere."""
+        found = base[ids % len(base)]
+        if len(self.ids):
+            place = torch.searchsorted(self.ids, ids).clamp_(max=len(self.ids) - 1)
+            hit = self.ids[place] == ids
+            found[hit] = self.x[place[hit]]
+        return found
+
+    def at(self, ids: Int[Tensor, "some"]) -> Float[Tensor, "some *rest"]:
+        """The values at `ids`, zero where there is no such row."""
+        found = self.x.new_zeros(len(ids), *self.x.shape[1:])
+        if len(self.ids):
+            place = torch.searchsorted(self.ids, ids).clamp_(max=len(self.ids) - 1)
+            hit = self.ids[place] == ids
+            found[hit] = self.x[place[hit]]
+        return found
+
+    def keep(self, kept: Bool[Tensor, "rows"]) -> Rows:
+        """Those that a mask keeps."""
+        return self if bool(kept.all()) else Rows(self.ids[kept], self.x[kept])
+
+    def put(self, base: Float[Tensor, "n *rest"], ids: Int[Tensor, "some"], values: Tensor, part: slice = slice(None)) -> Rows:
+        """With these values at `ids` (in some columns only, where a part is given); new rows begin as the patched run's own."""
+        if not len(ids):
+            return self
+        all_ids = union(self.ids, ids)
+        x = self.x.clone() if len(all_ids) == len(self.ids) else self.over(base, all_ids)
+        x[torch.searchsorted(all_ids, ids), part] = values
+        return Rows(all_ids, x)
+
+    def plus(self, ids: Int[Tensor, "some"], values: Float[Tensor, "some *rest"]) -> Rows:
+        """With these values added; a row that is not there begins at zero."""
+        if not len(ids):
+            return self
+        all_ids = union(self.ids, ids)
+        x = self.at(all_ids)
+        x[torch.searchsorted(all_ids, ids)] += values
+        return Rows(all_ids, x)
+
+
+def union(*many: Int[Tensor, "_"]) -> Int[Tensor, "_"]:
+    """Row numbers that are in any of these, each once, in order."""
+    some = [ids for ids in many if len(ids)]
+    if len(some) < 2:
+        return torch.unique(some[0]) if some else many[0]
+    return torch.unique(torch.cat(some))
+
+
+@dataclass(eq=False)
+class Receipt:
+    """What a rerun did: cells that edits wrote, those that thereby changed, rows computed anew over all products, and the arithmetic.
+
+    needed_flops is the arithmetic of the dirty and wanted rows alone, flops with what settled sizes add; full_flops is that of
+    as many full runs.
+    """
+
+    written: int = 0
+    changed: int = 0
+    recomputed: int = 0
+    flops: int = 0
+    needed_flops: int = 0
+    full_flops: int = 0
+
+    def spend(self, rows: int, padded: int, each: int) -> None:
+        """Enter a product: `rows` rows, computed as `padded`, at `each` operations a row."""
+        self.recomputed += rows
+        self.needed_flops += rows * each
+        self.flops += padded * each
+
+    def __add__(self, other: Receipt) -> Receipt:
+        return Receipt(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
+
+    def __str__(self) -> str:
+        share = f" ({self.flops / self.full_flops:.2%} of full runs)" if self.full_flops else ""
+        return f"{self.written:,} cells written, {self.changed:,} changed, {self.recomputed:,} rows recomputed, {self.flops / 1e9:,.3f} GFLOP{share}"

@@ -1,0 +1,147 @@
+"""A full patched pass of the engine, every row of every layer, for rerun to be compared with bit for bit.
+
+Shares with rerun how patches are resolved (minigpt.plan; the NumPy reference checks that), and nothing of which rows are computed.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from minigpt import GPT2, Site, Trace, ops
+from minigpt.model import grouped
+from minigpt.patch import Patch
+from minigpt.plan import Plan, Read, Touch, columns, plan
+
+
+def final_stream(model: GPT2, trace: Trace, patch: Patch) -> Tensor:
+    """What the final LayerNorm reads [batch, pos, d_model], and what the output port sees."""
+    return _Dense(model, trace, plan(trace, [patch])).run()
+
+
+class _Dense:
+    def __init__(self, model: GPT2, trace: Trace, made: Plan) -> None:
+        self.model, self.trace, self.plan, self.config = model, trace, made, trace.config
+        self.wrote: dict[Site, Tensor] = {}
+
+    def run(self) -> Tensor:
+        x = self.trace.cells[0].resid.flatten(0, 1).clone()
+        for name in ("emb", "pos", "input"):
+            self.wrote[Site(name)] = self.trace.write(Site(name)).flatten(0, 1)
+        x = self._add("emb", 0, x)
+        for layer in range(self.config.n_layer):
+            x = self._layer(layer, self._set("resid", layer, x))
+        x = self._set("resid", self.config.n_layer, x)
+        rows, seen = self._port(Site("out"), None, x)
+        x = x.clone()
+        x[rows] = seen
+        return x.view_as(self.trace.cells[0].resid)
+
+    def _layer(self, layer: int, x: Tensor) -> Tensor:
+        b, eps = self.model.params.blocks[layer], self.config.eps
+        shape = self.trace.cells[0].resid.shape[:2]
+        qkv = ops.linear(ops.layer_norm(x, b.ln1_w, b.ln1_b, eps), b.w_qkv, b.b_qkv)
+        for kind in "qkv":
+            for head in range(self.config.n_head):
+                rows, seen = self._port(Site(kind, layer, head), head, x)
+                if len(rows):
+                    first = "qkv".index(kind) * self.config.d_model + head * self.config.d_head
+                    own = slice(first, first + self.config.d_head)
+                    new = ops.settled(lambda r, o=own: torch.addmm(b.b_qkv[o], r, b.w_qkv[:, o]), ops.layer_norm(seen, b.ln1_w, b.ln1_b, eps))
+                    qkv[rows, own] = new
+        z = self._attention(layer, qkv.view(*shape, -1)).flatten(0, 1)
+        z = self._put("z", layer, z)
+        write = ops.linear(z, b.w_o, b.b_o)
+        for head in range(self.config.n_head):
+            own = columns(Site("attn", layer, head), self.trace)
+            self.wrote[Site("attn", layer, head)] = ops.settled(lambda r, o=own: r @ b.w_o[o], z[:, own])
+        self.wrote[Site("attn", layer)], self.wrote[Site("attn.b", layer)] = write, b.b_o.expand_as(write)
+        mid = self._set("mid", layer, self._add("attn", layer, write + x))
+        rows, seen = self._port(Site("in", layer), None, mid)
+        read = mid.clone()
+        read[rows] = seen
+        act = ops.gelu(ops.linear(ops.layer_norm(read, b.ln2_w, b.ln2_b, eps), b.w_in, b.b_in))
+        act = self._put("act", layer, act)
+        write = ops.linear(act, b.w_out, b.b_out)
+        for neuron in {t.sender.part for t in self._reads() if t.sender.kind == "mlp"} | {t.site.part for t in self.plan.touches("mlp", layer)}:
+            if neuron is not None:
+                self.wrote[Site("mlp", layer, neuron)] = act[:, neuron : neuron + 1] * b.w_out[neuron]
+        self.wrote[Site("mlp", layer)], self.wrote[Site("mlp.b", layer)] = write, b.b_out.expand_as(write)
+        return self._add("mlp", layer, write + mid)
+
+    def _attention(self, layer: int, qkv: Tensor) -> Tensor:
+        q, k, v = (ops.split_heads(part, self.config.n_head) for part in qkv.chunk(3, -1))
+        z = torch.zeros_like(q)
+        for n, rows in grouped(self.trace.batch.lengths):
+            weights = ops.pattern(q[rows, :, :n], k[rows, :, :n])
+            prompts = torch.arange(len(q))[rows].tolist()
+            for touch in self.plan.touches("pattern", layer):
+                for row, value in zip(touch.rows.tolist(), touch.values(touch.rows), strict=True):
+                    prompt, t = divmod(row, self.plan.width)
+                    if prompt in prompts:
+                        part = slice(None) if touch.site.part is None else touch.site.part
+                        weights[prompts.index(prompt), part, t] = value[..., :n]
+            z[rows, :, :n] = torch.matmul(weights, v[rows, :, :n])
+        return ops.merge_heads(z)
+
+    def _reads(self) -> list[Read]:
+        return [t for touches in self.plan.at.values() for t in touches if isinstance(t, Read)]
+
+    def _put(self, name: str, layer: int, cell: Tensor) -> Tensor:
+        for touch in self.plan.holds(name, layer):
+            rows = touch.rows
+            if name == "z":
+                lifted = [t.rows for t in self.plan.touches("pattern", layer) if t.site.part in (None, touch.site.part)]
+                rows = rows[~torch.isin(rows, torch.cat(lifted))] if lifted else rows
+                if touch.site.part is None:
+                    for head in range(self.config.n_head):
+                        mine = [t.rows for t in self.plan.touches("pattern", layer) if t.site.part in (None, head)]
+                        kept = touch.rows[~torch.isin(touch.rows, torch.cat(mine))] if mine else touch.rows
+                        own = columns(Site("attn", layer, head), self.trace)
+                        cell[kept, own] = touch.values(kept)[:, own]
+                    continue
+            cell[rows, columns(touch.site, self.trace)] = touch.values(rows)
+        for touch in self.plan.touches(name, layer):
+            cell[touch.rows, columns(touch.site, self.trace)] = touch.values(touch.rows)
+        return cell
+
+    def _add(self, kind: str, layer: int, x: Tensor) -> Tensor:
+        added, hit = torch.zeros_like(x), torch.zeros(len(x), dtype=torch.bool)
+        for touch in self.plan.touches(kind, layer):
+            own = self.wrote[touch.site][touch.rows]
+            value = touch.values(touch.rows)
+            added[touch.rows] += value - own
+            hit[touch.rows] = True
+            self._overwrite(touch, value)
+        return torch.where(hit[:, None], x + added, x)
+
+    def _overwrite(self, touch: Touch, value: Tensor) -> None:
+        """From here on the node and the whole that it is part of wrote this."""
+        for site in list(self.wrote):
+            if site.contains(touch.site):
+                self.wrote[site] = self.wrote[site].clone()
+                self.wrote[site][touch.rows] += value - self.wrote[touch.site][touch.rows]
+        self.wrote[touch.site] = self.wrote[touch.site].clone()
+        self.wrote[touch.site][touch.rows] = value
+
+    def _set(self, stage: str, layer: int, x: Tensor) -> Tensor:
+        x = x.clone()
+        for touch in self.plan.touches(stage, layer):
+            x[touch.rows] = touch.values(touch.rows)
+        return x
+
+    def _port(self, site: Site, head: int | None, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The rows at which a port sees something else than the stream, and what."""
+        seen, hit = x.clone(), torch.zeros(len(x), dtype=torch.bool)
+        added = torch.zeros_like(x)
+        for touch in self.plan.touches("port", site.layer or 0):
+            if touch.site.kind != site.kind or touch.site.part not in (None, head):
+                continue
+            if isinstance(touch, Read):
+                added[touch.rows] += touch.values(touch.rows) - self.wrote[touch.sender][touch.rows]
+            else:
+                seen[touch.rows] = touch.values(touch.rows)
+        seen = torch.where((added != 0).any(-1, keepdim=True), x + added, seen)
+        hit = (seen != x).any(-1)
+        rows = hit.nonzero().flatten()
+        return rows, seen[rows]

@@ -1,0 +1,233 @@
+"""Random patches of every kind, and the reference's answer to them: what the fast engine is compared with.
+
+    case = patches(model.config, 6, 3, {"clean": clean, "corrupt": corrupt})     # a hypothesis strategy of Patch
+    assert_agrees(model.rerun(trace, patch), reference_of(model, trace, patch))
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+import torch
+from hypothesis import strategies as st
+from hypothesis.vendor.pretty import for_type_by_name
+
+from minigpt import GPT2, Address, Config, Site, Trace, parse, reference
+from minigpt.address import heads, nodes, streams
+from minigpt.batch import Batch
+from minigpt.errors import PatchError
+from minigpt.params import tensors
+from minigpt.patch import ZERO, Edit, Hold, Patch, Source
+
+# In an example that hypothesis prints, a patch is its text and not all the numbers of its runs.
+for printed in (Patch, Trace):
+    for_type_by_name(printed.__module__, printed.__name__, lambda value, printer, cycle: printer.text(repr(value)))
+
+
+def senders(config: Config) -> list[Site]:
+    """Everything that writes to the stream, whole and part, simple first."""
+    every = [Site("attn", layer) for layer in range(config.n_layer)] + [Site("mlp", layer) for layer in range(config.n_layer)]
+    return [*heads(config), *every, Site("input"), *(site for site in nodes(config, neurons=True) if site not in every
+                                                     and site.kind != "out.b" and not (site.kind == "attn" and site.part is not None))]
+
+
+def ports(config: Config, *, layers: bool = True) -> list[Site]:
+    """Everything that reads the stream; with `layers` also a1.q, which is all of a layer's at once."""
+    found = [Site("out")]
+    for layer in range(config.n_layer):
+        found += [Site(kind, layer, head) for kind in "vqk" for head in range(config.n_head)] + [Site("in", layer)]
+        found += [Site(kind, layer) for kind in "vqk"] * layers
+    return found
+
+
+def insides(config: Config) -> list[Site]:
+    """Every z and pattern, of one head and of a layer."""
+    return [Site(kind, layer, head) for layer in range(config.n_layer) for kind in ("z", "pattern") for head in (*range(config.n_head), None)]
+
+
+def edges(config: Config, sender: Site) -> list[Address]:
+    """Every edge out of a sender to single ports."""
+    return [Address((sender, port)) for port in ports(config, layers=False) if sender.stage <= port.stage]
+
+
+def addresses(config: Config) -> Iterator[Site]:
+    """All that can be read off a run."""
+    yield from senders(config)
+    yield from (Site("out.b"), *streams(config), *ports(config), *insides(config))
+
+
+@lru_cache
+def targets(config: Config) -> dict[str, list[Address]]:
+    """All that can be patched, by the kind of edit."""
+    written = [*senders(config), *insides(config), *streams(config), Site("out.b")]
+    return {
+        "write": [Address((site,)) for site in written],
+        "read": [Address((m, p)) for m in senders(config) for p in ports(config) if m.stage <= p.stage],
+        "input": [Address((site,)) for site in ports(config)],
+    }
+
+
+@lru_cache
+def sorts(config: Config, kind: str) -> list[list[Address]]:
+    """The targets of one kind of edit, like with like: all heads, all MLPs, all edges from a head to a value port."""
+    found: dict[object, list[Address]] = {}
+    for address in targets(config)[kind]:
+        found.setdefault(tuple((site.kind, site.part is None) for site in address.sites), []).append(address)
+    return list(found.values())
+
+
+@st.composite
+def patches(draw: st.DrawFn, config: Config, length: int | Sequence[int], batch: int, runs: Mapping[str, Trace], *,
+            positions: Mapping[str, Sequence[int]] | None = None, most: int = 4) -> Patch:
+    """Up to `most` edits and holds for a batch of prompts of this length (or these lengths), from runs of prompts like them.
+
+    Shrinks towards fewer edits, earlier heads, no position, zero. What conflicts with edits drawn before it is left out.
+    """
+    lengths = [length] * batch if isinstance(length, int) else list(length)
+    names = positions or {}
+    with unrandom():
+        patch = Patch()
+        for _ in range(draw(st.integers(1, most))):
+            kind = draw(st.sampled_from(["write", "read", "input", "hold"]))
+            more = draw(holds(config, runs, lengths) if kind == "hold" else edits(config, kind, lengths, runs, names))
+            with suppress(PatchError):
+                joined = patch | more
+                refuse_meetings(joined, lengths, names)
+                patch = joined
+        return patch
+
+
+@contextmanager
+def unrandom() -> Iterator[None]:
+    """beartype draws at random which element of a list it checks, and hypothesis would mind."""
+    state = random.getstate()
+    try:
+        yield
+    finally:
+        random.setstate(state)
+
+
+@st.composite
+def edits(draw: st.DrawFn, config: Config, kind: str, lengths: Sequence[int], runs: Mapping[str, Trace],
+          positions: Mapping[str, Sequence[int]]) -> Patch:
+    """One edit of this kind. Sites of one sort are as likely as those of another, however many there are of each."""
+    address = draw(st.sampled_from(draw(st.sampled_from(sorts(config, kind)))))
+    least = min(lengths)
+    at = draw(st.sampled_from([None, None, None, -1, *range(least), *range(-least, -1), *positions]))
+    address = replace(address, at=at)
+    given = draw(sources(runs, lengths) | tensors_for(config, address, lengths, positions))
+    return Patch((Edit(address, given),))
+
+
+@st.composite
+def holds(draw: st.DrawFn, config: Config, runs: Mapping[str, Trace], lengths: Sequence[int]) -> Patch:
+    """A set, or some nodes."""
+    some = st.lists(st.sampled_from(senders(config)), min_size=1, max_size=3, unique=True).map(lambda sites: " ".join(map(str, sites)))
+    return Patch(holds=(Hold(draw(st.sampled_from(["heads", "mlps", "heads mlps"]) | some), draw(sources(runs, lengths))),))
+
+
+def sources(runs: Mapping[str, Trace], lengths: Sequence[int]) -> st.SearchStrategy[Source]:
+    """Zero, a run, or (where the prompts are of one length) a run's mean, over all prompts or by one of two groupings."""
+    found = [ZERO, *(Source(name, run=run) for name, run in runs.items())]
+    if len(set(lengths)) == 1:
+        for name, run in runs.items():
+            found.append(Source(name, run=run, mean=True))
+            found += [Source(name, run=run, mean=True, by=by, by_name=f"by{n}") for n, by in groups(len(run.tokens)).items()]
+    return st.sampled_from(found)
+
+
+@lru_cache
+def groups(prompts: int) -> dict[int, torch.Tensor]:
+    """Prompts in two groups alternately, and each in its own."""
+    return {2: torch.arange(prompts) % 2, prompts: torch.arange(prompts)}
+
+
+@st.composite
+def tensors_for(draw: st.DrawFn, config: Config, address: Address, lengths: Sequence[int], positions: Mapping[str, Sequence[int]]) -> Source:
+    """A random tensor of the address's own shape, or one that broadcasts to it. Patterns give later keys no weight."""
+    site = address.sites[0]
+    inside = site.kind if site.role == "inside" and len(address.sites) == 1 else "stream"
+    names = {"z": ["pos", "head", "d_head"], "pattern": ["head", "pos", "key"], "stream": ["pos", "d_model"]}[inside]
+    names = [name for name in names if not (name == "head" and site.part is not None or name == "pos" and address.at is not None)]
+    sizes = {"pos": max(lengths), "key": max(lengths), "head": config.n_head, "d_head": config.d_head, "d_model": config.d_model}
+    shape = [len(lengths), *(sizes[name] for name in names)]
+    if inside != "pattern":
+        shape = shape[draw(st.integers(0, len(shape) - 1)):]
+    seed = draw(st.integers(0, 9))
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    if inside == "pattern":
+        rows = torch.arange(max(lengths))[:, None] if address.at is None else torch.tensor(
+            [position(address.at, n, positions, index) for index, n in enumerate(lengths)]).view(-1, *[1] * (len(shape) - 1))
+        x = x.abs() * (torch.arange(max(lengths)) <= rows)
+    return Source("t" + "x".join(map(str, (seed, *shape))), value=x)
+
+
+def refuse_meetings(patch: Patch, lengths: Sequence[int], positions: Mapping[str, Sequence[int]]) -> None:
+    """PatchError where two edits meet in some prompt, once its positions are numbers."""
+    ats = {edit.target.at for edit in patch.edits} - {None}
+    places = {tuple((at, position(at, length, positions, index)) for at in ats) for index, length in enumerate(lengths)}
+    for place in (dict(place) for place in places):
+        if len(set(place.values())) < len(ats):
+            Patch(tuple(replace(e, target=replace(e.target, at=place.get(e.target.at))) for e in patch.edits), patch.holds)
+
+
+def position(at: int | str, length: int, positions: Mapping[str, Sequence[int]], index: int) -> int:
+    """The position of one prompt that a number or a name means."""
+    return range(length)[positions[at][index] if isinstance(at, str) else at]
+
+
+def rows_of(batch: Batch) -> list[list[int]]:
+    """Each prompt's own tokens."""
+    return [row[:n] for row, n in zip(batch.tokens.tolist(), batch.lengths.tolist(), strict=True)]
+
+
+def reference_of(model: GPT2, trace: Trace, patch: Patch | None = None, runs: Mapping[str, object] | None = None) -> reference.Run:
+    """The reference's run of a trace's prompts under a patch. The runs that the patch takes values from are run again by
+    themselves, as unpatched; `runs` says otherwise for some names: a reference Run, or tokens."""
+    given = dict(runs or {})
+    for line in (*patch.edits, *patch.holds) if patch else ():
+        if line.source.run is not None:
+            given.setdefault(line.source.name, rows_of(line.source.run.batch))
+    found = {name: x if isinstance(x, reference.Run) else _unpatched(model, tuple(map(tuple, x))) for name, x in given.items()}
+    positions = {name: x.tolist() for name, x in trace.batch.positions.items()}
+    return reference.run(_weights(model), model.config, rows_of(trace.batch), patch, found, positions)
+
+
+@lru_cache(maxsize=64)
+def _weights(model: GPT2) -> dict[str, np.ndarray]:
+    return {name: x.double().numpy() for name, x in tensors(model.params).items()}
+
+
+@lru_cache(maxsize=64)
+def _unpatched(model: GPT2, tokens: tuple[tuple[int, ...], ...]) -> reference.Run:
+    return reference.run(_weights(model), model.config, tokens)
+
+
+def disagreements(trace: Trace, run: reference.Run, *, among: Sequence[str | Site] | None = None, within: float = 1e-10) -> list[str]:
+    """Where a trace and a reference run differ by more than `within` (relative to the larger of 1 and the largest value).
+
+    Compares logits and every address, or only those asked for; not what the reference calls unknown (NaN), nor what lies behind
+    a prompt's end.
+    """
+    found = []
+    for name in ("logits", *map(str, addresses(trace.config))) if among is None else map(str, among):
+        theirs, mine = (trace.logits, run.logits) if name == "logits" else (trace[name], run[name])
+        at = None if name == "logits" else parse(name).at
+        for index, (x, y) in enumerate(zip(theirs.double().cpu().numpy(), mine, strict=True)):
+            x = x[tuple(slice(n) for n in y.shape)] if at is None or ".pattern" in name else x
+            known = ~np.isnan(y)
+            off = np.abs(x - y)[known].max(initial=0.0) / max(1.0, np.abs(y[known]).max(initial=0.0))
+            if x.shape != y.shape or not off <= within:
+                found.append(f"{name} of prompt {index}: {off:.3g} apart")
+    return found
+
+
+def assert_agrees(trace: Trace, run: reference.Run, **how: object) -> None:
+    """Fails with the places where a trace is not what the reference says."""
+    wrong = disagreements(trace, run, **how)
+    assert not wrong, f"{len(wrong)} places differ, first: {'; '.join(wrong[:5])}"
