@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,8 +14,10 @@ import typer
 from rich.console import Console
 
 import weights
-from interp import report, show
+from interp import metrics, patching, report, show
+from interp.effects import Effects
 from interp.measure import measure
+from interp.tasks import Prompts
 from interp.why import why as ask
 from minigpt import GPT2, MiniGPTError, Trace
 from minigpt.errors import problem
@@ -48,6 +51,45 @@ def why(
     _print(found.to_dict(), show.why(found), as_json)
     if html is not None:
         _write(report.why_page(found), html)
+
+
+Pairs = Annotated[Path | None, typer.Option("--pairs", help="a file of pairs: JSON lines, CSV, or AutoCircuit's JSON")]
+Clean = Annotated[str | None, typer.Argument(help="the clean prompt")]
+Corrupt = Annotated[str | None, typer.Argument(help="the corrupt prompt: as many tokens, one thing changed")]
+Answer = Annotated[str | None, typer.Option("--answer", "-a", help="the clean prompt's answer, with its space")]
+Over = Annotated[str | None, typer.Option("--over", "-o", help="the token it is compared with")]
+Html = Annotated[Path | None, typer.Option("--html", help="also write a page with pictures to this file")]
+
+
+@app.command()
+def patch(
+    clean: Clean = None, corrupt: Corrupt = None, answer: Answer = None, over: Over = None, pairs: Pairs = None,
+    nodes: Annotated[str, typer.Option(help="heads, attns, mlps, resid, neurons:m3, each with @ (every position) or @-1; or addresses side by side")] = "heads",
+    direction: Annotated[str, typer.Option(help="denoising (clean into corrupt) or noising (corrupt into clean)")] = "denoising",
+    model: Model = "ioi-mini", k: Annotated[int, typer.Option("--top", "-k", min=1)] = 12, html: Html = None, as_json: Json = False, device: Device = "cpu",
+) -> None:
+    """Activation patching: what would the answer be, had this node been as on the other prompt?"""
+    loaded = _load(model, device)
+    given = _pairs(loaded, clean, corrupt, answer, over, pairs)
+    found = patching.nodes(loaded, given, metrics.logit_diff(given), _addresses(nodes), direction, progress=not as_json)
+    _show_effects(found, given, k, html, as_json)
+
+
+@app.command()
+def paths(
+    clean: Clean = None, corrupt: Corrupt = None, answer: Answer = None, over: Over = None, pairs: Pairs = None,
+    senders: Annotated[str, typer.Option(help="heads, mlps, neurons:m3, or addresses side by side")] = "heads",
+    receivers: Annotated[str, typer.Option(help="ports side by side: out, a3.4.q, m2.in")] = "out",
+    at: Annotated[str, typer.Option(help="the position of senders and receivers: END, -1, 10, a name of the pairs; all")] = "END",
+    mlps: Annotated[str, typer.Option(help="recompute (the IOI paper's meaning) or frozen (the direct edge only)")] = "recompute",
+    model: Model = "ioi-mini", k: Annotated[int, typer.Option("--top", "-k", min=1)] = 12, html: Html = None, as_json: Json = False, device: Device = "cpu",
+) -> None:
+    """Path patching: what does each sender do to the answer through these receivers only?"""
+    loaded = _load(model, device)
+    given = _pairs(loaded, clean, corrupt, answer, over, pairs)
+    place = None if at == "all" else int(at) if at.lstrip("-").isdigit() else at
+    found = patching.paths(loaded, given, metrics.logit_diff(given), _addresses(senders), receivers.split(), place, mlps, progress=not as_json)
+    _show_effects(found, given, k, html, as_json)
 
 
 @app.command()
@@ -113,6 +155,31 @@ def card(model: Model = "ioi-mini", n: Annotated[int, typer.Option("--prompts", 
     rows = [(name.replace("_", " "), ", ".join(f"{k} {v:.3f}" for k, v in value.items()) if isinstance(value, dict) else f"{value:g}")
             for name, value in found.items()]
     _print(found, show.table(model, ("", "measured"), rows), as_json)
+
+
+def _addresses(text: str) -> str | list[str]:
+    """A set's name as it is; addresses side by side as a list."""
+    name = text.partition("@")[0].partition(":")[0]
+    return text if name in ("heads", "attns", "mlps", "resid", "neurons") else text.split()
+
+
+def _pairs(model: GPT2, clean: str | None, corrupt: str | None, answer: str | None, over: str | None, file: Path | None) -> Prompts:
+    """Pairs from a file, or the one pair that was typed."""
+    if file is not None:
+        return Prompts.load(file, model.tokenizer)
+    if clean is None or corrupt is None or answer is None or over is None or model.tokenizer is None:
+        raise MiniGPTError(problem("half a question", "a clean and a corrupt prompt with --answer and --over, or --pairs FILE",
+                                   "interp patch 'When Mary and John went to the store, John gave a drink to' "
+                                   "'When Mary and John went to the store, Mary gave a drink to' -a ' Mary' -o ' John'"))
+    return Prompts.from_texts(model.tokenizer, [clean], [corrupt], [answer], [over])
+
+
+def _show_effects(found: Effects, pairs: Prompts, k: int, html: Path | None, as_json: bool) -> None:
+    with warnings.catch_warnings(record=True):
+        view = show.effects(found, k)
+    _print({**found.to_dict(), "receipt": vars(found.receipt) if found.receipt else None}, view, as_json)
+    if html is not None:
+        _write(report.effects_page(found, [pairs.text(pairs.clean[0]), pairs.text(pairs.corrupted.tokens[0])]), html)
 
 
 def _load(model: str, device: str) -> GPT2:

@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from interp import figures
+from interp.effects import Effects
 from interp.why import Push, Token, Why
 
 STYLE = """
@@ -64,6 +65,18 @@ def why_page(found: Why) -> str:
                 f"<p>Sum of {count} direct effects <b>{found.closure.total:+.6f}</b>, logit difference <b>{found.closure.metric:+.6f}</b>; gap "
                 f"{found.closure.gap:.1e}, at most {found.closure.bound:.1e} by the rounding bound.</p>"),
     ])
+
+
+def effects_page(found: Effects, prompts: Sequence[str]) -> str:
+    """Effects of any method as a page: prompts, heat map, bars, receipt."""
+    base = float(found.base.mean())
+    sections = [Section("The prompts", "Clean, then corrupt; the first pair, cut into its tokens.", "".join(f"<p class=prompt>{escape(p)}</p>" for p in prompts))]
+    if len(found.heads()):
+        sections.append(Section("Every head", "Change of the metric; layers from top to bottom.", figures.grid(found.grid(), found.method)))
+    sections.append(Section("The largest", "Mean over prompts.", figures.bars(found.top(24))))
+    if found.receipt:
+        sections.append(Section("Receipt", "What was really done.", f"<p>{len(found)} patches: {escape(str(found.receipt))}</p>"))
+    return page(f"{found.method}", f"{found.metric} {base:+.4f} in the run that is patched, {found.per_prompt.shape[1]} prompts", sections)
 
 
 def _body(body: str | go.Figure) -> str:

@@ -30,6 +30,22 @@ def why(found: Why) -> RenderableType:
         Text("\n") + closure(found))
 
 
+def effects(found: Effects, k: int = 12) -> RenderableType:
+    """Effects of any method: the largest, each with its bootstrap interval, the heat map where there are heads, and the receipt."""
+    top = found.top(k)
+    ends = top.interval().tolist()
+    rows = [(address, f"{value:+.4f}", f"{low:+.4f} to {high:+.4f}" if low == low else "one prompt")
+            for (address, value), (low, high) in zip(top, ends, strict=True)]
+    parts: list[RenderableType] = [
+        Text(f"{found.method}: change of the {found.metric}, {float(found.base.mean()):+.4f} in the run that is patched", style="bold"),
+        table("", ("address", ">effect", "95% interval"), rows)]
+    if len(found.heads()):
+        parts += [Text("each head (rows: layers)", style="bold"), heat_map(found)]
+    if found.receipt:
+        parts.append(Text(f"{len(found)} patches: {found.receipt}", style="dim" if found.receipt.changed else "bold red"))
+    return Group(*parts)
+
+
 def closure(found: Why) -> Text:
     """The line that says whether the effects sum to the metric."""
     c = found.closure

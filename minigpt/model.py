@@ -100,7 +100,8 @@ class GPT2:
     def run(self, prompts: object) -> Trace:
         """Run on a text, a list of texts or token ids [batch, pos], and keep everything.
 
-        A prompt's numbers are the same bits alone and in any batch (CPU, float32 and float64; with ops.sdpa float32 only).
+        On a CPU a prompt's numbers are the same bits alone and in any batch, where heads are a multiple of 4 wide: in float32
+        always; in float64 with eager attention and fewer threads than twice the heads (more would share out small products).
         """
         batch = self.batch(prompts)
         width = batch.tokens.shape[1]

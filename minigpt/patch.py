@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import combinations, product
+from itertools import chain, combinations, product
 from typing import TypeAlias
 
 from jaxtyping import Float, Int
@@ -52,7 +52,8 @@ class Source:
             if not re.fullmatch(_NAME, name) and not (name == "0" and self.run is None and self.value is None):
                 raise PatchError(problem(f"a source named {name!r}", "a word of letters, digits, _ . and -, a letter first"))
         if self.by is not None and self.run is not None and len(self.by) != len(self.run.tokens):
-            raise PatchError(problem(f"{len(self.by)} groups for a run of {len(self.run.tokens)} prompts", "one number for each prompt"))
+            raise PatchError(problem(f"{len(self.by)} groups for a run of {len(self.run.tokens)} prompts",
+                                     "one number for each prompt"))
 
     def _key(self) -> tuple[object, ...]:
         return self.name, id(self.run), id(self.value), self.mean, id(self.by), self.by is not None and self.by_name
@@ -69,7 +70,8 @@ class Source:
 
 
 ZERO = Source("0")
-SETS: dict[str, tuple[set[str], Callable[[Config], Iterator[Site]]]] = {  # name: (kinds of all that is or has parts in it, its sites)
+# name: (the kinds of the nodes in it, of their wholes and of their parts; its nodes)
+SETS: dict[str, tuple[set[str], Callable[[Config], Iterator[Site]]]] = {
     "heads": ({"attn"}, heads),
     "mlps": ({"mlp", "mlp.b"}, lambda c: (Site("mlp", layer) for layer in range(c.n_layer))),
 }
@@ -113,7 +115,8 @@ class Hold:
 
     def sites(self, config: Config) -> tuple[Site, ...]:
         """The nodes it stands for in a model of this shape."""
-        return tuple(site for word in self.nodes.split() for site in (SETS[word][1](config) if word in SETS else [_node(word, config)]))
+        every = (SETS[word][1](config) if word in SETS else [_node(word, config)] for word in self.nodes.split())
+        return tuple(chain.from_iterable(every))
 
     def meets(self, other: Hold) -> bool:
         """Whether a node, or a whole and its part, is in both."""
@@ -136,8 +139,9 @@ class Patch:
 
     @classmethod
     def write(cls, address: str | Address, given: Given, *, name: str = "") -> Patch:
-        """This node, stream point, pattern or z is what it is in `given`: a run, a tensor that broadcasts to its shape, or 0.0."""
-        return cls._one(address, given, name, "write", "a node, a stream point, a pattern or a z, as in Patch.write('a9.9@-1', other)")
+        """This node, stream point, pattern or z is what it is in `given`: a run, a tensor that broadcasts to it, or 0.0."""
+        return cls._one(address, given, name, "write",
+                        "a node, a stream point, a pattern or a z, as in Patch.write('a9.9@-1', other)")
 
     @classmethod
     def read(cls, address: str | Address, given: Given, *, name: str = "") -> Patch:
@@ -192,7 +196,8 @@ class Patch:
     def _one(cls, address: str | Address, given: Given, name: str, kind: str, legal: str) -> Patch:
         found = parse(address)
         if len(found.sites) > 2:
-            raise PatchError(problem(f"'{found}' is a path of several edges", "one edge at a time", "patching.path(...), which goes edge by edge"))
+            raise PatchError(problem(f"'{found}' is a path of several edges", "one edge at a time",
+                                     "patching.path(...), which goes edge by edge"))
         edit = Edit(found, source(given, name))
         if edit.kind != kind:
             raise PatchError(problem(f"Patch.{kind}('{found}', ...)", legal, f"Patch.{edit.kind}('{found}', ...)"))
@@ -319,11 +324,11 @@ def _things(site: Site) -> tuple[tuple[Site | None, bool], ...]:
     """A site (False), then the wholes of which it is a part (True). A head, its pattern and its z are one thing."""
     layer, part = site.layer, site.part
     if site.kind in ("z", "pattern") or (site.kind == "attn" and part is not None):
-        chain = [Site("z", layer, part), Site("z", layer), Site("attn", layer)][part is None:]
+        line = [Site("z", layer, part), Site("z", layer), Site("attn", layer)][part is None:]
     else:
         wholes = (Site("attn", layer), Site("mlp", layer), Site("input"), Site(site.kind, layer))
-        chain = [site, *dict.fromkeys(whole for whole in wholes if whole.contains(site))]
-    return tuple((each, i > 0) for i, each in enumerate(chain))
+        line = [site, *dict.fromkeys(whole for whole in wholes if whole.contains(site))]
+    return tuple((each, i > 0) for i, each in enumerate(line))
 
 
 def may_meet(a: int | str | None, b: int | str | None) -> bool:
@@ -333,7 +338,8 @@ def may_meet(a: int | str | None, b: int | str | None) -> bool:
 
 def conflict(a: Edit, b: Edit) -> PatchError:
     """The error that names both edits."""
-    return PatchError(problem(f"'{a}' and '{b}' both decide what '{b.target}' is", "each thing decided once", "leave one of them out"))
+    return PatchError(problem(f"'{a}' and '{b}' both decide what '{b.target}' is", "each thing decided once",
+                              "leave one of them out"))
 
 
 def own_value(value: Tensor, like: Float[Tensor, "rows *rest"], address: Address) -> Float[Tensor, "rows *rest"]:
@@ -341,6 +347,7 @@ def own_value(value: Tensor, like: Float[Tensor, "rows *rest"], address: Address
     try:
         return value.to(like).broadcast_to(like.shape)
     except RuntimeError as error:
-        raise PatchError(problem(f"a value of shape {list(value.shape)} for '{address}'", f"{list(like.shape)}, or what broadcasts to it")) from error
+        raise PatchError(problem(f"a value of shape {list(value.shape)} for '{address}'",
+                                 f"{list(like.shape)}, or what broadcasts to it")) from error
 
 

@@ -125,6 +125,7 @@ class _Resolver:
 
     def _hold(self, variant: int, sites: Sequence[Site], given: Source, edits: Sequence[Edit]) -> None:
         self._check(given, Address(sites[:1]))
+        sites = [part for site in sites for part in ((Site("emb"), Site("pos")) if site.kind == "input" else (site,))]
         for site in _layers(sites, self.trace):
             stage = {"attn": "z", "mlp": "act"}.get(site.kind)
             if stage:
@@ -133,7 +134,7 @@ class _Resolver:
                 self.plan.held.setdefault((stage, site.layer or 0), []).append(touch)
             else:
                 self._hold_vector(variant, site, given, edits)
-            if stage and site.part is None and given.run is None:
+            if stage and site in sites and site.part is None and given.run is None:
                 self._hold_vector(variant, Site(f"{site.kind}.b", site.layer), given, edits)
 
     def _hold_vector(self, variant: int, site: Site, given: Source, edits: Sequence[Edit]) -> None:
@@ -150,6 +151,10 @@ class _Resolver:
     def _write(self, variant: int, edit: Edit) -> None:
         site, rows, given = edit.target.site, self.rows(edit.target.at), edit.source
         layer = site.layer or 0
+        if site.kind == "input" and given.value is None:
+            for part in ("emb", "pos"):
+                self._write(variant, Edit(Address((Site(part),), edit.target.at), given))
+            return
         if site.role == "stream":
             stage = "resid" if site.kind == "resid" else "mid"
             self._put(stage, site, Touch(variant, site, rows, self._stream(given, site, edit), edit))
@@ -192,12 +197,12 @@ class _Resolver:
         cell = getattr(given.run.cells[layer], name)
         return (self._mean(given, name, layer, cell) if given.mean else cell).flatten(0, 1)
 
-    def _mean(self, given: Source, name: str, layer: int, x: Float[Tensor, "prompts pos width"]) -> Float[Tensor, "batch pos width"]:
+    def _mean(self, given: Source, name: str, layer: int, x: Float[Tensor, "prompts pos *rest"]) -> Float[Tensor, "batch pos *rest"]:
         key = (id(given), name, layer)
         if key not in self._means:
             batch = len(self.trace.tokens)
             if given.by is None:
-                self._means[key] = x.mean(0, keepdim=True).expand(batch, -1, -1)
+                self._means[key] = x.mean(0, keepdim=True).expand(batch, *x.shape[1:])
             else:
                 by = given.by.to(x.device)
                 self._means[key] = torch.stack([x[by == group].mean(0) for group in by[:batch]])

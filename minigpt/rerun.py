@@ -114,7 +114,7 @@ class Recalculation:
         block, need = self.params.blocks[layer], self.needs[layer][1]
         fixed = self._fixed(layer)
         live = ~fixed.all(1).flatten() if fixed is not None else None
-        seen = stream if live is None else stream.keep(self._reaches(stream.ids, need & live))
+        seen = stream if live is None or self.wanted is None else stream.keep(self._reaches(stream.ids, need & live))
         qkv = Rows(seen.ids, self._linear(self._norm(seen.x, block.ln1_w, block.ln1_b), block.w_qkv, block.b_qkv))
         parts = self._qkv_ports(layer, stream)
         patterns = self.plan.touches("pattern", layer)
@@ -207,32 +207,28 @@ class Recalculation:
         w, b, name = (block.w_o, block.b_o, "z") if kind == "attn" else (block.w_out, block.b_out, "act")
         for touch in self._pending.get((kind, layer), []):
             sender = Touch(touch.variant, touch.sender, touch.rows, touch.values)
-            written = self._overridden(sender)
-            if written is None and not self._dirty(cell, touch.variant):
+            if not self._dirty(cell, touch.variant) and not self._overridden(sender):
                 key = (id(touch.edit.source) if touch.edit else 0, touch.sender, touch.rows.data_ptr(), len(touch.rows))
                 if key not in self._shared:
                     self._shared[key] = touch.values(touch.rows) - self._clean_write(touch.sender)[touch.rows]
                 self._deltas[id(touch)] = self._shared[key]
             else:
-                mine = written if written is not None else self._own(sender, cell, name, w, b)
-                self._deltas[id(touch)] = touch.values(touch.rows) - mine
+                self._deltas[id(touch)] = touch.values(touch.rows) - self._wrote(sender, cell, name, w, b)
 
-    def _overridden(self, sender: Touch) -> Tensor | None:
-        """What a sender wrote where edits put free vectors into it or into its parts; None where there are none."""
-        variant_rows = sender.ids(self.n)
-        own = [rows for rows in self.overrides.get(sender.site, []) if bool(torch.isin(variant_rows, rows.ids).any())]
-        parts = [(site, rows) for site, many in self.overrides.items() if sender.site.contains(site) for rows in many
-                 if bool(torch.isin(variant_rows, rows.ids).any())]
-        if not own and not parts:
-            return None
-        total = self._clean_write(sender.site)[sender.rows].clone()
-        for rows in own:
-            hit = torch.isin(variant_rows, rows.ids)
-            total[hit] = rows.at(variant_rows[hit])
-        for site, rows in parts:
-            hit = torch.isin(variant_rows, rows.ids)
-            total[hit] += rows.at(variant_rows[hit]) - self._clean_write(site)[sender.rows[hit]]
-        return total
+    def _overridden(self, sender: Touch) -> list[tuple[Site, Rows, Tensor]]:
+        """Free vectors that edits of this variant put into the sender or its parts, and which of the sender's rows they are at."""
+        ids = sender.ids(self.n)
+        found = [(site, rows, torch.isin(ids, rows.ids)) for site, many in self.overrides.items()
+                 if site == sender.site or sender.site.contains(site) for rows in many]
+        return [(site, rows, hit) for site, rows, hit in found if bool(hit.any())]
+
+    def _wrote(self, sender: Touch, cell: Rows, name: str, w: Tensor, b: Tensor) -> Tensor:
+        """What a sender wrote in this variant after all edits."""
+        ids, mine = sender.ids(self.n), self._own(sender, cell, name, w, b).clone()
+        for site, rows, hit in self._overridden(sender):
+            part = Touch(sender.variant, site, sender.rows[hit], sender.values)
+            mine[hit] = rows.at(ids[hit]) if site == sender.site else mine[hit] + rows.at(ids[hit]) - self._own(part, cell, name, w, b)
+        return mine
 
     def _port_rows(self, site: Site, head: int | None, stream: Rows, base: Tensor) -> Rows:
         """What a port sees where edits change it, at the rows where that differs from the stream."""

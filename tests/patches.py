@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import lru_cache
+from itertools import chain, count, product
 
 import numpy as np
 import torch
@@ -31,9 +32,9 @@ for printed in (Patch, Trace):
 
 def senders(config: Config) -> list[Site]:
     """Everything that writes to the stream, whole and part, simple first."""
-    every = [Site("attn", layer) for layer in range(config.n_layer)] + [Site("mlp", layer) for layer in range(config.n_layer)]
-    return [*heads(config), *every, Site("input"), *(site for site in nodes(config, neurons=True) if site not in every
-                                                     and site.kind != "out.b" and not (site.kind == "attn" and site.part is not None))]
+    wholes = [Site(kind, layer) for kind in ("attn", "mlp") for layer in range(config.n_layer)]
+    parts = [site for site in nodes(config, neurons=True) if site.kind not in ("attn", "out.b")]
+    return [*heads(config), *wholes, Site("input"), *parts]
 
 
 def ports(config: Config, *, layers: bool = True) -> list[Site]:
@@ -47,7 +48,8 @@ def ports(config: Config, *, layers: bool = True) -> list[Site]:
 
 def insides(config: Config) -> list[Site]:
     """Every z and pattern, of one head and of a layer."""
-    return [Site(kind, layer, head) for layer in range(config.n_layer) for kind in ("z", "pattern") for head in (*range(config.n_head), None)]
+    return [Site(kind, layer, head) for layer, kind, head in product(range(config.n_layer), ("z", "pattern"),
+                                                                     (*range(config.n_head), None))]
 
 
 def edges(config: Config, sender: Site) -> list[Address]:
@@ -127,7 +129,7 @@ def edits(draw: st.DrawFn, config: Config, kind: str, lengths: Sequence[int], ru
 @st.composite
 def holds(draw: st.DrawFn, config: Config, runs: Mapping[str, Trace], lengths: Sequence[int]) -> Patch:
     """A set, or some nodes."""
-    some = st.lists(st.sampled_from(senders(config)), min_size=1, max_size=3, unique=True).map(lambda sites: " ".join(map(str, sites)))
+    some = st.lists(st.sampled_from(senders(config)).map(str), min_size=1, max_size=3, unique=True).map(" ".join)
     return Patch(holds=(Hold(draw(st.sampled_from(["heads", "mlps", "heads mlps"]) | some), draw(sources(runs, lengths))),))
 
 
@@ -148,7 +150,8 @@ def groups(prompts: int) -> dict[int, torch.Tensor]:
 
 
 @st.composite
-def tensors_for(draw: st.DrawFn, config: Config, address: Address, lengths: Sequence[int], positions: Mapping[str, Sequence[int]]) -> Source:
+def tensors_for(draw: st.DrawFn, config: Config, address: Address, lengths: Sequence[int],
+                positions: Mapping[str, Sequence[int]]) -> Source:
     """A random tensor of the address's own shape, or one that broadcasts to it. Patterns give later keys no weight."""
     site = address.sites[0]
     inside = site.kind if site.role == "inside" and len(address.sites) == 1 else "stream"
@@ -158,13 +161,21 @@ def tensors_for(draw: st.DrawFn, config: Config, address: Address, lengths: Sequ
     shape = [len(lengths), *(sizes[name] for name in names)]
     if inside != "pattern":
         shape = shape[draw(st.integers(0, len(shape) - 1)):]
-    seed = draw(st.integers(0, 9))
+    rows: tuple[int, ...] = ()
+    if inside == "pattern" and address.at is not None:
+        rows = tuple(position(address.at, n, positions, index) for index, n in enumerate(lengths))
+    return random_tensor(draw(st.integers(0, 9)), tuple(shape), inside == "pattern", rows)
+
+
+@lru_cache(maxsize=4096)
+def random_tensor(seed: int, shape: tuple[int, ...], causal: bool, rows: tuple[int, ...]) -> Source:
+    """Numbers of this shape, the same ones under the same name; causal: no weight on keys behind their row [..., pos, key],
+    or behind each prompt's one row [batch, ..., key]."""
     x = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    if inside == "pattern":
-        rows = torch.arange(max(lengths))[:, None] if address.at is None else torch.tensor(
-            [position(address.at, n, positions, index) for index, n in enumerate(lengths)]).view(-1, *[1] * (len(shape) - 1))
-        x = x.abs() * (torch.arange(max(lengths)) <= rows)
-    return Source("t" + "x".join(map(str, (seed, *shape))), value=x)
+    if causal:
+        here = torch.tensor(rows).view(-1, *[1] * (len(shape) - 1)) if rows else torch.arange(shape[-1])[:, None]
+        x = x.abs() * (torch.arange(shape[-1]) <= here)
+    return Source("-".join(["x".join(map(str, ("t", seed, *shape))), *map(str, rows)]), value=x)
 
 
 def refuse_meetings(patch: Patch, lengths: Sequence[int], positions: Mapping[str, Sequence[int]]) -> None:
@@ -186,16 +197,30 @@ def rows_of(batch: Batch) -> list[list[int]]:
     return [row[:n] for row, n in zip(batch.tokens.tolist(), batch.lengths.tolist(), strict=True)]
 
 
-def reference_of(model: GPT2, trace: Trace, patch: Patch | None = None, runs: Mapping[str, object] | None = None) -> reference.Run:
+def reference_of(model: GPT2, trace: Trace, patch: Patch | None = None,
+                 runs: Mapping[str, object] | None = None) -> reference.Run:
     """The reference's run of a trace's prompts under a patch. The runs that the patch takes values from are run again by
     themselves, as unpatched; `runs` says otherwise for some names: a reference Run, or tokens."""
-    given = dict(runs or {})
-    for line in (*patch.edits, *patch.holds) if patch else ():
-        if line.source.run is not None:
-            given.setdefault(line.source.name, rows_of(line.source.run.batch))
+    patch, named = with_own_names(patch or Patch())
+    given = {name: rows_of(run.batch) for name, run in named.items()} | dict(runs or {})
     found = {name: x if isinstance(x, reference.Run) else _unpatched(model, tuple(map(tuple, x))) for name, x in given.items()}
     positions = {name: x.tolist() for name, x in trace.batch.positions.items()}
     return reference.run(_weights(model), model.config, rows_of(trace.batch), patch, found, positions)
+
+
+def with_own_names(patch: Patch) -> tuple[Patch, dict[str, Trace]]:
+    """The same patch, no two of its runs under one name, and the runs by their names."""
+    named: dict[str, Trace] = {}
+
+    def renamed(source: Source) -> Source:
+        if source.run is None:
+            return source
+        names = chain([source.name], (f"{source.name}.{n}" for n in count(2)))
+        name = next(name for name in names if named.setdefault(name, source.run) is source.run)
+        return replace(source, name=name)
+
+    return Patch(tuple(Edit(e.target, renamed(e.source)) for e in patch.edits),
+                 tuple(Hold(h.nodes, renamed(h.source)) for h in patch.holds)), named
 
 
 @lru_cache(maxsize=64)
@@ -208,7 +233,8 @@ def _unpatched(model: GPT2, tokens: tuple[tuple[int, ...], ...]) -> reference.Ru
     return reference.run(_weights(model), model.config, tokens)
 
 
-def disagreements(trace: Trace, run: reference.Run, *, among: Sequence[str | Site] | None = None, within: float = 1e-10) -> list[str]:
+def disagreements(trace: Trace, run: reference.Run, *, among: Sequence[str | Site] | None = None,
+                  within: float = 1e-10) -> list[str]:
     """Where a trace and a reference run differ by more than `within` (relative to the larger of 1 and the largest value).
 
     Compares logits and every address, or only those asked for; not what the reference calls unknown (NaN), nor what lies behind

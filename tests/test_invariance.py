@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 import torch
@@ -20,6 +20,16 @@ from minigpt.model import Attend
 CELLS = ("resid", "qkv", "z", "mid", "act", "out")
 READ = ("a0.pattern", "a1.1", "m1", "m1.in", "out")
 SHAPES = {"d_head 16": (2, 4, 64, 256, 64, 211), "d_head 64": (2, 2, 128, 512, 64, 301), "d_head 4": (2, 2, 8, 16, 64, 50)}
+
+
+@pytest.fixture(autouse=True)
+def threads(request: pytest.FixtureRequest) -> Iterator[None]:
+    """As many threads as there are; in float64 fewer than twice the heads, or products of few heads are split among them."""
+    before = torch.get_num_threads()
+    params = request.node.callspec.params if hasattr(request.node, "callspec") else {}
+    torch.set_num_threads(params.get("n_threads", min(before, 3) if params.get("dtype") == torch.float64 else before))
+    yield
+    torch.set_num_threads(before)
 
 
 def prompt(length: int, seed: int, n_vocab: int) -> Tensor:
@@ -85,6 +95,15 @@ def test_every_length_from_1_to_40_has_the_same_bits_alone_and_three_times_over(
         row = prompt(n, n, model.config.n_vocab)
         thrice, alone = model.run(batch([row] * 3)), model.run(row)
         assert [differs(thrice, i, alone, 0, n, ["a0.pattern"]) for i in (0, 2)] == ["", ""], n
+
+
+@pytest.mark.parametrize("n_threads", [1, 4, 16])
+def test_in_float32_company_changes_no_bit_on_any_number_of_threads(n_threads: int) -> None:
+    model = tiny(*SHAPES["d_head 64"])
+    for n in (5, 11, 12, 20, 40):
+        row = prompt(n, n, model.config.n_vocab)
+        together, alone = model.run(batch([row] * 5)), model.run(row)
+        assert [differs(together, i, alone, 0, n) for i in (0, 4)] == ["", ""], n
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)

@@ -4,6 +4,7 @@ patch means. Each comes with a twin in which it fails, so that it is known to be
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache, reduce
 from operator import or_
 
@@ -42,7 +43,8 @@ def patched(patch: Patch, which: int = 1, **runs: object) -> reference.Run:
 
 def same(a: reference.Run, b: reference.Run, names: object = ("logits",)) -> bool:
     """Whether two runs agree, within rounding, at these addresses."""
-    return all(np.allclose(*(run.logits if name == "logits" else run[name] for run in (a, b)), rtol=1e-10, atol=1e-10) for name in names)
+    pairs = ((a.logits, b.logits) if name == "logits" else (a[name], b[name]) for name in names)
+    return all(np.allclose(x, y, rtol=1e-10, atol=1e-10) for x, y in pairs)
 
 
 def joined(parts: object) -> Patch:
@@ -57,7 +59,8 @@ def write(name: str, run: Trace, label: str = "corrupt") -> Patch:
 # ---- the engine's numbers --------------------------------------------------------------------------------------------
 
 
-@given(layers=st.integers(1, 3), heads=st.sampled_from([1, 2, 4]), neurons=st.integers(1, 9), tied=st.booleans(), seed=st.integers(0, 9),
+@given(layers=st.integers(1, 3), heads=st.sampled_from([1, 2, 4]), neurons=st.integers(1, 9), tied=st.booleans(),
+       seed=st.integers(0, 9),
        lengths=st.lists(st.integers(1, 6), min_size=1, max_size=3))
 @settings(max_examples=20)
 def test_unpatched_it_is_the_engines_run_at_every_address(layers, heads, neurons, tied, seed, lengths):
@@ -150,46 +153,57 @@ def wrong(run: reference.Run, expected: Mapping[str, np.ndarray]) -> list[str]:
 
 UNPATCHED = {
     "emb@1": wave(2), "pos@1": wave(), "a0.0.pattern@1": np.array([1.0, 0.0]), "a0.1.pattern@1": np.array([0.5, 0.5]),
-    "a0.0@1": wave(5, 6), "a0.1@1": wave(-2, -2), "a0.b@1": wave(7), "resid0.mid@1": wave(-2, 5, 6, 7), "m0.in@1": wave(-2, 5, 6, 7) / 2,
+    "a0.0@1": wave(5, 6), "a0.1@1": wave(-2, -2), "a0.b@1": wave(7), "resid0.mid@1": wave(-2, 5, 6, 7),
+    "m0.in@1": wave(-2, 5, 6, 7) / 2,
     "m0.n0@1": wave(-5, -5), "m0.n1@1": wave(2, 2), "m0@1": wave(2, 2, -5, -5), "resid1@1": wave(2, -5, 6, 7),
-    "a1.0.z@1": np.array([-0.5, 0, 0, 0]), "a1.0@1": wave(-6, -6), "a1.1@1": wave(), "m1@1": wave(), "resid2@1": wave(2, -5, -6, 7),
+    "a1.0.z@1": np.array([-0.5, 0, 0, 0]), "a1.0@1": wave(-6, -6), "a1.1@1": wave(), "m1@1": wave(),
+    "resid2@1": wave(2, -5, -6, 7),
     "out@1": wave(2, -5, -6, 7) / 2 + wave(4, 4, 4), "logits": np.array([[4.0, 0, 0, 24, -4, -4, 4], [0.0, 4, 0, 24, -4, -4, 4]]),
     "resid1@0": wave(1, -5, 6, 7), "resid2@0": wave(1, -5, -6, 7),
 }
 
 CASES = {  # a patch of the run P, and what follows
     # without a0.1, the wave w2 stays, and m0.n1 has nothing to mend
-    "a0.1@1 = 0": {"a0.1@1": wave(), "a0@1": wave(5, 6, 7), "resid0.mid@1": wave(2, 5, 6, 7), "m0.n1@1": wave(), "m0@1": wave(-5, -5),
+    "a0.1@1 = 0": {"a0.1@1": wave(), "a0@1": wave(5, 6, 7), "resid0.mid@1": wave(2, 5, 6, 7), "m0.n1@1": wave(),
+                   "m0@1": wave(-5, -5),
                    "resid1@1": wave(2, -5, 6, 7), "resid2@1": wave(2, -5, -6, 7)},
     # the same seen by m0 alone: it mends nothing, and -w2 stays
-    "a0.1>m0.in@1 = 0": {"a0.1@1": wave(-2, -2), "resid0.mid@1": wave(-2, 5, 6, 7), "m0.in@1": wave(2, 5, 6, 7) / 2, "m0.n1@1": wave(),
+    "a0.1>m0.in@1 = 0": {"a0.1@1": wave(-2, -2), "resid0.mid@1": wave(-2, 5, 6, 7), "m0.in@1": wave(2, 5, 6, 7) / 2,
+                         "m0.n1@1": wave(),
                          "resid1@1": wave(-2, -5, 6, 7), "out@1": wave(-2, -5, -6, 7) / 2 + wave(4, 4, 4)},
     "a0.1>m0.in@1 = t": {"m0.in@1": wave(2, 5, 6, 7) / 2, "a0.1@1": wave(-2, -2), "resid1@1": wave(-2, -5, 6, 7)},
     "a0>m0.in@1 = Q": {"m0.in@1": wave(2, 5, 6, 7) / 2, "resid1@1": wave(-2, -5, 6, 7)},
     # an edge into one position of a head's values, seen from a later one: half of +w5, half of -w5
-    "m0>a1.0.v@0 = 0": {"m0@0": wave(-5, -5), "resid1@0": wave(1, -5, 6, 7), "a1.0@0": wave(6, 6), "a1.0.z@1": np.zeros(4), "a1.0@1": wave(),
+    "m0>a1.0.v@0 = 0": {"m0@0": wave(-5, -5), "resid1@0": wave(1, -5, 6, 7), "a1.0@0": wave(6, 6), "a1.0.z@1": np.zeros(4),
+                        "a1.0@1": wave(),
                         "resid2@1": wave(2, -5, 6, 7)},
     # all of Q's stream shown to one port
-    "m0.in@1 = Q": {"m0.in@1": wave(4, 5, 6, 7) / 2, "resid0.mid@1": wave(-2, 5, 6, 7), "m0@1": wave(-5, -5), "resid1@1": wave(-2, -5, 6, 7)},
+    "m0.in@1 = Q": {"m0.in@1": wave(4, 5, 6, 7) / 2, "resid0.mid@1": wave(-2, 5, 6, 7), "m0@1": wave(-5, -5),
+                    "resid1@1": wave(-2, -5, 6, 7)},
     "out@1 = Q": {"resid2@1": wave(2, -5, -6, 7), "out@1": wave(4, -5, -6, 7) / 2 + wave(4, 4, 4)},
     "a1.v@1 = s": {"resid1@1": wave(2, -5, 6, 7), "a1.0.z@1": np.zeros(4), "a1.0@1": wave(), "resid2@1": wave(2, -5, 6, 7)},
     # the stream itself set
     "resid1@1 = Q": {"m0@1": wave(2, 2, -5, -5), "resid1@1": wave(4, -5, 6, 7), "resid2@1": wave(4, -5, -6, 7)},
-    "resid0.mid@1 = s": {"a0.0@1": wave(5, 6), "resid0.mid@1": wave(3, 5, 6, 7), "m0@1": wave(-5, -5), "resid2@1": wave(3, -5, -6, 7)},
+    "resid0.mid@1 = s": {"a0.0@1": wave(5, 6), "resid0.mid@1": wave(3, 5, 6, 7), "m0@1": wave(-5, -5),
+                         "resid2@1": wave(3, -5, -6, 7)},
     "resid2@1 = s": {"resid1@1": wave(2, -5, 6, 7), "out@1": wave(3, 5, 6, 7) / 2 + wave(4, 4, 4)},
     # the embedding, whole and in part
     "input@1 = Q": {"emb@1": wave(4), "input@1": wave(4), "a0.1@1": wave(), "resid2@1": wave(4, -5, -6, 7)},
-    "emb@1 = s": {"emb@1": wave(3, 5, 6, 7), "input@1": wave(3, 5, 6, 7), "a0.1@1": wave(), "resid0.mid@1": wave(3, 5, 5, 6, 6, 7, 7)},
+    "emb@1 = s": {"emb@1": wave(3, 5, 6, 7), "input@1": wave(3, 5, 6, 7), "a0.1@1": wave(),
+                  "resid0.mid@1": wave(3, 5, 5, 6, 6, 7, 7)},
     # a whole stands for all its parts
-    "a0@1 = Q": {"a0@1": wave(5, 6, 7), "a0.0@1": wave(5, 6), "a0.1@1": wave(), "a0.b@1": wave(7), "resid0.mid@1": wave(2, 5, 6, 7)},
+    "a0@1 = Q": {"a0@1": wave(5, 6, 7), "a0.0@1": wave(5, 6), "a0.1@1": wave(), "a0.b@1": wave(7),
+                 "resid0.mid@1": wave(2, 5, 6, 7)},
     "a0@1 = t": {"a0@1": wave(), "resid0.mid@1": wave(2), "a0.1@1": np.full(8, np.nan)},
-    "m0 = 0": {"m0.n0@1": wave(), "m0.b@0": wave(), "resid1@1": wave(-2, 5, 6, 7), "resid1@0": wave(1, 5, 6, 7), "a1.0@1": wave(6, 6)},
+    "m0 = 0": {"m0.n0@1": wave(), "m0.b@0": wave(), "resid1@1": wave(-2, 5, 6, 7), "resid1@0": wave(1, 5, 6, 7),
+               "a1.0@1": wave(6, 6)},
     # means: of both runs, and of each alone
     "m0@1 = mean(both)": {"m0@1": wave(2, -5, -5), "m0.n1@1": wave(2), "resid1@1": wave(-5, 6, 7)},
     "m0@1 = mean(both by apart)": UNPATCHED,
     # weights and weighted values
     "a0.0.pattern@1 = there": {"a0.0.pattern@1": np.array([0.0, 1.0]), "a0.0@1": wave(), "resid0.mid@1": wave(-2, 7)},
-    "a0.pattern@1 = first": {"a0.0@1": wave(5, 6), "a0.1.pattern@1": np.array([1.0, 0.0]), "a0.1@1": wave(), "resid1@1": wave(2, -5, 6, 7)},
+    "a0.pattern@1 = first": {"a0.0@1": wave(5, 6), "a0.1.pattern@1": np.array([1.0, 0.0]), "a0.1@1": wave(),
+                             "resid1@1": wave(2, -5, 6, 7)},
     "a0.1.z@1 = 0": {"a0.1.pattern@1": np.array([0.5, 0.5]), "a0.1@1": wave(), "m0.n1@1": wave()},
     "a1.z@1 = 0": {"a1.0@1": wave(), "resid2@1": wave(2, -5, 6, 7)},
     # what is held does not see the write
@@ -201,7 +215,8 @@ CASES = {  # a patch of the run P, and what follows
     "out.b@1 = 0": {"out@1": wave(2, -5, -6, 7) / 2, "out@0": wave(1, -5, -6, 7) / 2 + wave(4, 4, 4),
                     "logits": np.array([[4.0, 0, 0, 24, -4, -4, 4], [0.0, 4, 0, 0, -4, -4, 4]])},
 }
-TENSORS = {"t": torch.zeros(8), "s": torch.from_numpy(wave(3, 5, 6, 7)), "there": torch.tensor([0.0, 1.0]), "first": torch.tensor([1.0, 0.0]),
+TENSORS = {"t": torch.zeros(8), "s": torch.from_numpy(wave(3, 5, 6, 7)), "there": torch.tensor([0.0, 1.0]),
+           "first": torch.tensor([1.0, 0.0]),
            "apart": torch.tensor([0, 1])}
 
 
@@ -247,7 +262,8 @@ def own_values() -> dict[str, list[Patch]]:
     }
 
 
-@pytest.mark.parametrize(("kind", "example"), {"write": "a0.1", "read": "a0.1>m1.in", "input": "a1.0.k", "hold": "hold a0.1"}.items())
+@pytest.mark.parametrize(("kind", "example"),
+                         {"write": "a0.1", "read": "a0.1>m1.in", "input": "a1.0.k", "hold": "hold a0.1"}.items())
 def test_putting_a_runs_own_values_into_it_changes_nothing_to_the_last_bit(kind, example):
     _, clean, corrupt = world()
     run = patched(Patch())
@@ -265,7 +281,8 @@ def test_all_writes_from_another_run_are_that_run(neurons):
     parts, other = {name: write(name, corrupt) for name in names}, patched(Patch(), 2)
     assert same(patched(joined(parts.values())), other, map(str, addresses(model.config)))
     for name in names[:: len(names) // 8]:
-        assert not same(patched(joined((parts | {name: Patch.write(name, torch.ones(8))}).values())), other), f"with another {name}"
+        changed = parts | {name: Patch.write(name, torch.ones(8))}
+        assert not same(patched(joined(changed.values())), other), f"with another {name}"
         left_out = patched(joined(patch for n, patch in parts.items() if n != name))
         assert same(left_out, other) == (name != "emb"), "only emb is not computed from what others wrote"
 
@@ -301,7 +318,8 @@ def test_a_write_is_a_read_on_each_edge_out_of_the_node(name):
 def test_an_input_is_a_read_on_each_edge_into_the_port(port, at):
     model, _, corrupt = world()
     site = parse(port).site
-    into = [Patch.read(f"{m}>{port}{at}", corrupt, name="corrupt") for m in nodes(model.config) if m.stage <= site.stage and m.kind != "out.b"]
+    before = [node for node in nodes(model.config) if node.stage <= site.stage and node.kind != "out.b"]
+    into = [Patch.read(f"{node}>{port}{at}", corrupt, name="corrupt") for node in before]
     shown = patched(Patch.input(port + at, corrupt, name="corrupt"))
     assert same(shown, patched(joined(into)), ["logits", port])
     assert not same(shown, patched(joined(into[1:])), ["logits", port]), "without the first edge"
@@ -322,8 +340,8 @@ def test_with_all_else_held_only_the_direct_effect_is_left(name):
 
 @cache
 def without_mlps() -> GPT2:
-    model = world()[0]
-    return GPT2(build(model.config, {name: torch.zeros_like(x) if ".mlp." in name else x for name, x in tensors(model.params).items()}))
+    params = world()[0].params
+    return GPT2(build(params.config, {name: x * (".mlp." not in name) for name, x in tensors(params).items()}))
 
 
 def by_edge(model: GPT2, sender: str, receiver: str) -> reference.Run:
@@ -332,7 +350,7 @@ def by_edge(model: GPT2, sender: str, receiver: str) -> reference.Run:
 
 
 def by_ioi(model: GPT2, sender: str, receiver: str) -> reference.Run:
-    """Wang et al.: the sender from the corrupt run and all other heads held; what the receiver then reads, put into a clean run."""
+    """Wang et al.: the sender from the corrupt run, all other heads held; what the receiver then reads, put into a clean run."""
     clean, corrupt = model.run(draw(1)), model.run(draw(2))
     first = reference_of(model, clean, write(sender, corrupt) | Patch.hold("heads", clean, name="clean"))
     return reference_of(model, clean, Patch.input(receiver, clean, name="first"), {"first": first})
@@ -368,10 +386,10 @@ def test_a_z_or_a_pattern_and_its_values_are_the_heads_write():
 @pytest.mark.parametrize("name", ["a0.1", "m0", "a1", "resid1", "a1.0.pattern", "a1.z", "out.b", "a0>a1.0.v", "a1.q", "out"])
 def test_one_by_one_the_positions_are_all_positions(name):
     source = Source("corrupt", run=world()[2]) if name != "out.b" else ZERO
-    edit = [Patch((Edit(target, source),)) for kind in targets(world()[0].config).values() for target in kind if str(target) == name]
+    every = Patch.parse(f"{name} = {source}", {"corrupt": world()[2]})
     one = [Patch.parse(f"{name}@{at} = {source}", {"corrupt": world()[2]}) for at in range(5)]
-    assert same(patched(edit[0]), patched(joined(one)))
-    assert not same(patched(edit[0]), patched(joined(one[:-1]))), "without the last"
+    assert same(patched(every), patched(joined(one)))
+    assert not same(patched(every), patched(joined(one[:-1]))), "without the last"
     assert same(patched(one[4]), patched(Patch.parse(f"{name}@-1 = {source}", {"corrupt": world()[2]})))
 
 
@@ -389,9 +407,11 @@ def test_a_layer_is_its_heads():
         assert not same(patched(write(name, corrupt)), patched(parts[-1]), ["logits", name])
     assert same(patched(Patch.write("a1.pattern", x)), patched(joined(Patch.write(f"a1.{h}.pattern", x[:, h]) for h in (0, 1))))
     assert same(patched(Patch.write("a1.z", z)), patched(joined(Patch.write(f"a1.{h}.z", z[:, :, h]) for h in (0, 1))))
-    assert same(patched(Patch.write("a1.pattern@2", x[:, :, 2])), patched(joined(Patch.write(f"a1.{h}.pattern@2", x[:, h, 2]) for h in (0, 1))))
+    assert same(patched(Patch.write("a1.pattern@2", x[:, :, 2])),
+                patched(joined(Patch.write(f"a1.{h}.pattern@2", x[:, h, 2]) for h in (0, 1))))
     assert not same(patched(Patch.write("a1.z", z)), patched(Patch.write("a1.z", z.flip(2))))
-    assert same(patched(Patch.read("a0.1>a1.v", corrupt)), patched(joined(Patch.read(f"a0.1>a1.{h}.v", corrupt) for h in (0, 1))), ["a1"])
+    assert same(patched(Patch.read("a0.1>a1.v", corrupt)),
+                patched(joined(Patch.read(f"a0.1>a1.{h}.v", corrupt) for h in (0, 1))), ["a1"])
 
 
 def test_means_are_over_the_prompts_of_a_group():
@@ -403,7 +423,8 @@ def test_means_are_over_the_prompts_of_a_group():
     grouped = patched(Patch.mean("a0.1", corrupt, groups))
     assert same(grouped, patched(Patch.write("a0.1", split)))
     assert not same(grouped, patched(Patch.mean("a0.1", corrupt)))
-    assert same(patched(Patch.mean("a0.1.pattern@3", corrupt)), patched(Patch.write("a0.1.pattern@3", corrupt["a0.1.pattern@3"].mean(0))))
+    assert same(patched(Patch.mean("a0.1.pattern@3", corrupt)),
+                patched(Patch.write("a0.1.pattern@3", corrupt["a0.1.pattern@3"].mean(0))))
     few = reference_of(model, model.run(draw(1)[:2]), Patch.mean("m0", corrupt))
     assert np.array_equal(few["m0"][0], few["m0"][1]), "without groups, any number of prompts"
 
@@ -412,11 +433,13 @@ def test_a_hold_gives_way_to_writes_of_the_node_its_whole_its_parts_its_z_and_it
     config, corrupt = world()[0].config, world()[2]
     x = torch.ones((), dtype=F64)
     free = {  # what a write at position 2 frees from a hold of "a1.0 a1.b m0 m1.n0"
-        "a1.0": ["a1.0"], "a1.0.z": ["a1.0"], "a1.0.pattern": ["a1.0"], "a1.z": ["a1.0"], "a1": ["a1.0", "a1.b"], "a1.1": [], "a1.1.z": [],
+        "a1.0": ["a1.0"], "a1.0.z": ["a1.0"], "a1.0.pattern": ["a1.0"], "a1.z": ["a1.0"], "a1": ["a1.0", "a1.b"], "a1.1": [],
+        "a1.1.z": [],
         "a1.b": ["a1.b"], "m0.n3": ["m0"], "m0.b": ["m0"], "m1": ["m1.n0"], "m1.n0": ["m1.n0"], "m1.n1": [], "resid2": []}
     source = Source("corrupt", run=corrupt)
     for name, freed in free.items():
-        changes = reference.changes(Patch.write(f"{name}@2", x) | Patch(holds=(Hold("a1.0 a1.b m0 m1.n0", source),)), config, 5, 0, {})
+        patch = Patch.write(f"{name}@2", x) | Patch.hold("a1.0 a1.b m0 m1.n0", source)
+        changes = reference.changes(patch, config, 5, 0, {})
         assert {str(c.site): c.rows for c in changes if c.source == source} == {
             node: [0, 1, 3, 4] if node in freed else [0, 1, 2, 3, 4] for node in ("a1.0", "a1.b", "m0", "m1.n0")}
     run = patched(Patch.zero("a1.0.z@2") | Patch.hold("a1.0", corrupt, name="corrupt"))
@@ -437,12 +460,20 @@ def test_a_prompt_alone_is_the_same_as_among_prompts_of_other_lengths():
     together = reference.run(weights, model.config, rows, patch, runs, names)
     for i, row in enumerate(rows):
         own = Patch.parse(str(patch), {"o": world()[2], "x": x[i]})
-        alone = reference.run(weights, model.config, [row], own, {"o": reference.run(weights, model.config, [other[i]])}, {"S": [names["S"][i]]})
+        alone = reference.run(weights, model.config, [row], own, {"o": reference.run(weights, model.config, [other[i]])},
+                              {"S": [names["S"][i]]})
         assert np.array_equal(together.logits[i], alone.logits[0])
         assert np.array_equal(together["a0.1@S"][i], alone["a0.1@S"][0])
         assert not np.array_equal(together.logits[i], reference.run(weights, model.config, [row]).logits[0])
     with pytest.raises(IndexError):
         together["a0.1@3"]
+
+
+def test_two_runs_of_one_name_are_still_two_for_the_oracle():
+    _, clean, corrupt = world()
+    unnamed = Patch.write("a0.1", corrupt) | Patch.hold("mlps", clean) | Patch.write("a0.0", clean)
+    named = write("a0.1", corrupt) | Patch.hold("mlps", clean, name="clean") | Patch.write("a0.0", clean, name="clean")
+    assert same(patched(unnamed), patched(named), ["logits", "a0.1", "m0"])
 
 
 # ---- random patches --------------------------------------------------------------------------------------------------
@@ -466,11 +497,10 @@ def sources_of(patch: Patch) -> dict[str, object]:
 @few
 def test_a_random_patch_runs_and_its_order_and_its_text_say_the_same(patch):
     model, clean, _ = world()
-    names = {"S": [0, 4, 2]}
-    trace = Trace(clean.params, type(clean.batch)(clean.batch.tokens, clean.batch.lengths, {k: torch.tensor(v) for k, v in names.items()}), clean.cells)
+    trace = model.run(replace(clean.batch, positions={"S": torch.tensor([0, 4, 2])}))
     assert np.isfinite(reference_of(model, trace, patch).logits).all()
     again = Patch.parse(str(patch), sources_of(patch))
-    other_way = reduce(or_, [Patch(holds=(hold,)) for hold in patch.holds] + [Patch((edit,)) for edit in reversed(patch.edits)], Patch())
+    other_way = reduce(or_, [Patch(patch.edits[i:][:1], patch.holds[i:][:1]) for i in reversed(range(4))])
     assert patch == again == other_way
     assert hash(patch) == hash(again) == hash(other_way)
     assert str(again) == str(patch) == str(other_way)
@@ -480,10 +510,13 @@ KINDS = {
     "a head": lambda e: e.kind == "write" and e.target.sites[0].kind == "attn" and e.target.sites[0].part is not None,
     "a layer": lambda e: e.kind == "write" and e.target.sites[0].kind == "attn" and e.target.sites[0].part is None,
     "a neuron": lambda e: e.kind == "write" and ".n" in str(e.target), "a bias": lambda e: ".b" in str(e.target),
-    "a stream": lambda e: "resid" in str(e.target), "a z": lambda e: ".z" in str(e.target), "a pattern": lambda e: ".pattern" in str(e.target),
-    "an edge": lambda e: e.kind == "read", "an input": lambda e: e.kind == "input", "a layer's port": lambda e: str(e.target)[-4:] in ("a1.q", "a1.v"),
+    "a stream": lambda e: "resid" in str(e.target), "a z": lambda e: ".z" in str(e.target),
+    "a pattern": lambda e: ".pattern" in str(e.target),
+    "an edge": lambda e: e.kind == "read", "an input": lambda e: e.kind == "input",
+    "a layer's port": lambda e: str(e.target)[-4:] in ("a1.q", "a1.v"),
     "a name": lambda e: e.target.at == "S", "a last": lambda e: e.target.at == -1, "a number": lambda e: e.target.at == 2,
-    "everywhere": lambda e: e.target.at is None, "zero": lambda e: e.source == ZERO, "a run": lambda e: e.source.run and not e.source.mean,
+    "everywhere": lambda e: e.target.at is None, "zero": lambda e: e.source == ZERO,
+    "a run": lambda e: e.source.run and not e.source.mean,
     "a mean": lambda e: e.source.mean and e.source.by is None, "a mean by groups": lambda e: e.source.by is not None,
     "a tensor": lambda e: e.source.value is not None,
 }
@@ -523,8 +556,10 @@ def test_prompts_of_different_lengths_have_no_means_and_their_own_last_positions
 
 def test_equal_patches_are_equal_however_they_were_made():
     _, clean, corrupt = world()
-    a, b, h = write("a0.1@-1", corrupt), Patch.read("a0.0>a1.1.v", clean, name="clean"), Patch.hold("mlps heads", clean, name="clean")
-    assert a | b | h == h | b | a == Patch.parse("hold heads  mlps = clean\na0.0>a1.1.v=clean ; a0.1@-1 = corrupt;", {"clean": clean, "corrupt": corrupt})
+    a, b = write("a0.1@-1", corrupt), Patch.read("a0.0>a1.1.v", clean, name="clean")
+    h = Patch.hold("mlps heads", clean, name="clean")
+    assert a | b | h == h | b | a == Patch.parse("hold heads  mlps = clean\na0.0>a1.1.v=clean ; a0.1@-1 = corrupt;",
+                                                 {"clean": clean, "corrupt": corrupt})
     assert len({a | b, b | a, a | b | a, b}) == 2
     assert a | Patch() == a
     assert a
@@ -538,9 +573,11 @@ def test_equal_patches_are_equal_however_they_were_made():
 def test_the_text_of_each_kind():
     _, clean, corrupt = world()
     groups = torch.tensor([0, 1, 0])
-    patch = joined([write("a0.1@S2", corrupt), Patch.read("a0.0>a1.1.v@-1", corrupt, name="corrupt"), Patch.input("a1.0.q", clean, name="clean"),
-                    Patch.write("resid1@2", torch.ones(8), name="one"), Patch.mean("m0.n3", corrupt, name="corrupt"), Patch.zero("m1"),
-                    Patch.mean("a1.1", clean, groups, name="clean", by_name="templates"), Patch.hold("mlps", clean, name="clean")])
+    patch = joined([write("a0.1@S2", corrupt), Patch.read("a0.0>a1.1.v@-1", corrupt, name="corrupt"),
+                    Patch.input("a1.0.q", clean, name="clean"), Patch.write("resid1@2", torch.ones(8), name="one"),
+                    Patch.mean("m0.n3", corrupt, name="corrupt"), Patch.zero("m1"),
+                    Patch.mean("a1.1", clean, groups, name="clean", by_name="templates"),
+                    Patch.hold("mlps", clean, name="clean")])
     assert str(patch) == ("a0.0>a1.1.v@-1 = corrupt; a0.1@S2 = corrupt; a1.0.q = clean; a1.1 = mean(clean by templates); "
                           "m0.n3 = mean(corrupt); m1 = 0; resid1@2 = one; hold mlps = clean")
     assert Patch.parse(str(patch), sources_of(patch)) == patch
@@ -549,7 +586,8 @@ def test_the_text_of_each_kind():
 
 REFUSED = {  # what is refused, and what the message says besides
     "a node twice": (lambda x, y: write("a0.1", x) | write("a0.1", y, "y"), PatchError, "leave one of them out"),
-    "at meeting positions": (lambda x, y: write("a0.1", x) | write("a0.1@3", y, "y"), PatchError, "'a0.1 = corrupt' and 'a0.1@3 = y'"),
+    "at meeting positions": (lambda x, y: write("a0.1", x) | write("a0.1@3", y, "y"), PatchError,
+                             "'a0.1 = corrupt' and 'a0.1@3 = y'"),
     "whole and part": (lambda x, y: write("a0", x) | write("a0.1", x), PatchError, "decided once"),
     "MLP and neuron": (lambda x, y: write("m1@2", x) | write("m1.n3", x), PatchError, "decided once"),
     "input and emb": (lambda x, y: write("input", x) | write("emb", x), PatchError, "decided once"),
@@ -558,10 +596,13 @@ REFUSED = {  # what is refused, and what the message says besides
     "layer and a z": (lambda x, y: write("a1", x) | write("a1.1.z", x), PatchError, "decided once"),
     "pattern and z": (lambda x, y: write("a1.1.pattern", x) | write("a1.z", x), PatchError, "decided once"),
     "input and read": (lambda x, y: Patch.input("a1.0.q", x) | Patch.read("a0.1>a1.0.q", x), PatchError, "leave one of them out"),
-    "input and read of a layer": (lambda x, y: Patch.input("a1.q", x) | Patch.read("a0.1>a1.0.q", x), PatchError, "leave one of them out"),
-    "one of two inputs": (lambda x, y: Patch.input("out@1", x) | Patch.input("out@2", x) | Patch.read("m0>out@1", x), PatchError, "decided once"),
+    "input and read of a layer": (lambda x, y: Patch.input("a1.q", x) | Patch.read("a0.1>a1.0.q", x), PatchError,
+                                  "leave one of them out"),
+    "one of two inputs": (lambda x, y: Patch.input("out@1", x) | Patch.input("out@2", x) | Patch.read("m0>out@1", x), PatchError,
+                          "decided once"),
     "edges, whole and part": (lambda x, y: Patch.read("a0>a1.0.v", x) | Patch.read("a0.1>a1.v", x), PatchError, "decided once"),
-    "a part of a written whole": (lambda x, y: write("m0", x) | Patch.read("m0.n1>out", x), PatchError, "writing the parts of 'm0' one by one"),
+    "a part of a written whole": (lambda x, y: write("m0", x) | Patch.read("m0.n1>out", x), PatchError,
+                                  "writing the parts of 'm0' one by one"),
     "two holds": (lambda x, y: Patch.hold("heads", x) | Patch.hold("a1", y, name="y"), PatchError, "to which a hold gives way"),
     "backward": (lambda x, y: Patch.read("a1.0>a0.1.v", x), AddressError, "earlier writer to a later reader"),
     "a path": (lambda x, y: Patch.read("a0.0>a1.1.v>out", x), PatchError, "patching.path"),
@@ -575,7 +616,8 @@ REFUSED = {  # what is refused, and what the message says besides
     "hold of a port": (lambda x, y: Patch.hold("heads m1.in", x), PatchError, "'a9.9 m3'"),
     "hold of no address": (lambda x, y: Patch.hold("head", x), AddressError, "is no address"),
     "hold beyond the model": (lambda x, y: Patch.hold("a0.1 a2.0", x), AddressError, "layers 0 to 1"),
-    "hold at a tensor": (lambda x, y: Patch.parse("hold heads = t", {"t": torch.ones(8)}), PatchError, "Patch.write(node, tensor)"),
+    "hold at a tensor": (lambda x, y: Patch.parse("hold heads = t", {"t": torch.ones(8)}), PatchError,
+                         "Patch.write(node, tensor)"),
     "an unknown name": (lambda x, y: Patch.parse("a0.1 = nobody", {"clean": x}), PatchError, "0, clean"),
     "unknown groups": (lambda x, y: Patch.parse("a0.1 = mean(clean by nothing)", {"clean": x}), PatchError, "'nothing'"),
     "no line": (lambda x, y: Patch.parse("a0.1 is zero", {}), PatchError, "ADDRESS = NAME"),
@@ -597,9 +639,12 @@ def test_what_cannot_be_meant_is_refused_with_a_remedy(what):
     assert "\n  legal: " in str(refusal.value)
 
 
-ALLOWED = ["a0.1@1 = x; a0.1@2 = x", "a0@1 = x; a0.1@2 = x", "a0.0 = x; a0.1 = x; a0.b = x", "a0.z = x; a0.b = x", "a0.1 = x; a0.1>out = y",
-           "a0.1 = x; a0>out = y", "m0.n1 = x; m0>out = 0", "a0>a1.v = x; a0.1>a1.q = y", "a1.q = x; a1.k = y", "a1.0.q = x; a0.1>a1.1.q = y",
-           "out@1 = x; out@2 = x; m0>out@3 = y", "a0.1@1 = x; a0.1@S = y", "resid1 = x; a0 = y", "a0.1 = x; hold heads = y", "m0@1 = x; m0.n1>out@2 = y",
+ALLOWED = ["a0.1@1 = x; a0.1@2 = x", "a0@1 = x; a0.1@2 = x", "a0.0 = x; a0.1 = x; a0.b = x", "a0.z = x; a0.b = x",
+           "a0.1 = x; a0.1>out = y",
+           "a0.1 = x; a0>out = y", "m0.n1 = x; m0>out = 0", "a0>a1.v = x; a0.1>a1.q = y", "a1.q = x; a1.k = y",
+           "a1.0.q = x; a0.1>a1.1.q = y",
+           "out@1 = x; out@2 = x; m0>out@3 = y", "a0.1@1 = x; a0.1@S = y", "resid1 = x; a0 = y", "a0.1 = x; hold heads = y",
+           "m0@1 = x; m0.n1>out@2 = y",
            "hold heads = x; hold mlps a0.b = y", "hold heads = x; hold a0.1 = x", "hold heads = mean(x); a0.1 = 0"]
 
 

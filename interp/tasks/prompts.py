@@ -33,8 +33,8 @@ class Prompts:
 
     clean: Rows
     corrupt: Rows | None
-    answers: Int[Tensor, "prompts choices"] | Sequence[Any]
-    distractors: Int[Tensor, "prompts choices"] | Sequence[Any] | None = None
+    answers: Int[Tensor, "prompts *choices"] | Sequence[Any]
+    distractors: Int[Tensor, "prompts *choices"] | Sequence[Any] | None = None
     positions: Mapping[str, Any] = field(default_factory=dict)
     groups: Int[Tensor, "prompts"] | None = None
     tokenizer: Tokenizer | None = None
