@@ -95,7 +95,7 @@ class Prompts:
         ids = {"answers": self.answers[i], **({} if self.distractors is None else {"distractors": self.distractors[i]})}
         found: dict[str, Any] = {name: [int(x) for x in row] for name, row in {**sides, **ids}.items()}
         if self.tokenizer is not None:
-            found["text"] = {name: self.tokenizer.decode(row) for name, row in sides.items()}
+            found["text"] = {name: self.tokenizer.decode(found[name]) for name in sides}
         found["positions"] = {name: int(index[i]) for name, index in self.positions.items()}
         return {**found, **({} if self.groups is None else {"group": int(self.groups[i])})}
 
