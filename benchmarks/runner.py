@@ -37,12 +37,25 @@ def alternate(contenders: Mapping[str, Callable[[], Any]], rounds: int = 10, war
             contenders[name]()
             if turn >= warm_up:
                 seconds[name].append(time.perf_counter() - start)
-    return {name: _timing(values) for name, values in seconds.items()}
+    return {name: timing(values) for name, values in seconds.items()}
 
 
-def _timing(values: list[float]) -> Timing:
+def timing(values: list[float]) -> Timing:
+    """Median and quartiles."""
     low, _, high = statistics.quantiles(values, n=4) if len(values) > 1 else (values[0],) * 3
     return Timing(statistics.median(values), low, high, len(values))
+
+
+def product_peak(repeat: int = 3) -> float:
+    """Operations a second of this machine's matrix product, the best of a few: the roof of every sweep."""
+    x, w = torch.randn(4096, 768), torch.randn(768, 3072)
+    return 2 * x.shape[0] * w.numel() / min(_seconds(lambda: x @ w) for _ in range(repeat + 1))
+
+
+def _seconds(call: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
 
 
 def weight_hash(tensors: Mapping[str, torch.Tensor]) -> str:

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interp import figures
 from minigpt import Config, parse
 from minigpt.errors import MiniGPTError, problem
 from minigpt.rows import Receipt
@@ -96,8 +97,10 @@ class Effects:
 
     def figure(self) -> Any:
         """A plotly figure: layers x heads where the rows are heads, else bars of the largest."""
-        from interp import figures
-        return figures.effects(self)
+        title = f"{self.method} on {self.metric}"
+        if len(self) and len(self.heads()) == len(self):
+            return figures.grid(self.grid(), title)
+        return figures.bars(dict(self.top(24)), self.metric, title)
 
     def __repr__(self) -> str:
         rows = [f"  {address:<14} {value:+.4f}" for address, value in self.top(12)]

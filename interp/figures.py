@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.effects import Effects
-
 FOR, AGAINST = "#2166ac", "#b2182b"
 SCALE = [(0.0, AGAINST), (0.25, "#ef8a62"), (0.5, "#f7f7f7"), (0.75, "#67a9cf"), (1.0, FOR)]
-
-
-def effects(found: Effects) -> go.Figure:
-    """Layers x heads where every row is a head, else bars of the largest."""
-    if len(found) and len(found.heads()) == len(found):
-        return grid(found.grid(), f"{found.method} on {found.metric}")
-    return bars(found.top(24))
 
 
 def grid(values: Float[Tensor, "layer head"], title: str) -> go.Figure:
@@ -34,23 +25,22 @@ def grid(values: Float[Tensor, "layer head"], title: str) -> go.Figure:
     return _styled(figure, title, height=120 + 34 * layers)
 
 
-def bars(found: Effects) -> go.Figure:
-    """A bar a row, the largest on top."""
-    values = found.values.tolist()
-    figure = go.Figure(go.Bar(x=values, y=list(found.addresses), orientation="h", marker_color=[FOR if v > 0 else AGAINST for v in values],
+def bars(values: Mapping[str, float], metric: str, title: str) -> go.Figure:
+    """A bar an address, in the order given, from the top."""
+    figure = go.Figure(go.Bar(x=list(values.values()), y=list(values), orientation="h", marker_color=[FOR if v > 0 else AGAINST for v in values.values()],
                               hovertemplate="%{y}<br>%{x:+.4f}<extra></extra>"))
     figure.update_yaxes(autorange="reversed", type="category")
-    figure.update_xaxes(title=found.metric, zeroline=True, zerolinewidth=1)
-    return _styled(figure, f"{found.method} on {found.metric}", height=110 + 22 * len(found))
+    figure.update_xaxes(title=metric, zeroline=True, zerolinewidth=1)
+    return _styled(figure, title, height=110 + 22 * len(values))
 
 
-def lens(found: Effects) -> go.Figure:
+def lens(values: Mapping[str, float], metric: str) -> go.Figure:
     """The metric at every point of the stream, from the embedding to the end."""
-    figure = go.Figure(go.Scatter(x=list(found.addresses), y=found.values.tolist(), mode="lines+markers", line={"color": FOR, "width": 2},
+    figure = go.Figure(go.Scatter(x=list(values), y=list(values.values()), mode="lines+markers", line={"color": FOR, "width": 2},
                                   hovertemplate="%{x}<br>%{y:+.4f}<extra></extra>"))
     figure.update_xaxes(type="category", tickangle=-45)
-    figure.update_yaxes(title=found.metric, zeroline=True)
-    return _styled(figure, f"{found.metric}, read at each point of the residual stream", height=340)
+    figure.update_yaxes(title=metric, zeroline=True)
+    return _styled(figure, f"{metric}, read at each point of the residual stream", height=340)
 
 
 def attention(tokens: Sequence[str], rows: dict[str, Sequence[float]]) -> go.Figure:

@@ -58,9 +58,9 @@ def why_page(found: Why) -> str:
         Section(f"What pushes for {found.over!r}", "The same, against the answer.", _pushes(found.toward_other, "against")),
         Section("Every head", "Layers from top to bottom, heads from left to right. Hover for the number.",
                 figures.grid(found.effects.grid(), "direct effect of each head")),
-        Section("Every node", "The largest of all nodes; an MLP counts as one.", figures.bars(found.effects.top(20))),
+        Section("Every node", "The largest of all nodes; an MLP counts as one.", found.effects.top(20).figure()),
         Section("Where the top heads look", "Attention from the last position.", figures.attention(found.tokens, found.attention)),
-        Section("When the answer takes shape", "The metric as it would be if the model stopped there.", figures.lens(found.lens)),
+        Section("When the answer takes shape", "The metric as it would be if the model stopped there.", figures.lens(dict(found.lens), found.lens.metric)),
         Section("Does it add up?", "Every bias is a node, so nothing is left over but rounding.",
                 f"<p>Sum of {count} direct effects <b>{found.closure.total:+.6f}</b>, logit difference <b>{found.closure.metric:+.6f}</b>; gap "
                 f"{found.closure.gap:.1e}, at most {found.closure.bound:.1e} by the rounding bound.</p>"),
@@ -73,7 +73,7 @@ def effects_page(found: Effects, prompts: Sequence[str]) -> str:
     sections = [Section("The prompts", "Clean, then corrupt; the first pair, cut into its tokens.", "".join(f"<p class=prompt>{escape(p)}</p>" for p in prompts))]
     if len(found.heads()):
         sections.append(Section("Every head", "Change of the metric; layers from top to bottom.", figures.grid(found.grid(), found.method)))
-    sections.append(Section("The largest", "Mean over prompts.", figures.bars(found.top(24))))
+    sections.append(Section("The largest", "Mean over prompts.", figures.bars(dict(found.top(24)), found.metric, found.method)))
     if found.receipt:
         sections.append(Section("Receipt", "What was really done.", f"<p>{len(found)} patches: {escape(str(found.receipt))}</p>"))
     return page(f"{found.method}", f"{found.metric} {base:+.4f} in the run that is patched, {found.per_prompt.shape[1]} prompts", sections)

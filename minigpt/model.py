@@ -116,13 +116,15 @@ class GPT2:
     def rerun(self, trace: Trace, patch: Patch) -> Trace: ...
     @overload
     def rerun(self, trace: Trace, patch: Sequence[Patch], want: str | Sequence[str], *, budget: int = BUDGET, progress: bool = False) -> Sweep: ...
-    def rerun(self, trace: Trace, patch: Patch | Sequence[Patch], want: str | Sequence[str] = "out", *, budget: int = BUDGET, progress: bool = False) -> Trace | Sweep:
+    def rerun(self, trace: Trace, patch: Patch | Sequence[Patch], want: str | Sequence[str] = "out", *, budget: int = BUDGET,
+              progress: bool = False) -> Trace | Sweep:
         """The run after a patch, as a Trace with a receipt; or, of many patches at once, what each makes of `want`, as a Sweep.
 
         budget: bytes that the working values of a sweep may take. Warns with NoEffectWarning where nothing changed.
         """
         if self.attend is not ops.eager:
-            raise PatchError(problem("a rerun with fused attention, which never forms the pattern", "attention='eager'", "weights.load(..., attention='eager')"))
+            raise PatchError(problem("a rerun with fused attention, which never forms the pattern", "attention='eager'",
+                                     "weights.load(..., attention='eager')"))
         return rerun(trace, patch) if isinstance(patch, Patch) else sweep(trace, patch, want, budget, progress)
 
     @torch.no_grad()

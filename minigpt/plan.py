@@ -124,18 +124,29 @@ class _Resolver:
         self.plan.at.setdefault((stage, site.layer or 0), []).append(touch)
 
     def _hold(self, variant: int, sites: Sequence[Site], given: Source, edits: Sequence[Edit]) -> None:
-        self._check(given, Address(sites[:1]))
+        self._check(given, Address((sites[0],)))
         sites = [part for site in sites for part in ((Site("emb"), Site("pos")) if site.kind == "input" else (site,))]
         for site in _layers(sites, self.trace):
             stage = {"attn": "z", "mlp": "act"}.get(site.kind)
             if stage:
                 cell = self._cell(given, stage, site.layer or 0)
-                touch = Touch(variant, site, self.rows(None), _part(cell, site, self.trace))
+                rows = self._free(site, edits) if site in sites and site.part is None else self.rows(None)
+                touch = Touch(variant, site, rows, _part(cell, site, self.trace))
                 self.plan.held.setdefault((stage, site.layer or 0), []).append(touch)
             else:
                 self._hold_vector(variant, site, given, edits)
             if stage and site in sites and site.part is None and given.run is None:
                 self._hold_vector(variant, Site(f"{site.kind}.b", site.layer), given, edits)
+
+    def _free(self, whole: Site, edits: Sequence[Edit]) -> Int[Tensor, "rows"]:
+        """Rows at which no edit writes a part of a held whole, its z or its pattern."""
+        rows = self.rows(None)
+        for edit in edits:
+            other = edit.target.sites[0]
+            inside = whole.kind == "attn" and other.role == "inside" and other.layer == whole.layer
+            if edit.kind == "write" and (whole.contains(other) or inside):
+                rows = rows[~torch.isin(rows, self.rows(edit.target.at))]
+        return rows
 
     def _hold_vector(self, variant: int, site: Site, given: Source, edits: Sequence[Edit]) -> None:
         """A held node without cells of its own (embeddings, biases): written where no edit writes it, its whole or its parts."""
@@ -165,7 +176,7 @@ class _Resolver:
             self._put(stage, site, Touch(variant, site, rows, _part(self._cell(given, stage, layer), site, self.trace), edit))
             if site.part is None and site.kind != "z" and given.run is None:
                 bias = Site(f"{site.kind}.b", layer)
-                self._put(site.kind, site, Touch(variant, bias, rows, lambda r, like=self.trace: _zeros(r, like), edit))
+                self._put(site.kind, site, Touch(variant, bias, rows, self._vector(given, bias, edit), edit))
         elif site.kind == "z":
             self._put("z", site, Touch(variant, site, rows, self._z(given, site, edit), edit))
         else:
@@ -226,10 +237,8 @@ class _Resolver:
     def _pattern(self, given: Source, site: Site, edit: Edit) -> Values:
         keys = self.trace.tokens.shape[1]
         heads = (self.trace.config.n_head,) if site.part is None else ()
-        if given.value is not None and not heads:
-            return self._tensor(given, (keys,), edit)
         if given.value is not None:
-            return self._layer_pattern(given, edit, heads[0], keys)
+            return self._tensor(given, (keys,), edit) if site.part is not None else self._layer_pattern(given, edit, self.trace.config.n_head, keys)
         if given.run is None:
             return lambda rows: torch.zeros(len(rows), *heads, keys, dtype=self.trace.params.wte.dtype, device=rows.device)
         return lambda rows: self._cached(given, str(site), lambda run: run.weights(site))[rows]
@@ -316,8 +325,6 @@ def _part(cell: Float[Tensor, "rows width"], site: Site, trace: Trace) -> Values
     """The part of a z or an activation that belongs to a head or a neuron, or all of it."""
     if site.part is None:
         return lambda rows: cell[rows]
-    if site.kind == "mlp":
-        return lambda rows: cell[rows, site.part : site.part + 1]
     own = columns(site, trace)
     return lambda rows: cell[rows, own]
 

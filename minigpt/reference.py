@@ -37,7 +37,7 @@ def forward(w: Weights, c: Config, tokens: list[int], sheet: Sheet) -> None:
         stream = fill(f"resid{i}", stream)
         stream = fill(f"resid{i}.mid", stream + attention(block, c, i, sheet))
         stream = stream + mlp(block, c, i, sheet)
-    stream = fill(f"resid{c.n_layer}", stream)
+    fill(f"resid{c.n_layer}", stream)
     bias = fill("out.b", np.tile(w["ln_f.bias"], (n, 1)))
     out = fill("out", layer_norm(read("out", f"resid{c.n_layer}"), w["ln_f.weight"], bias, c.eps))  # [pos, d_model]
     sheet.cells["logits"] = out @ w.get("lm_head.weight", w["wte.weight"]).T  # [pos, vocab]

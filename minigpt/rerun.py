@@ -342,7 +342,8 @@ class Recalculation:
     # ---- small tools
 
     def _cell(self, name: str, layer: int) -> Float[Tensor, "rows width"]:
-        return getattr(self.trace.cells[layer], name).flatten(0, 1)
+        cell: Tensor = getattr(self.trace.cells[layer], name)
+        return cell.flatten(0, 1)
 
     def _clean_write(self, site: Site) -> Float[Tensor, "rows d_model"]:
         """What a node wrote in the run that is patched, at every row; computed once."""

@@ -67,7 +67,8 @@ def union(*many: Int[Tensor, "_"]) -> Int[Tensor, "_"]:
     some = [ids for ids in many if len(ids)]
     if len(some) < 2:
         return torch.unique(some[0]) if some else many[0]
-    return torch.unique(torch.cat(some))
+    found: Tensor = torch.unique(torch.cat(some))
+    return found
 
 
 @dataclass(eq=False)

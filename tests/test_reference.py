@@ -383,6 +383,27 @@ def test_a_z_or_a_pattern_and_its_values_are_the_heads_write():
     assert not same(whole, patched(write("a0.1.pattern", corrupt)))
 
 
+@pytest.mark.parametrize("name", ["a0.1", "a0"])
+def test_a_head_that_is_written_has_the_z_of_its_source_and_its_own_pattern(name):
+    clean, corrupt, run = patched(Patch()), patched(Patch(), 2), patched(write(f"{name}@2", world()[2]))
+    assert np.array_equal(run["a0.1.z@2"], corrupt["a0.1.z@2"])
+    assert not same(clean, corrupt, ["a0.1.z@2"])
+    assert same(run, clean, ["a0.1.pattern", "a0.1.v", "a0.1.z@1"])
+    assert not patched(Patch.zero(name))["a0.1.z"].any()
+    assert np.isnan(patched(Patch.write(name, torch.ones(8)))["a0.1.z"]).all(), "from a sum alone nobody can tell"
+
+
+def test_a_longer_or_shorter_runs_pattern_fits():
+    model, clean, _ = world()
+    x = model.run(draw(2)[:, :3])
+    shorter = reference_of(model, clean, Patch.write("a1.0.pattern@2", x))
+    assert np.array_equal(shorter["a1.0.pattern@2"], np.pad(reference_of(model, x)["a1.0.pattern@2"], ((0, 0), (0, 2))))
+    longer = reference_of(model, x, Patch.write("a1.0.pattern", clean))
+    assert np.array_equal(longer["a1.0.pattern"], patched(Patch())["a1.0.pattern"][:, :3, :3])
+    with pytest.raises(IndexError):
+        reference_of(model, clean, Patch.write("a1.0.z", x))
+
+
 @pytest.mark.parametrize("name", ["a0.1", "m0", "a1", "resid1", "a1.0.pattern", "a1.z", "out.b", "a0>a1.0.v", "a1.q", "out"])
 def test_one_by_one_the_positions_are_all_positions(name):
     source = Source("corrupt", run=world()[2]) if name != "out.b" else ZERO
