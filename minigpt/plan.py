@@ -134,9 +134,9 @@ class _Resolver:
                 touch = Touch(variant, site, rows, _part(cell, site, self.trace))
                 self.plan.held.setdefault((stage, site.layer or 0), []).append(touch)
             else:
-                self._hold_vector(variant, site, given, edits)
+                self._hold_vector(variant, site, given, edits, self.rows(None))
             if stage and site in sites and site.part is None and given.run is None:
-                self._hold_vector(variant, Site(f"{site.kind}.b", site.layer), given, edits)
+                self._hold_vector(variant, Site(f"{site.kind}.b", site.layer), given, edits, self._free(site, edits))
 
     def _free(self, whole: Site, edits: Sequence[Edit]) -> Int[Tensor, "rows"]:
         """Rows at which no edit writes a part of a held whole, its z or its pattern."""
@@ -148,9 +148,8 @@ class _Resolver:
                 rows = rows[~torch.isin(rows, self.rows(edit.target.at))]
         return rows
 
-    def _hold_vector(self, variant: int, site: Site, given: Source, edits: Sequence[Edit]) -> None:
+    def _hold_vector(self, variant: int, site: Site, given: Source, edits: Sequence[Edit], rows: Tensor) -> None:
         """A held node without cells of its own (embeddings, biases): written where no edit writes it, its whole or its parts."""
-        rows = self.rows(None)
         for edit in edits:
             other = edit.target.sites[0]
             if edit.kind == "write" and (other == site or other.contains(site) or site.contains(other)):
