@@ -76,7 +76,7 @@ def effects_page(found: Effects, prompts: Sequence[str]) -> str:
     sections.append(Section("The largest", "Mean over prompts.", figures.bars(dict(found.top(24)), found.metric, found.method)))
     if found.receipt:
         sections.append(Section("Receipt", "What was really done.", f"<p>{len(found)} patches: {escape(str(found.receipt))}</p>"))
-    return page(f"{found.method}", f"{found.metric} {base:+.4f} in the run that is patched, {found.per_prompt.shape[1]} prompts", sections)
+    return page(f"{found.method}", f"{found.metric} {base:+.4f} in the run that is patched, mean over prompts: {found.per_prompt.shape[1]}", sections)
 
 
 def _body(body: str | go.Figure) -> str:

@@ -1,7 +1,7 @@
 """The arithmetic of GPT-2, each step in the order in which Hugging Face's model takes it, so that the bits agree.
 
 Rows: matrix products on a CPU give a row the same bits whatever stands beside it, provided that the number of rows is a
-multiple of 4, or at least 12 (measured; below that, other kernels run). Hence GRAIN, MIN_ROWS and `settled`.
+multiple of 4, or in float32 at least 12 (measured; for other numbers other kernels run). Hence GRAIN, MIN_ROWS and `settled`.
 """
 
 from __future__ import annotations
