@@ -19,7 +19,7 @@ from minigpt import ops
 from minigpt.address import Site
 from minigpt.attend import attend
 from minigpt.plan import Plan, Read, Touch, columns
-from minigpt.rows import Receipt, Rows, union
+from minigpt.rows import Receipt, Rows, summed, union
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,7 +232,7 @@ class Recalculation:
 
     def _port_rows(self, site: Site, head: int | None, stream: Rows, base: Tensor) -> Rows:
         """What a port sees where edits change it, at the rows where that differs from the stream."""
-        added, put = Rows.none(base), Rows.none(base)
+        reads, put = [Rows.none(base)], Rows.none(base)
         for touch in self.plan.touches("port", site.layer or 0):
             if touch.site.kind != site.kind or touch.site.part not in (None, head):
                 continue
@@ -240,13 +240,14 @@ class Recalculation:
                 delta = self._deltas[id(touch)]
                 self._count(touch, delta, torch.zeros_like(delta))
                 differs = (delta != 0).any(-1)
-                added = added.plus(touch.ids(self.n)[differs], delta[differs])
+                reads.append(Rows(touch.ids(self.n)[differs], delta[differs]))
             else:
                 values, ids = touch.values(touch.rows), touch.ids(self.n)
                 mine = stream.over(base, ids)
                 self._count(touch, values, mine)
                 differs = (values != mine).any(-1)
                 put = put.put(base, ids[differs], values[differs])
+        added = summed(reads)
         seen = Rows(added.ids, stream.over(base, added.ids) + added.x)
         return seen.put(base, put.ids, put.x) if len(put.ids) else seen
 

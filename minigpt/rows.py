@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -60,6 +61,13 @@ class Rows:
         x = self.at(all_ids)
         x[torch.searchsorted(all_ids, ids)] += values
         return Rows(all_ids, x)
+
+
+def summed(many: Sequence[Rows]) -> Rows:
+    """The rows of all, those with the same number added up in the order given."""
+    ids, which = torch.unique(torch.cat([rows.ids for rows in many]), return_inverse=True)
+    x = torch.cat([rows.x for rows in many])
+    return Rows(ids, x.new_zeros(len(ids), *x.shape[1:]).index_add_(0, which, x))
 
 
 def union(*many: Int[Tensor, "_"]) -> Int[Tensor, "_"]:
