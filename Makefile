@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # GPT-2's vocabulary, where a copy lies beside the repository; tiktoken fetches it once otherwise.
 export TIKTOKEN_CACHE_DIR ?= $(wildcard $(abspath ../shared/tokenizer))
 
-.PHONY: demo test test-slow test-gpt2 lint bench-engine clean
+.PHONY: demo test test-slow test-gpt2 lint bench bench-engine clean
 
 demo: $(BIN)/.runtime
 	$(BIN)/interp why "When Mary and John went to the store, John gave a drink to" --answer " Mary" --over " John" --html report.html
@@ -27,6 +27,14 @@ lint: $(BIN)/.lint
 
 bench-engine: $(BIN)/.test
 	$(BIN)/python -m benchmarks.forward
+
+bench: $(BIN)/.test $(foreach peer,tl2 tl4 nnsight,.bench-venv/$(peer)/.done)
+	for workload in forward w1_edges w3_paths w4_neurons activation table; do $(BIN)/python -m benchmarks.$$workload || exit 1; done
+
+.bench-venv/%/.done: benchmarks/peers/requirements-%.txt
+	$(PYTHON) -m venv .bench-venv/$*
+	.bench-venv/$*/bin/python -m pip install -q -r $<
+	touch $@
 
 $(BIN)/python:
 	@command -v $(PYTHON) > /dev/null || { echo "$(PYTHON) is not here: install Python 3.11 or later, or say make PYTHON=python3.12"; exit 1; }
