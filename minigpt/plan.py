@@ -81,9 +81,12 @@ class Plan:
         return self.held.get((stage, layer), [])
 
 
-def plan(trace: Trace, patches: Sequence[Patch]) -> Plan:
-    """Resolve patches on a trace; PatchError, AddressError or PositionError where one does not fit it."""
-    made = Plan(trace, len(patches))
+def plan(trace: Trace, patches: Sequence[Patch], writes: dict[Site, Tensor] | None = None) -> Plan:
+    """Resolve patches on a trace; PatchError, AddressError or PositionError where one does not fit it.
+
+    writes: what is kept of the trace's own writes from one chunk of a sweep to the next.
+    """
+    made = Plan(trace, len(patches), writes={} if writes is None else writes)
     resolver = _Resolver(made)
     for variant, patch in enumerate(patches):
         resolver.add(variant, patch)
@@ -125,17 +128,18 @@ class _Resolver:
 
     def _hold(self, variant: int, sites: Sequence[Site], given: Source, edits: Sequence[Edit]) -> None:
         self._check(given, Address((sites[0],)))
+        asked = set(sites)
         sites = [part for site in sites for part in ((Site("emb"), Site("pos")) if site.kind == "input" else (site,))]
         for site in _layers(sites, self.trace):
             stage = {"attn": "z", "mlp": "act"}.get(site.kind)
             if stage:
                 cell = self._cell(given, stage, site.layer or 0)
-                rows = self._free(site, edits) if site in sites and site.part is None else self.rows(None)
+                rows = self._free(site, edits) if site in asked and site.part is None else self.rows(None)
                 touch = Touch(variant, site, rows, _part(cell, site, self.trace))
                 self.plan.held.setdefault((stage, site.layer or 0), []).append(touch)
             else:
                 self._hold_vector(variant, site, given, edits, self.rows(None))
-            if stage and site in sites and site.part is None and given.run is None:
+            if stage and site in asked and site.part is None and given.run is None:
                 self._hold_vector(variant, Site(f"{site.kind}.b", site.layer), given, edits, self._free(site, edits))
 
     def _free(self, whole: Site, edits: Sequence[Edit]) -> Int[Tensor, "rows"]:

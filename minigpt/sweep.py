@@ -91,6 +91,7 @@ class Sweep:
     receipt: Receipt = field(default_factory=Receipt)
     chunks: list[tuple[int, int]] = field(default_factory=list)
     _kept: dict[object, list[Tensor]] = field(default_factory=dict)
+    _writes: dict[Site, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.patches)
@@ -120,7 +121,7 @@ class Sweep:
         rows = int(self.trace.batch.lengths.sum())
         size = max(1, GOOD_ROWS // rows)
         while start < len(self):
-            made = plan(self.trace, self.patches[start : start + size])
+            made = plan(self.trace, self.patches[start : start + size], self._writes)
             values, most, receipt = _chunk(made, self.want)
             receipt.full_flops = made.variants * full_flops(self.trace)
             self.receipt += receipt
