@@ -227,7 +227,7 @@ class Recalculation:
         ids, mine = sender.ids(self.n), self._own(sender, cell, name, w, b).clone()
         for site, rows, hit in self._overridden(sender):
             part = Touch(sender.variant, site, sender.rows[hit], sender.values)
-            mine[hit] = rows.at(ids[hit]) if site == sender.site else mine[hit] + rows.at(ids[hit]) - self._own(part, cell, name, w, b)
+            mine[hit] = rows.at(ids[hit]) if site == sender.site else mine[hit] + (rows.at(ids[hit]) - self._own(part, cell, name, w, b))
         return mine
 
     def _port_rows(self, site: Site, head: int | None, stream: Rows, base: Tensor) -> Rows:
