@@ -16,11 +16,11 @@ from pathlib import Path
 import tiktoken
 import torch
 from safetensors.torch import load_file, save_file
-from tiktoken.load import load_tiktoken_bpe
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from minigpt import tokenizer
 from weights import corpus
 
 LAYERS, HEADS, WIDTH, CONTEXT = 4, 8, 128, 128
@@ -35,8 +35,7 @@ def write_vocabulary(path: Path) -> None:
 
 
 def read_vocabulary(path: Path) -> tiktoken.Encoding:
-    ranks = load_tiktoken_bpe(str(path))
-    return tiktoken.Encoding("ioi-mini", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens={corpus.END: len(ranks)})
+    return tokenizer.from_file(path, "ioi-mini", PATTERN).encoding
 
 
 def batch(encoding: tiktoken.Encoding, seed: int, step: int) -> Tensor:
