@@ -108,9 +108,7 @@ class _Unit:
         x = x.view(*ids.shape, -1, self.config.d_head)
         for which, h, rows in self.parts:
             if which == kind and head in (None, h):
-                place = torch.searchsorted(rows.ids, ids).clamp_(max=len(rows.ids) - 1)
-                hit = rows.ids[place] == ids
-                x[:, :, h if head is None else 0][hit] = rows.x[place[hit]]
+                rows.into(x[:, :, h if head is None else 0], ids)
         return x
 
     def _put_patterns(self, weights: Float[Tensor, "pairs head asked key"], ids: Int[Tensor, "pairs asked"], head: int | None) -> None:
@@ -119,9 +117,8 @@ class _Unit:
             if head is not None and touch.site.part not in (None, head):
                 continue
             rows = Rows(touch.ids(self.calc.n), touch.values(touch.rows)[..., : weights.shape[-1]].to(weights))
-            place = torch.searchsorted(rows.ids, ids).clamp_(max=len(rows.ids) - 1)
-            hit = rows.ids[place] == ids
-            given = rows.x[place[hit]]
+            hit, place = rows.find(ids)
+            given = rows.x[place]
             for h in range(self.config.n_head) if touch.site.part is None else (touch.site.part,):
                 if head in (None, h):
                     new = given[:, h] if touch.site.part is None else given

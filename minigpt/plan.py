@@ -14,10 +14,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from minigpt import ops
 from minigpt.address import Address, Site, parse
 from minigpt.errors import PatchError, problem
-from minigpt.patch import Edit, Patch, Source, conflict, own_value
+from minigpt.patch import Edit, Patch, Source, clash, conflict, own_value
 from minigpt.trace import Trace
 
 # Values of rows of one run, by their numbers in it [rows] -> [rows, ...].
@@ -302,7 +301,6 @@ class _Resolver:
 
     def _refuse_meetings(self, patch: Patch) -> None:
         """Conflicts that only show once names of positions are known."""
-        from minigpt.patch import clash
         named = [e for e in patch.edits if e.target.at is not None]
         if not any(isinstance(e.target.at, str) or (isinstance(e.target.at, int) and e.target.at < 0) for e in named):
             return
@@ -344,5 +342,3 @@ def columns(site: Site, trace: Trace) -> slice:
 def _zeros(rows: Int[Tensor, "rows"], trace: Trace) -> Float[Tensor, "rows d_model"]:
     return trace.params.wte.new_zeros(len(rows), trace.config.d_model)
 
-
-__all__ = ["Plan", "Read", "Touch", "columns", "ops", "plan"]

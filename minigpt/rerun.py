@@ -90,8 +90,7 @@ class Recalculation:
         base = self._cell("resid", 0)
         rows = self._keep(added.ids, self.needs[0][0])
         stream = Rows(rows, base[rows % self.n] + added.at(rows))
-        self._settle_reads("emb", 0, Rows.none(base))
-        for kind in ("pos", "input"):
+        for kind in ("emb", "pos", "input"):
             self._settle_reads(kind, 0, Rows.none(base))
         return stream
 
@@ -123,7 +122,7 @@ class Recalculation:
         for kind, head, rows in parts:
             first = "qkv".index(kind) * self.config.d_model + head * self.config.d_head
             qkv = qkv.put(base, rows.ids, rows.x, slice(first, first + self.config.d_head))
-        return qkv, self._put_all("z", layer, z, fixed, need)
+        return qkv, self._put_all("z", layer, z, need)
 
     def _after(self, layer: int, kind: str, stream: Rows, cell: Rows, before: Tensor) -> Rows:
         """The stream after the attention or the MLP has written: its product, the stream it adds to, and free vectors."""
@@ -147,11 +146,11 @@ class Recalculation:
         if fixed is not None:
             read = read.keep(~fixed[read.ids])
         act = ops.gelu(self._linear(self._norm(read.x, block.ln2_w, block.ln2_b), block.w_in, block.b_in))
-        return self._put_all("act", layer, Rows(read.ids, act), None, need)
+        return self._put_all("act", layer, Rows(read.ids, act), need)
 
     # ---- edits
 
-    def _put_all(self, name: str, layer: int, cell: Rows, fixed: Tensor | None, need: Tensor) -> Rows:
+    def _put_all(self, name: str, layer: int, cell: Rows, need: Tensor) -> Rows:
         """What is held, then what is written, put into the rows of a cell (z or activations)."""
         base = self._cell(name, layer)
         for touch in (*self.plan.holds(name, layer), *self.plan.touches(name, layer)):
@@ -178,15 +177,15 @@ class Recalculation:
 
     def _additions(self, kind: str, layer: int, own: Callable[[Touch], Tensor]) -> Rows:
         """Free vectors written by nodes of this kind: what each differs by from what the node itself wrote."""
-        found = Rows.none(self._cell("resid", 0))
+        found = [Rows.none(self._cell("resid", 0))]
         for touch in self.plan.touches(kind, layer):
             values, mine = touch.values(touch.rows), own(touch)
             self._count(touch, values, mine)
             site = touch.site
             self.overrides.setdefault(site, []).append(Rows(touch.ids(self.n), values))
             differs = (values != mine).any(-1)
-            found = found.plus(touch.ids(self.n)[differs], (values - mine)[differs])
-        return found
+            found.append(Rows(touch.ids(self.n)[differs], (values - mine)[differs]))
+        return summed(found)
 
     def _own(self, touch: Touch, cell: Rows, name: str, w: Tensor, b: Tensor) -> Tensor:
         """What a node of this layer wrote in this variant, at the touch's rows."""

@@ -24,21 +24,24 @@ class Rows:
 
     def over(self, base: Float[Tensor, "n *rest"], ids: Int[Tensor, "*which"]) -> Float[Tensor, "*which *rest"]:
         """The values at `ids`: these rows' where they are among them, the patched run's own [n, ...] elsewhere."""
-        found = base[ids % len(base)]
-        if len(self.ids):
-            place = torch.searchsorted(self.ids, ids).clamp_(max=len(self.ids) - 1)
-            hit = self.ids[place] == ids
-            found[hit] = self.x[place[hit]]
-        return found
+        return self.into(base[ids % len(base)], ids)
 
     def at(self, ids: Int[Tensor, "some"]) -> Float[Tensor, "some *rest"]:
         """The values at `ids`, zero where there is no such row."""
-        found = self.x.new_zeros(len(ids), *self.x.shape[1:])
+        return self.into(self.x.new_zeros(len(ids), *self.x.shape[1:]), ids)
+
+    def into(self, found: Float[Tensor, "*which *rest"], ids: Int[Tensor, "*which"]) -> Float[Tensor, "*which *rest"]:
+        """`found`, given up, with these rows' values where they are among `ids`."""
         if len(self.ids):
-            place = torch.searchsorted(self.ids, ids).clamp_(max=len(self.ids) - 1)
-            hit = self.ids[place] == ids
-            found[hit] = self.x[place[hit]]
+            hit, place = self.find(ids)
+            found[hit] = self.x[place]
         return found
+
+    def find(self, ids: Int[Tensor, "*which"]) -> tuple[Bool[Tensor, "*which"], Int[Tensor, "hits"]]:
+        """Which of `ids` are among these rows, and where those stand; there must be rows."""
+        place = torch.searchsorted(self.ids, ids).clamp_(max=len(self.ids) - 1)
+        hit = self.ids[place] == ids
+        return hit, place[hit]
 
     def keep(self, kept: Bool[Tensor, "rows"]) -> Rows:
         """Those that a mask keeps."""
@@ -51,15 +54,6 @@ class Rows:
         all_ids = union(self.ids, ids)
         x = self.x.clone() if len(all_ids) == len(self.ids) else self.over(base, all_ids)
         x[torch.searchsorted(all_ids, ids), part] = values
-        return Rows(all_ids, x)
-
-    def plus(self, ids: Int[Tensor, "some"], values: Float[Tensor, "some *rest"]) -> Rows:
-        """With these values added; a row that is not there begins at zero."""
-        if not len(ids):
-            return self
-        all_ids = union(self.ids, ids)
-        x = self.at(all_ids)
-        x[torch.searchsorted(all_ids, ids)] += values
         return Rows(all_ids, x)
 
 

@@ -89,7 +89,6 @@ class Sweep:
     budget: int = BUDGET
     progress: bool = False
     receipt: Receipt = field(default_factory=Receipt)
-    chunks: list[tuple[int, int]] = field(default_factory=list)
     _kept: dict[object, list[Tensor]] = field(default_factory=dict)
     _writes: dict[Site, Tensor] = field(default_factory=dict)
 
