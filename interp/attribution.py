@@ -8,7 +8,7 @@ and the terms sum to the metric with no remainder. Sums are taken in float64 fro
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -28,6 +28,7 @@ def direct(trace: Trace, metric: Metric, *, neurons: bool | Sequence[int] = Fals
 
     neurons: split the MLPs (True: all; or these layers) into neurons and bias. sources: split every head by the position whose
     value it read ("a9.9.v@5"). Known in the field as direct logit attribution.
+    In a patched run, what an edit wrote into a stream or the output's input is a row of its own, as is a vector written to a whole.
     """
     split = range(trace.config.n_layer) if neurons is True else neurons or ()
     read, toward = _reader(trace, metric), gradient(trace, metric)
@@ -38,7 +39,7 @@ def direct(trace: Trace, metric: Metric, *, neurons: bool | Sequence[int] = Fals
         rows += [(f"a{layer}.b", toward @ block.b_o.double())]
         rows += _mlp(layer, read(trace.cells[layer].act).double() * (toward @ block.w_out.double().T), toward @ block.b_out.double(), layer in split)
     rows += [("out.b", metric.direction(trace.params).expand(len(toward), -1) @ trace.params.ln_b.double())]
-    return _effects("direct effect", trace, metric, rows)
+    return _effects("direct effect", trace, metric, _joined([*rows, *_edits(trace, metric, read, toward)]))
 
 
 def gradient(trace: Trace, metric: Metric) -> Float[Tensor, "batch d_model"]:
@@ -46,7 +47,7 @@ def gradient(trace: Trace, metric: Metric) -> Float[Tensor, "batch d_model"]:
     if not metric.linear:
         raise MetricError(problem(f"direct effects on {metric.name}", "a metric that is linear in the logits", "metrics.logit_diff or metrics.logit"))
     scaled = metric.direction(trace.params) * trace.params.ln_w.double()
-    sigma = ops.scale(_reader(trace, metric)(trace.cells[-1].out).double(), trace.config.eps)
+    sigma = ops.scale(_reader(trace, metric)(trace.stream(Site("out"))).double(), trace.config.eps)
     return (scaled - scaled.mean(-1, keepdim=True)) / sigma[:, None]
 
 
@@ -116,7 +117,39 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _embedding(trace: Trace, metric: Metric, toward: Tensor) -> list[Row]:
-    return [(name, _dot(trace[f"{name}@{metric.at}"], toward)) for name in ("emb", "pos")]
+    computed = replace(trace, overrides={})
+    return [(name, _dot(computed[f"{name}@{metric.at}"], toward)) for name in ("emb", "pos")]
+
+
+def _edits(trace: Trace, metric: Metric, read: Callable[[Tensor], Tensor], toward: Tensor) -> list[Row]:
+    """What edits put in the place of what nodes wrote or a stream was: the difference it makes, by what was written."""
+    computed, rows, output = replace(trace, overrides={}, ports={}), [], Site("out")
+    for site, override in trace.overrides.items():
+        if site.kind != "pattern":
+            own = _unwritten(trace, site) if site.role == "stream" else computed.write(site)
+            differs = torch.where(read(override.rows)[:, None], read(override.values).double() - read(own).double(), 0)
+            rows.append((str(site), _dot(differs, metric.direction(trace.params) if site.kind == "out.b" else toward)))
+    if output in trace.ports:
+        rows.append(("out", _dot(read(trace.ports[output]).double() - read(computed.stream(output)).double(), toward)))
+    return rows
+
+
+def _unwritten(trace: Trace, site: Site) -> Float[Tensor, "batch pos d_model"]:
+    """A point of the stream as the nodes before it left it."""
+    layer = site.layer or 0
+    if site.kind == "mid":
+        return trace.cells[layer].resid + trace.write(Site("attn", layer))
+    if layer:
+        return trace.cells[layer - 1].mid + trace.write(Site("mlp", layer - 1))
+    return trace.write(Site("input"))
+
+
+def _joined(rows: Sequence[Row]) -> list[Row]:
+    """Rows of one name added up."""
+    found: dict[str, Tensor] = {}
+    for name, values in rows:
+        found[name] = found[name] + values if name in found else values
+    return list(found.items())
 
 
 def _heads(trace: Trace, layer: int, read: Callable[[Tensor], Tensor], into: Float[Tensor, "batch head d_head"]) -> list[Row]:

@@ -30,7 +30,7 @@ class Put:
 class Applied:
     """The edits of a plan as a recalculation meets them, stage by stage.
 
-    overrides: free vectors (and patterns) that edits put in place of what a node wrote. ports: what single ports saw.
+    overrides: vectors that edits put in place of what a node wrote or a stream was, and patterns. ports: what single ports saw.
     """
 
     def __init__(self, plan: Plan, receipt: Receipt) -> None:
@@ -78,6 +78,7 @@ class Applied:
             values = touch.at(ids)
             differs = self.count(values, stream.over(base, ids))
             stream = stream.put(base, ids[differs], values[differs])
+            self.overrides.setdefault(site, []).append(Rows(ids, values))
         return stream
 
     # ---- free vectors

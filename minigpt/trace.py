@@ -41,7 +41,7 @@ class Cells:
 
 @dataclass(frozen=True, eq=False)
 class Override:
-    """What an edit put in place of a node's write (or a pattern's row) that is not to be read off the cells: where, and what."""
+    """What an edit put in place of a node's write, a stream or a pattern's row, where the cells do not tell: where, and what."""
 
     rows: Bool[Tensor, "batch pos"]
     values: Float[Tensor, "batch pos *rest"]
@@ -51,7 +51,7 @@ class Override:
 class Trace:
     """A run: trace["a9.9@-1"], trace.logits, trace.act("m3"), trace.scale("out"). Immutable; share it freely.
 
-    A run after edits has a receipt, the free vectors that edits wrote (overrides), and what single ports saw (ports).
+    A run after edits has a receipt, the vectors that edits wrote (overrides), and what single ports saw (ports).
 
     Reading without @ gives [batch, pos, ...]; with @ [batch, ...]. In a batch of prompts of different lengths,
     what lies behind a prompt's end reads as NaN, so that nothing can be averaged over it by mistake.

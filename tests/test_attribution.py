@@ -7,13 +7,16 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import tiny
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from patches import patches
 
 from interp import attribution, metrics
 from interp.effects import Effects
 from minigpt.errors import MiniGPTError
+from minigpt.patch import Patch
 
+pytestmark = pytest.mark.filterwarnings("ignore::minigpt.errors.NoEffectWarning")
 TOKENS = torch.randint(0, 50, (5, 9), generator=torch.Generator().manual_seed(3))
 KINDS = [{}, {"neurons": True}, {"neurons": [1]}, {"sources": True}, {"neurons": True, "sources": True}]
 
@@ -106,3 +109,27 @@ def test_effects_are_of_the_metrics_own_position(model):
     early, late = (attribution.direct(trace, question(at)) for at in (2, -1))
     assert isinstance(early, Effects)
     assert not torch.allclose(early.values, late.values)
+
+
+@settings(max_examples=200)
+@given(data=st.data())
+def test_direct_effects_of_any_patched_run_sum_to_its_metric(data):
+    model = tiny(2, 2, 8, 16, dtype=torch.float64)
+    clean, corrupt = (model.run(TOKENS[rows, :6]) for rows in ([0, 1], [2, 3]))
+    patch = data.draw(patches(model.config, 6, 2, {"clean": clean, "corrupt": corrupt}))
+    found, metric = model.rerun(clean, patch), metrics.logit_diff(answers=[1, 2], distractors=[3, 4], at=data.draw(st.sampled_from([-1, 2])))
+    rows = attribution.direct(found, metric, neurons=data.draw(st.booleans()))
+    torch.testing.assert_close(rows.per_prompt.sum(0), metric(found), rtol=1e-9, atol=1e-9)
+
+
+def test_what_an_edit_wrote_is_what_it_adds():
+    """By hand: a written stream's row is the written vector less what stood there, towards the metric."""
+    model = tiny(2, 2, 8, 16, dtype=torch.float64)
+    clean, metric = model.run(TOKENS[:, :6]), question()
+    vector = torch.linspace(-1, 1, 8, dtype=torch.float64)
+    found = model.rerun(clean, Patch.write("resid1", vector) | Patch.write("a0.1", vector) | Patch.write("a1.1", 2 * vector))
+    torch.testing.assert_close(attribution.direct(found, metric).per_prompt.sum(0), metric(found))
+    unwritten = model.rerun(clean, Patch.write("a0.1", vector))
+    rows, toward = attribution.direct(found, metric), attribution.gradient(found, metric)
+    torch.testing.assert_close(rows.per_prompt[rows.addresses.index("resid1")], ((vector - unwritten["resid1@-1"]) * toward).sum(-1))
+    torch.testing.assert_close(rows.per_prompt[rows.addresses.index("a1.1")], (2 * vector * toward).sum(-1))
