@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -27,6 +27,15 @@ class Put:
     part: slice
 
 
+@dataclass(frozen=True, eq=False)
+class Delta:
+    """What an edge's port sees differs by, at rows of one run; how many numbers that is of, and how many differ."""
+
+    rows: Rows
+    written: int
+    changed: int
+
+
 class Applied:
     """The edits of a plan as a recalculation meets them, stage by stage.
 
@@ -37,8 +46,8 @@ class Applied:
         self.plan, self.trace, self.receipt = plan, plan.trace, receipt
         self.overrides: dict[Site, list[Rows]] = {}
         self.ports: dict[Site, list[Rows]] = {}
-        self._sent: dict[int, Tensor] = {}
-        self._shared: dict[object, Tensor] = {}
+        self._sent: dict[int, Rows] = {}
+        self._shared: dict[object, Delta] = {}
 
     # ---- whole rows of a cell or a stream
 
@@ -96,33 +105,42 @@ class Applied:
 
     # ---- edges and ports
 
-    def send(self, reads: list[Read], dirty: Bool[Tensor, "variants"], own: Own) -> None:
-        """For edges whose senders have now written: what their ports see differs by this from the stream."""
+    def send(self, reads: list[Read], dirty: set[int], own: Own) -> None:
+        """For edges whose senders have now written (in these variants otherwise than before): what their ports see differs by this."""
         for touch in reads:
-            variants = torch.tensor(touch.variants, device=dirty.device)
-            new = dirty[variants] | self._overridden(touch, variants)
-            delta = self._clean_delta(touch).repeat(len(variants), 1)
-            if bool(new.any()):
-                hit = new.repeat_interleave(len(touch.rows))
-                ids = touch.ids[hit]
-                delta[hit] = touch.at(ids) - self._wrote(touch.sender, ids, own)
-            self._sent[id(touch)] = delta
+            again = dirty | self._overridden(touch.sender)
+            clean, new = ([v for v in touch.variants if (v in again) == wanted] for wanted in (False, True))
+            found = [self._spread(self._clean_delta(touch), clean)] if clean else []
+            if new:
+                ids = replace(touch, variants=new).ids
+                found.append(self._differing(ids, touch.at(ids) - self._wrote(touch.sender, ids, own)))
+            self._sent[id(touch)] = summed(found)
 
-    def _clean_delta(self, touch: Read) -> Float[Tensor, "rows d_model"]:
+    def _spread(self, one: Delta, variants: list[int]) -> Rows:
+        """The same rows in each of these variants."""
+        self.receipt.written += one.written * len(variants)
+        self.receipt.changed += one.changed * len(variants)
+        first = torch.tensor(variants, device=one.rows.ids.device)[:, None] * self.plan.n
+        return Rows((first + one.rows.ids).flatten(), one.rows.x.repeat(len(variants), 1) if len(variants) > 1 else one.rows.x)
+
+    def _differing(self, ids: Tensor, delta: Tensor) -> Rows:
+        differs = self.count(delta, torch.zeros_like(delta))
+        return Rows(ids[differs], delta[differs])
+
+    def _clean_delta(self, touch: Read) -> Delta:
         """The same where nothing else has changed the sender; computed once for all edges from it."""
         key = (touch.edit.source if touch.edit else None, touch.sender, touch.rows.data_ptr(), len(touch.rows))
         if key not in self._shared:
-            self._shared[key] = touch.values(touch.rows) - self.plan.clean_write(touch.sender)[touch.rows]
+            delta = touch.values(touch.rows) - self.plan.clean_write(touch.sender)[touch.rows]
+            changed = delta != 0
+            differs = changed.any(-1)
+            self._shared[key] = Delta(Rows(touch.rows[differs], delta[differs]), delta.numel(), int(changed.sum()))
         return self._shared[key]
 
-    def _overridden(self, touch: Read, variants: Tensor) -> Bool[Tensor, "variants"]:
-        """In which variants edits put free vectors into the sender or its parts."""
-        found = torch.zeros_like(variants, dtype=torch.bool)
-        for site, many in self.overrides.items():
-            if site == touch.sender or touch.sender.contains(site):
-                for rows in many:
-                    found |= torch.isin(variants, rows.ids // self.plan.n)
-        return found
+    def _overridden(self, sender: Site) -> set[int]:
+        """The variants in which edits put free vectors into the sender or its parts."""
+        found = (rows.ids for site, many in self.overrides.items() if site == sender or sender.contains(site) for rows in many)
+        return {variant for ids in found for variant in torch.unique(ids // self.plan.n).tolist()}
 
     def _wrote(self, sender: Site, ids: Tensor, own: Own) -> Float[Tensor, "ids d_model"]:
         """What a sender wrote in these rows after all edits."""
@@ -141,12 +159,10 @@ class Applied:
         for touch in self.plan.touches("port", site.layer or 0):
             if touch.site.kind != site.kind or touch.site.part not in (None, head):
                 continue
-            ids = touch.ids
             if isinstance(touch, Read):
-                delta = self._sent[id(touch)]
-                differs = self.count(delta, torch.zeros_like(delta))
-                reads.append(Rows(ids[differs], delta[differs]))
+                reads.append(self._sent[id(touch)])
             else:
+                ids = touch.ids
                 values = touch.at(ids)
                 differs = self.count(values, stream.over(base, ids))
                 put = put.put(base, ids[differs], values[differs])

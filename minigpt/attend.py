@@ -19,6 +19,9 @@ from minigpt.config import Config
 from minigpt.plan import Touch, qkv_columns
 from minigpt.rows import Rows, find
 
+# Keys that are assembled at a time, in numbers: they and their products fit into the caches.
+BLOCK = 2**20
+
 
 @dataclass(frozen=True, eq=False)
 class Part:
@@ -95,7 +98,9 @@ class _Unit:
             asked[which, slot] = ids % self.plan.width
         heads = self.config.n_head if head is None else 1
         self.edits.receipt.spend(len(ids), asked.numel(), 4 * n * self.config.d_head * heads)
-        return self._attended(pairs, asked, n, head)[which, :, slot].flatten(1)
+        some = max(1, BLOCK // (n * self.config.d_head * heads))
+        z = [self._attended(pairs[i : i + some], asked[i : i + some], n, head) for i in range(0, len(pairs), some)]
+        return torch.cat(z)[which, :, slot].flatten(1)
 
     def _attended(self, pairs: Int[Tensor, "pairs"], asked: Int[Tensor, "pairs asked"], n: int,
                   head: int | None) -> Float[Tensor, "pairs head asked d_head"]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import combinations, product
 
@@ -14,10 +14,11 @@ Part = tuple[bool, ...]
 Thing = tuple[Site | None, ...]
 
 
-def refuse(edits: Iterable[Edit], holds: Iterable[Hold]) -> None:
+def refuse(edits: Sequence[Edit], holds: Sequence[Hold]) -> None:
     """PatchError where these cannot be in one patch. Positions by name are compared again once a batch is known."""
-    _refuse_conflicts(edits)
-    _refuse_lost_parts(edits)
+    if len(edits) > 1:
+        _refuse_conflicts(edits)
+        _refuse_lost_parts(edits)
     _refuse_double_holds(holds)
 
 

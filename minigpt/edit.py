@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import chain, product
 from typing import TypeAlias
 
@@ -41,6 +41,17 @@ class Source:
         if self.by is not None and self.run is not None and len(self.by) != len(self.run.tokens):
             raise PatchError(problem(f"{len(self.by)} groups for a run of {len(self.run.tokens)} prompts",
                                      "one number for each prompt"))
+
+    @property
+    def things(self) -> list[tuple[str, Trace | Tensor]]:
+        """The run or tensor, and the groups, by their names."""
+        named = ((self.name, self.run if self.run is not None else self.value), (self.by_name, self.by))
+        return [(name, thing) for name, thing in named if thing is not None]
+
+    def named(self, names: Mapping[tuple[str, int], str]) -> Source:
+        """The same under other names, given by these names and the ids of what they stand for."""
+        thing = self.value if self.run is None else self.run
+        return replace(self, name=names.get((self.name, id(thing)), self.name), by_name=names.get((self.by_name, id(self.by)), self.by_name))
 
     def _key(self) -> tuple[object, ...]:
         return self.name, id(self.run), id(self.value), self.mean, id(self.by), self.by is not None and self.by_name

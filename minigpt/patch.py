@@ -14,8 +14,9 @@ Knows its parts (edit.py) and which of them exclude one another (conflict.py). K
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field, replace
+from itertools import count
 
 from jaxtyping import Int
 from torch import Tensor
@@ -90,8 +91,30 @@ class Patch:
     def __bool__(self) -> bool:
         return bool(self.edits or self.holds)
 
+    @property
+    def sources(self) -> dict[str, Trace | Tensor]:
+        """What each name in the text stands for, so that Patch.parse(str(patch), patch.sources) does the same.
+
+        Where several things have one name, the later ones are numbered: run, run.2, ...
+        """
+        names = self._names()
+        return {names[name, id(thing)]: thing for line in self._lines for name, thing in line.source.things}
+
     def __str__(self) -> str:
-        return "; ".join(map(str, (*self.edits, *self.holds)))
+        names = self._names()
+        return "; ".join(str(replace(line, source=line.source.named(names))) for line in self._lines)
+
+    @property
+    def _lines(self) -> tuple[Edit | Hold, ...]:
+        return (*self.edits, *self.holds)
+
+    def _names(self) -> dict[tuple[str, int], str]:
+        """The name in the text of each thing, by its own name and its id."""
+        found: dict[tuple[str, int], str] = {}
+        for name, thing in (named for line in self._lines for named in line.source.things):
+            if (name, id(thing)) not in found:
+                found[name, id(thing)] = _unused(name, set(found.values()))
+        return found
 
     def __repr__(self) -> str:
         return f"Patch({str(self)!r})"
@@ -106,6 +129,11 @@ class Patch:
         if edit.kind != kind:
             raise PatchError(problem(f"Patch.{kind}('{found}', ...)", legal, f"Patch.{edit.kind}('{found}', ...)"))
         return cls((edit,))
+
+
+def _unused(name: str, used: Set[str]) -> str:
+    numbered = (f"{name}.{i}" for i in count(2))
+    return name if name not in used else next(other for other in numbered if other not in used)
 
 
 def _line(line: str, sources: Mapping[str, Trace | Tensor]) -> Patch:

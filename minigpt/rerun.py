@@ -162,9 +162,7 @@ class Recalculation:
         """Settle the edges from nodes of this kind and layer."""
         reads = self._reads.get((kind, layer), [])
         if reads:
-            mask = torch.zeros(self.plan.variants, dtype=torch.bool, device=dirty.device)
-            mask[dirty // self.plan.n] = True
-            self.edits.send(reads, mask, own)
+            self.edits.send(reads, set(torch.unique(dirty // self.plan.n).tolist()), own)
 
     # ---- small tools
 

@@ -23,7 +23,7 @@ from minigpt.trace import Cells, Override, Trace
 
 BUDGET = 2 * 2**30
 # Rows that one product should have: enough to run at full speed, few enough to stay in the caches.
-GOOD_ROWS = 4096
+GOOD_ROWS = 2048
 
 
 @torch.no_grad()

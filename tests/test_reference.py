@@ -527,6 +527,15 @@ def test_a_random_patch_runs_and_its_order_and_its_text_say_the_same(patch):
     assert patch == again == other_way
     assert hash(patch) == hash(again) == hash(other_way)
     assert str(again) == str(patch) == str(other_way)
+    assert Patch.parse(str(patch), patch.sources) == patch
+
+
+def test_two_runs_of_one_name_are_told_apart_in_the_text():
+    _, clean, corrupt = world()
+    patch = Patch.write("a0.0", clean) | Patch.write("a0.1", corrupt) | Patch.write("m0", clean) | Patch.mean("m1", corrupt, torch.tensor([0, 1, 0]))
+    assert str(patch) == "a0.0 = run; a0.1 = run.2; m0 = run; m1 = mean(run.2 by groups)"
+    again = Patch.parse(str(patch), patch.sources)
+    assert [edit.source.run for edit in again.edits] == [clean, corrupt, clean, corrupt]
 
 
 KINDS = {

@@ -41,6 +41,18 @@ def test_a_patched_run_is_the_dense_patched_run_bit_for_bit(data, dtype):
     assert torch.equal(found[:, :length], expected[:, :length]), str(patch)
 
 
+@pytest.mark.parametrize("d_head", [2, 4, 6])
+@pytest.mark.parametrize("length", [12, 13, 16, 20, 24])
+def test_narrow_heads_bit_for_bit_where_torch_changes_its_kernel(d_head, length):
+    """Products of fewer than ops.SMALL operations take another way through torch: 4 rows of a short prompt, but not all of them."""
+    model = tiny(2, 4, 4 * d_head, 32)
+    clean, corrupt = runs(model, length, 2, length)
+    for at in (0, 3, length - 2, length - 1):
+        for patch in (Patch.write(f"resid1@{at}", corrupt), Patch.input(f"a1.2.k@{at}", corrupt), Patch.read(f"m0>a1.1.q@{at}", corrupt)):
+            found, expected = model.rerun(clean, patch).stream(OUT), final_stream(model, clean, patch)
+            assert torch.equal(found[:, :length], expected[:, :length]), str(patch)
+
+
 @settings(max_examples=150)
 @given(data=st.data())
 def test_every_value_after_any_patch_is_what_the_reference_says(data):
