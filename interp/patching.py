@@ -18,8 +18,9 @@ from interp.tasks import Prompts
 from minigpt import GPT2, Batch, Site, Trace, parse
 from minigpt.address import edges as every_edge
 from minigpt.address import heads, streams
+from minigpt.edit import Source
 from minigpt.errors import AddressError, PatchError, problem
-from minigpt.patch import Patch, Source
+from minigpt.patch import Patch
 
 At = int | str | None
 SETS = ("heads", "attns", "mlps", "resid", "neurons", "neurons:m3")

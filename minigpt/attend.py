@@ -6,7 +6,7 @@ over exactly its prompt's own keys, with the operations of the full pass (ops.pa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,132 +14,148 @@ from torch import Tensor
 
 from minigpt import ops
 from minigpt.address import Site
-from minigpt.plan import Touch
-from minigpt.rows import Rows
-
-if TYPE_CHECKING:
-    from minigpt.rerun import Recalculation
-
-# New queries, keys or values of one head: which of the three, the head, the rows [rows, d_head].
-Part = tuple[str, int, Rows]
+from minigpt.applied import Applied
+from minigpt.config import Config
+from minigpt.plan import Touch, qkv_columns
+from minigpt.rows import Rows, find
 
 
-def attend(calc: Recalculation, layer: int, qkv: Rows, parts: list[Part], patterns: list[Touch], targets: Bool[Tensor, "rows"],
-           base: Float[Tensor, "n width"]) -> Rows:
+@dataclass(frozen=True, eq=False)
+class Part:
+    """New queries ("q"), keys or values of one head: the rows [rows, d_head]."""
+
+    kind: str
+    head: int
+    rows: Rows
+
+
+def attend(edits: Applied, layer: int, qkv: Rows, parts: list[Part], targets: Bool[Tensor, "rows"]) -> Rows:
     """The z rows among `targets` that dirty qkv rows (all heads) and edited parts or patterns (single heads) reach."""
-    width = calc.plan.width
-    reached = targets & _onward(_mask(qkv.ids, targets), width)
-    covered = reached.view(-1, width).any(1).repeat_interleave(width)
-    single = {head: targets & _reached_by(head, parts, patterns, targets, width, calc.n)
-              for head in sorted({h for _, h, _ in parts} | {h for t in patterns for h in _heads(t, calc.config.n_head)})}
+    plan, config = edits.plan, edits.trace.config
+    patterns = plan.touches("pattern", layer)
+    reached = targets & _onward(_mask(qkv.ids, targets), plan.width)
+    covered = reached.view(-1, plan.width).any(1).repeat_interleave(plan.width)
+    single = {head: targets & _reached_by(head, parts, patterns, targets, plan.width)
+              for head in sorted({p.head for p in parts} | {h for t in patterns for h in _heads(t, config)})}
     for mine in single.values():
         reached |= mine & covered
-    unit = _Unit(calc, layer, qkv, parts, patterns, base)
-    z = unit.rows(reached.nonzero().flatten(), None)
+    unit = _Unit(edits, layer, qkv, parts, patterns)
+    z, base = unit.rows(reached.nonzero().flatten(), None), plan.cell("z", layer)
     for head, mine in single.items():
         found = unit.rows((mine & ~covered).nonzero().flatten(), head)
-        own = slice(head * calc.config.d_head, (head + 1) * calc.config.d_head)
-        z = z.put(calc._cell("z", layer), found.ids, found.x, own)
+        z = z.put(base, found.ids, found.x, slice(head * config.d_head, (head + 1) * config.d_head))
     return z
 
 
-def _reached_by(head: int, parts: list[Part], patterns: list[Touch], targets: Tensor, width: int, n: int) -> Bool[Tensor, "rows"]:
+def whole_rows(dtype: torch.dtype, n: int, d_head: int) -> bool:
+    """Whether a query row's bits depend on how many rows stand beside it, so that all of a prompt's must be computed together."""
+    return dtype != torch.float32 or n < ops.MIN_ROWS or ops.GRAIN * n * d_head < ops.SMALL
+
+
+def _reached_by(head: int, parts: list[Part], patterns: list[Touch], targets: Tensor, width: int) -> Bool[Tensor, "rows"]:
     """Rows of one head's z that its edited queries (at their own row), keys and values (from there on) or patterns change."""
     found = torch.zeros_like(targets)
-    for kind, h, rows in parts:
-        if h == head:
-            mask = _mask(rows.ids, targets)
-            found |= mask if kind == "q" else _onward(mask, width)
+    for part in parts:
+        if part.head == head:
+            mask = _mask(part.rows.ids, targets)
+            found |= mask if part.kind == "q" else _onward(mask, width)
     for touch in patterns:
         if touch.site.part in (None, head):
-            found |= _mask(touch.ids(n), targets)
+            found |= _mask(touch.ids, targets)
     return found
 
 
 class _Unit:
     """Assembles queries, keys and values for units of one layer, and attends."""
 
-    def __init__(self, calc: Recalculation, layer: int, qkv: Rows, parts: list[Part], patterns: list[Touch], base: Tensor) -> None:
-        self.calc, self.layer, self.parts, self.patterns = calc, layer, parts, patterns
-        self.qkv, self.base = qkv, base
-        self.width, self.config = calc.plan.width, calc.config
+    def __init__(self, edits: Applied, layer: int, qkv: Rows, parts: list[Part], patterns: list[Touch]) -> None:
+        self.edits, self.plan, self.config = edits, edits.plan, edits.trace.config
+        self.layer, self.qkv, self.parts, self.patterns = layer, qkv, parts, patterns
+        self.base = self.plan.cell("qkv", layer)
 
     def rows(self, ids: Int[Tensor, "rows"], head: int | None) -> Rows:
         """z at these rows: all heads side by side, or one head's."""
-        batch = self.calc.trace.batch
-        found = [Rows.none(self.calc._cell("z", self.layer)[:, self._columns("q", head)])]
-        lengths = batch.lengths[(ids // self.width) % len(batch.tokens)]
+        batch, own = self.edits.trace.batch, qkv_columns(self.config, "q", head)
+        if not len(ids):
+            return Rows.none(self.base[:, own])
+        lengths = batch.lengths[(ids // self.plan.width) % len(batch.tokens)]
+        z = self.base.new_empty(len(ids), own.stop - own.start)
         for n in torch.unique(lengths).tolist():
-            found.append(self._of_length(ids[lengths == n], n, head))
-        every = torch.cat([rows.ids for rows in found])
-        order = every.argsort()
-        return Rows(every[order], torch.cat([rows.x for rows in found])[order])
+            mine = (lengths == n).nonzero().flatten()
+            z.index_copy_(0, mine, self._of_length(ids[mine], n, head))
+        return Rows(ids, z)
 
-    def _of_length(self, ids: Tensor, n: int, head: int | None) -> Rows:
-        pairs, which, counts = torch.unique(ids // self.width, return_inverse=True, return_counts=True)
-        first = (counts.cumsum(0) - counts)[which]
-        slot = torch.arange(len(ids), device=ids.device) - first
-        if whole_rows(self.base.dtype, n):
-            asked, slot = torch.arange(n, device=ids.device).expand(len(pairs), -1), ids % self.width
+    def _of_length(self, ids: Tensor, n: int, head: int | None) -> Float[Tensor, "rows width"]:
+        pairs, which, counts = torch.unique(ids // self.plan.width, return_inverse=True, return_counts=True)
+        if whole_rows(self.base.dtype, n, self.config.d_head):
+            asked, slot = torch.arange(n, device=ids.device).expand(len(pairs), -1), ids % self.plan.width
         else:
+            slot = torch.arange(len(ids), device=ids.device) - (counts.cumsum(0) - counts)[which]
             asked = torch.zeros(len(pairs), max(ops.GRAIN, int(counts.max())), dtype=torch.long, device=ids.device)
-            asked[which, slot] = ids % self.width
-        keys = torch.arange(n, device=ids.device).expand(len(pairs), -1)
+            asked[which, slot] = ids % self.plan.width
         heads = self.config.n_head if head is None else 1
-        each = 4 * n * self.config.d_head * heads
-        self.calc.receipt.spend(len(ids), asked.numel(), each)
-        z = self._attended(pairs, asked, keys, head)
-        return Rows(ids, z.transpose(1, 2).flatten(2)[which, slot])
+        self.edits.receipt.spend(len(ids), asked.numel(), 4 * n * self.config.d_head * heads)
+        return self._attended(pairs, asked, n, head)[which, :, slot].flatten(1)
 
-    def _attended(self, pairs: Tensor, asked: Int[Tensor, "pairs asked"], keys: Int[Tensor, "pairs key"], head: int | None) -> Tensor:
-        start = pairs[:, None] * self.width
-        q = self._gather("q", start + asked, head).transpose(1, 2).contiguous()
-        k = self._gather("k", start + keys, head).transpose(1, 2).contiguous().transpose(-1, -2)
-        v = self._gather("v", start + keys, head).transpose(1, 2).contiguous()
+    def _attended(self, pairs: Int[Tensor, "pairs"], asked: Int[Tensor, "pairs asked"], n: int,
+                  head: int | None) -> Float[Tensor, "pairs head asked d_head"]:
+        ids = pairs[:, None] * self.plan.width + asked
+        q = self._queries(ids, head)
+        k = self._keys("k", pairs, n, head).transpose(-1, -2)
         scores = torch.matmul(q, k).mul_(self.config.d_head ** -0.5)
-        hidden = torch.full((self.width, keys.shape[1]), torch.finfo(scores.dtype).min, dtype=scores.dtype, device=scores.device).triu_(1)
+        hidden = torch.full((self.plan.width, n), torch.finfo(scores.dtype).min, dtype=scores.dtype, device=scores.device).triu_(1)
         weights = torch.softmax(scores.add_(hidden[asked][:, None]), dim=-1)
-        self._put_patterns(weights, start + asked, head)
-        return torch.matmul(weights, v)
+        self._put_patterns(weights, ids, head)
+        return torch.matmul(weights, self._keys("v", pairs, n, head))
 
-    def _gather(self, kind: str, ids: Int[Tensor, "pairs pos"], head: int | None) -> Float[Tensor, "pairs pos head d_head"]:
-        own = self._columns(kind, head)
-        x = Rows(self.qkv.ids, self.qkv.x[:, own]).over(self.base[:, own], ids)
-        x = x.view(*ids.shape, -1, self.config.d_head)
-        for which, h, rows in self.parts:
-            if which == kind and head in (None, h):
-                rows.into(x[:, :, h if head is None else 0], ids)
+    def _queries(self, ids: Int[Tensor, "pairs asked"], head: int | None) -> Float[Tensor, "pairs head asked d_head"]:
+        own, flat = qkv_columns(self.config, "q", head), ids.flatten()
+        x = Rows(self.qkv.ids, self.qkv.x[:, own]).into(self.base[:, own].index_select(0, flat % self.plan.n), flat)
+        x = x.view(len(flat), -1, self.config.d_head)
+        for part in self._parts("q", head):
+            part.rows.into(x[:, part.head if head is None else 0], flat)
+        return x.view(*ids.shape, -1, self.config.d_head).transpose(1, 2).contiguous()
+
+    def _keys(self, kind: str, pairs: Int[Tensor, "pairs"], n: int, head: int | None) -> Float[Tensor, "pairs head key d_head"]:
+        """Keys or values of each pair: the patched run's, with the new rows laid over them."""
+        own = slice(None) if head is None else slice(head, head + 1)
+        base = self.edits.trace.heads(self.layer, kind)[:, own, :n].contiguous()
+        x = base.index_select(0, pairs % len(base))
+        columns = qkv_columns(self.config, kind, head)
+        self._lay(x, pairs, self.qkv.ids, self.qkv.x[:, columns].reshape(-1, x.shape[1], self.config.d_head))
+        for part in self._parts(kind, head):
+            first = part.head if head is None else 0
+            self._lay(x[:, first : first + 1], pairs, part.rows.ids, part.rows.x[:, None])
         return x
+
+    def _lay(self, x: Float[Tensor, "pairs head key d_head"], pairs: Int[Tensor, "pairs"], ids: Int[Tensor, "rows"],
+             values: Float[Tensor, "rows head d_head"]) -> None:
+        if len(ids):
+            hit, place = find(pairs, ids // self.plan.width)
+            x[place, :, ids[hit] % self.plan.width] = values if len(place) == len(ids) else values[hit]
+
+    def _parts(self, kind: str, head: int | None) -> list[Part]:
+        return [part for part in self.parts if part.kind == kind and head in (None, part.head)]
 
     def _put_patterns(self, weights: Float[Tensor, "pairs head asked key"], ids: Int[Tensor, "pairs asked"], head: int | None) -> None:
         """Edits of attention weights, in place; every one is counted where its row is asked for."""
         for touch in self.patterns:
-            if head is not None and touch.site.part not in (None, head):
-                continue
-            rows = Rows(touch.ids(self.calc.n), touch.values(touch.rows)[..., : weights.shape[-1]].to(weights))
-            hit, place = rows.find(ids)
-            given = rows.x[place]
-            for h in range(self.config.n_head) if touch.site.part is None else (touch.site.part,):
+            for h in _heads(touch, self.config):
                 if head in (None, h):
-                    new = given[:, h] if touch.site.part is None else given
-                    mine = weights[:, h if head is None else 0]
-                    self.calc._count(touch, new, mine[hit])
-                    mine[hit] = new
-                    self.calc.overrides.setdefault(Site("pattern", self.layer, h), []).append(Rows(rows.ids, touch.values(touch.rows)[:, h]
-                                                                                              if touch.site.part is None else touch.values(touch.rows)))
+                    given = touch.at(touch.ids)
+                    rows = Rows(touch.ids, given if touch.site.part is not None else given[:, h])
+                    self._put_pattern(weights[:, h if head is None else 0], ids, rows)
+                    self.edits.overrides.setdefault(Site("pattern", self.layer, h), []).append(rows)
 
-    def _columns(self, kind: str, head: int | None) -> slice:
-        first, d = "qkv".index(kind) * self.config.d_model, self.config.d_head
-        return slice(first, first + self.config.d_model) if head is None else slice(first + head * d, first + (head + 1) * d)
-
-
-def whole_rows(dtype: torch.dtype, n: int) -> bool:
-    """Whether a query row's bits depend on how many rows stand beside it, so that all of a prompt's must be computed together."""
-    return dtype != torch.float32 or n < ops.MIN_ROWS
+    def _put_pattern(self, weights: Float[Tensor, "pairs asked key"], ids: Int[Tensor, "pairs asked"], rows: Rows) -> None:
+        hit, place = rows.find(ids)
+        new = rows.x[place][:, : weights.shape[-1]].to(weights)
+        self.edits.count(new, weights[hit])
+        weights[hit] = new
 
 
-def _heads(touch: Touch, n_head: int) -> range:
-    return range(n_head) if touch.site.part is None else range(touch.site.part, touch.site.part + 1)
+def _heads(touch: Touch, config: Config) -> range:
+    return range(config.n_head) if touch.site.part is None else range(touch.site.part, touch.site.part + 1)
 
 
 def _mask(ids: Tensor, like: Tensor) -> Bool[Tensor, "rows"]:

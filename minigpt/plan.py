@@ -1,22 +1,20 @@
 """Patches made concrete for one run: which rows of which layer each edit touches, in which form, with which values.
 
-A row is one (variant, prompt, position), numbered variant * n + prompt * width + position; n rows make one run. A write from
-another run is put where the node's own numbers live (a head's z, a neuron's activation), so that putting a run's own value
-back changes no bit; a write of a free vector is an addition of what it differs by.
+A row is one (variant, prompt, position), numbered variant * n + prompt * width + position; n rows make one run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from minigpt.address import Address, Site, parse
-from minigpt.errors import PatchError, problem
-from minigpt.patch import Edit, Patch, Source, clash, conflict, own_value
+from minigpt.address import Site
+from minigpt.config import Config
+from minigpt.edit import Edit
 from minigpt.trace import Trace
 
 # Values of rows of one run, by their numbers in it [rows] -> [rows, ...].
@@ -25,17 +23,28 @@ Values = Callable[[Int[Tensor, "rows"]], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Touch:
-    """An edit of one variant, resolved: `rows` of the run (numbers below n), the part it is of, and the values."""
+    """An edit that some variants share, resolved: the part it is of, `rows` of one run (numbers below n), and the values.
 
-    variant: int
+    own: the values are those of the run that is patched, so that rows which nothing else changed stay as they are.
+    """
+
     site: Site
     rows: Int[Tensor, "rows"]
     values: Values
+    n: int
     edit: Edit | None = None
+    own: bool = False
+    variants: list[int] = field(default_factory=list)
 
-    def ids(self, n: int) -> Int[Tensor, "rows"]:
-        """The rows' numbers among all variants."""
-        return self.rows + self.variant * n
+    @property
+    def ids(self) -> Int[Tensor, "ids"]:
+        """The rows' numbers among all variants, in order."""
+        first = torch.tensor(self.variants, device=self.rows.device)[:, None] * self.n
+        return (first + self.rows).flatten()
+
+    def at(self, ids: Int[Tensor, "ids"]) -> Tensor:
+        """The values at some of `ids`."""
+        return self.values(ids % self.n)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +74,11 @@ class Plan:
         """Positions of one prompt, as computed."""
         return self.trace.cells[0].resid.shape[1]
 
+    def cell(self, name: str, layer: int) -> Float[Tensor, "rows width"]:
+        """A cell of the run that is patched, a row a (prompt, position)."""
+        cell: Tensor = getattr(self.trace.cells[layer], name)
+        return cell.flatten(0, 1)
+
     def clean_write(self, site: Site) -> Float[Tensor, "rows d_model"]:
         """What a node wrote in the run that is patched, at every row; computed once."""
         if site not in self.writes:
@@ -80,256 +94,6 @@ class Plan:
         return self.held.get((stage, layer), [])
 
 
-def plan(trace: Trace, patches: Sequence[Patch], writes: dict[Site, Tensor] | None = None) -> Plan:
-    """Resolve patches on a trace; PatchError, AddressError or PositionError where one does not fit it.
-
-    writes: what is kept of the trace's own writes from one chunk of a sweep to the next.
-    """
-    made = Plan(trace, len(patches), writes={} if writes is None else writes)
-    resolver = _Resolver(made)
-    for variant, patch in enumerate(patches):
-        resolver.add(variant, patch)
-    return made
-
-
-class _Resolver:
-    """Resolves the edits of many patches, sharing what they have in common (rows of a position, a mean, a source's cells)."""
-
-    def __init__(self, made: Plan) -> None:
-        self.plan, self.trace = made, made.trace
-        self._rows: dict[int | str | None, Tensor] = {}
-        self._means: dict[tuple[int, str, int], Tensor] = {}
-
-    def add(self, variant: int, patch: Patch) -> None:
-        for edit in patch.edits:
-            parse(edit.target, self.trace.config)
-            self._check(edit.source, edit.target)
-        self._refuse_meetings(patch)
-        for hold in patch.holds:
-            self._hold(variant, hold.sites(self.trace.config), hold.source, patch.edits)
-        for edit in patch.edits:
-            {"write": self._write, "read": self._read, "input": self._input}[edit.kind](variant, edit)
-
-    def rows(self, at: int | str | None) -> Int[Tensor, "rows"]:
-        """The numbers of the rows at a position of each prompt, or of all rows that belong to prompts."""
-        if at not in self._rows:
-            batch, width = self.trace.batch, self.plan.width
-            first = torch.arange(len(batch.tokens), device=batch.tokens.device) * width
-            if at is None:
-                inside = torch.arange(width, device=first.device) < batch.lengths[:, None]
-                self._rows[at] = inside.flatten().nonzero().flatten()
-            else:
-                self._rows[at] = first + batch.index(at)
-        return self._rows[at]
-
-    def _put(self, stage: str, site: Site, touch: Touch) -> None:
-        self.plan.at.setdefault((stage, site.layer or 0), []).append(touch)
-
-    def _hold(self, variant: int, sites: Sequence[Site], given: Source, edits: Sequence[Edit]) -> None:
-        self._check(given, Address((sites[0],)))
-        asked = set(sites)
-        sites = [part for site in sites for part in ((Site("emb"), Site("pos")) if site.kind == "input" else (site,))]
-        for site in _layers(sites, self.trace):
-            stage = {"attn": "z", "mlp": "act"}.get(site.kind)
-            if stage:
-                cell = self._cell(given, stage, site.layer or 0)
-                rows = self._free(site, edits) if site in asked and site.part is None else self.rows(None)
-                touch = Touch(variant, site, rows, _part(cell, site, self.trace))
-                self.plan.held.setdefault((stage, site.layer or 0), []).append(touch)
-            else:
-                self._hold_vector(variant, site, given, edits, self.rows(None))
-            if stage and site in asked and site.part is None and given.run is None:
-                self._hold_vector(variant, Site(f"{site.kind}.b", site.layer), given, edits, self._free(site, edits))
-
-    def _free(self, whole: Site, edits: Sequence[Edit]) -> Int[Tensor, "rows"]:
-        """Rows at which no edit writes a part of a held whole, its z or its pattern."""
-        rows = self.rows(None)
-        for edit in edits:
-            other = edit.target.sites[0]
-            inside = whole.kind == "attn" and other.role == "inside" and other.layer == whole.layer
-            if edit.kind == "write" and (whole.contains(other) or inside):
-                rows = rows[~torch.isin(rows, self.rows(edit.target.at))]
-        return rows
-
-    def _hold_vector(self, variant: int, site: Site, given: Source, edits: Sequence[Edit], rows: Tensor) -> None:
-        """A held node without cells of its own (embeddings, biases): written where no edit writes it, its whole or its parts."""
-        for edit in edits:
-            other = edit.target.sites[0]
-            if edit.kind == "write" and (other == site or other.contains(site) or site.contains(other)):
-                rows = rows[~torch.isin(rows, self.rows(edit.target.at))]
-        edit = Edit(Address((site,)), given)
-        stage = {"attn.b": "attn", "mlp.b": "mlp", "out.b": "out.b"}.get(site.kind, "emb")
-        self._put(stage, site, Touch(variant, site, rows, self._vector(given, site, edit), edit))
-
-    def _write(self, variant: int, edit: Edit) -> None:
-        site, rows, given = edit.target.site, self.rows(edit.target.at), edit.source
-        layer = site.layer or 0
-        if site.kind == "input" and given.value is None:
-            for part in ("emb", "pos"):
-                self._write(variant, Edit(Address((Site(part),), edit.target.at), given))
-            return
-        if site.role == "stream":
-            stage = "resid" if site.kind == "resid" else "mid"
-            self._put(stage, site, Touch(variant, site, rows, self._stream(given, site, edit), edit))
-        elif site.kind == "pattern":
-            self._put("pattern", site, Touch(variant, site, rows, self._pattern(given, site, edit), edit))
-        elif given.value is None and site.kind in ("attn", "mlp", "z"):
-            stage = "act" if site.kind == "mlp" else "z"
-            self._put(stage, site, Touch(variant, site, rows, _part(self._cell(given, stage, layer), site, self.trace), edit))
-            if site.part is None and site.kind != "z" and given.run is None:
-                bias = Site(f"{site.kind}.b", layer)
-                self._put(site.kind, site, Touch(variant, bias, rows, self._vector(given, bias, edit), edit))
-        elif site.kind == "z":
-            self._put("z", site, Touch(variant, site, rows, self._z(given, site, edit), edit))
-        else:
-            stage = {"attn": "attn", "attn.b": "attn", "mlp": "mlp", "mlp.b": "mlp", "out.b": "out.b"}.get(site.kind, "emb")
-            self._put(stage, site, Touch(variant, site, rows, self._vector(given, site, edit), edit))
-
-    def _input(self, variant: int, edit: Edit) -> None:
-        site = edit.target.site
-        self._put("port", site, Touch(variant, site, self.rows(edit.target.at), self._stream(edit.source, site, edit), edit))
-
-    def _read(self, variant: int, edit: Edit) -> None:
-        sender, port = edit.target.sites
-        values = self._vector(edit.source, sender, edit)
-        self._put("port", port, Read(variant, port, self.rows(edit.target.at), values, edit, sender=sender))
-
-    def _z(self, given: Source, site: Site, edit: Edit) -> Values:
-        """A user's z: [d_head] of a head, [head, d_head] of a layer."""
-        c = self.trace.config
-        if site.part is not None:
-            return self._tensor(given, (c.d_head,), edit)
-        values = self._tensor(given, (c.n_head, c.d_head), edit)
-        return lambda rows: values(rows).flatten(1)
-
-    def _cell(self, given: Source, name: str, layer: int) -> Float[Tensor, "rows width"]:
-        """A source's z or activations of a layer, a row a (prompt, position); zeros, or means over prompts."""
-        own = getattr(self.trace.cells[layer], name)
-        if given.run is None:
-            return torch.zeros((), dtype=own.dtype, device=own.device).expand(own.shape).flatten(0, 1)
-        cell = getattr(given.run.cells[layer], name)
-        return (self._mean(given, name, layer, cell) if given.mean else cell).flatten(0, 1)
-
-    def _mean(self, given: Source, name: str, layer: int, x: Float[Tensor, "prompts pos *rest"]) -> Float[Tensor, "batch pos *rest"]:
-        key = (id(given), name, layer)
-        if key not in self._means:
-            batch = len(self.trace.tokens)
-            if given.by is None:
-                self._means[key] = x.mean(0, keepdim=True).expand(batch, *x.shape[1:])
-            else:
-                by = given.by.to(x.device)
-                self._means[key] = torch.stack([x[by == group].mean(0) for group in by[:batch]])
-        return self._means[key]
-
-    def _vector(self, given: Source, site: Site, edit: Edit) -> Values:
-        """What a source's node wrote, as vectors of the stream's width."""
-        if given.value is not None:
-            return self._tensor(given, (self.trace.config.d_model,), edit)
-        if given.run is None:
-            return lambda rows: _zeros(rows, self.trace)
-        return lambda rows: self._cached(given, str(site), lambda run: run.write(site))[rows]
-
-    def _stream(self, given: Source, site: Site, edit: Edit) -> Values:
-        if given.value is not None:
-            return self._tensor(given, (self.trace.config.d_model,), edit)
-        if given.run is None:
-            return lambda rows: _zeros(rows, self.trace)
-        return lambda rows: self._cached(given, f"stream {site.kind} {site.layer}", lambda run: run.stream(site))[rows]
-
-    def _pattern(self, given: Source, site: Site, edit: Edit) -> Values:
-        keys = self.trace.tokens.shape[1]
-        heads = (self.trace.config.n_head,) if site.part is None else ()
-        if given.value is not None:
-            return self._tensor(given, (keys,), edit) if site.part is not None else self._layer_pattern(given, edit, self.trace.config.n_head, keys)
-        if given.run is None:
-            return lambda rows: torch.zeros(len(rows), *heads, keys, dtype=self.trace.params.wte.dtype, device=rows.device)
-        return lambda rows: self._cached(given, str(site), lambda run: run.weights(site))[rows]
-
-    def _layer_pattern(self, given: Source, edit: Edit, heads: int, keys: int) -> Values:
-        """A user's patterns of a layer: [batch, head, pos, key], or [batch, head, key] at a position."""
-        if edit.target.at is not None:
-            return self._tensor(given, (heads, keys), edit)
-        batch, like = self.trace.tokens.shape[0], self.trace.params.wte
-        assert given.value is not None
-        value = own_value(given.value, like.new_empty(()).expand(batch, heads, keys, keys), edit.target)
-        return lambda rows: value[rows // self.plan.width, :, rows % self.plan.width]
-
-    def _cached(self, given: Source, what: str, read: Callable[[Trace], Tensor]) -> Tensor:
-        """All rows [rows, ...] of something read off a source run, averaged where the source is a mean."""
-        key = (id(given), what, -1)
-        if key not in self._means:
-            assert given.run is not None
-            x = read(given.run)
-            self._means[key] = (self._mean(given, what, -2, x) if given.mean else x).flatten(0, 1)
-        return self._means[key]
-
-    def _tensor(self, given: Source, rest: tuple[int, ...], edit: Edit) -> Values:
-        """A user's tensor, broadcast to [batch, rest] at a position, else to [batch, pos, rest]."""
-        batch, at, like = self.trace.batch, edit.target.at, self.trace.params.wte
-        shape = (len(batch.tokens), *rest) if at is not None else (*batch.tokens.shape, *rest)
-        assert given.value is not None
-        value = own_value(given.value, like.new_empty(()).expand(shape), edit.target)
-        if at is not None:
-            return lambda rows: value[rows // self.plan.width]
-        return lambda rows: value[rows // self.plan.width, rows % self.plan.width]
-
-    def _check(self, given: Source, target: Address) -> None:
-        """A source run must be of this model, and have every row that it is asked for."""
-        run = given.run
-        if run is None:
-            return
-        if run.params is not self.trace.params:
-            raise PatchError(problem(f"'{target} = {given}': the run is of another model", "runs of the model that is patched"))
-        mine, theirs = self.trace.batch, run.batch
-        if given.mean:
-            self._check_mean(given, target)
-        elif mine.tokens.shape != theirs.tokens.shape or bool((mine.lengths != theirs.lengths).any()):
-            raise PatchError(problem(f"'{target} = {given}': the runs do not match: {list(mine.tokens.shape)} tokens and {list(theirs.tokens.shape)}, "
-                                     f"lengths {mine.lengths.tolist()[:8]} and {theirs.lengths.tolist()[:8]}",
-                                     "prompts of the same number and the same lengths, side by side"))
-
-    def _check_mean(self, given: Source, target: Address) -> None:
-        run = given.run
-        assert run is not None
-        n, wanted = run.tokens.shape[1], self.trace.tokens.shape[1]
-        if run.batch.ragged or self.trace.batch.ragged or n != wanted:
-            raise PatchError(problem(f"'{target} = {given}': a mean over prompts of lengths {sorted(set(run.batch.lengths.tolist()))} for prompts of "
-                                     f"{wanted} tokens", "prompts of one length, so that a position means one thing"))
-        if given.by is not None and (len(given.by) != len(run.tokens) or len(self.trace.tokens) > len(given.by)):
-            raise PatchError(problem(f"'{target} = {given}': {len(given.by)} groups for {len(run.tokens)} and {len(self.trace.tokens)} prompts",
-                                     "a group for every prompt of the run that is averaged, the patched prompts in the same order"))
-
-    def _refuse_meetings(self, patch: Patch) -> None:
-        """Conflicts that only show once names of positions are known."""
-        named = [e for e in patch.edits if e.target.at is not None]
-        if not any(isinstance(e.target.at, str) or (isinstance(e.target.at, int) and e.target.at < 0) for e in named):
-            return
-        for i, a in enumerate(named):
-            for b in named[i + 1:]:
-                if a.kind == b.kind and a.target.sites[-1].layer == b.target.sites[-1].layer and clash(a, b) \
-                        and bool((self.rows(a.target.at) == self.rows(b.target.at)).any()):
-                    raise conflict(a, b)
-
-
-def _layers(sites: Sequence[Site], trace: Trace) -> list[Site]:
-    """The sites, a layer's heads taken together where they are all there."""
-    heads: dict[int, set[int]] = {}
-    for site in sites:
-        if site.kind == "attn" and site.layer is not None and site.part is not None:
-            heads.setdefault(site.layer, set()).add(site.part)
-    full = [layer for layer, parts in heads.items() if len(parts) == trace.config.n_head]
-    rest = [s for s in sites if not (s.kind == "attn" and s.part is not None and s.layer in full)]
-    return [*(Site("attn", layer) for layer in full), *rest]
-
-
-def _part(cell: Float[Tensor, "rows width"], site: Site, trace: Trace) -> Values:
-    """The part of a z or an activation that belongs to a head or a neuron, or all of it."""
-    if site.part is None:
-        return lambda rows: cell[rows]
-    own = columns(site, trace)
-    return lambda rows: cell[rows, own]
-
-
 def columns(site: Site, trace: Trace) -> slice:
     """Which columns of its cell (z or activations) a node has."""
     if site.part is None:
@@ -339,6 +103,7 @@ def columns(site: Site, trace: Trace) -> slice:
     return slice(site.part * trace.config.d_head, (site.part + 1) * trace.config.d_head)
 
 
-def _zeros(rows: Int[Tensor, "rows"], trace: Trace) -> Float[Tensor, "rows d_model"]:
-    return trace.params.wte.new_zeros(len(rows), trace.config.d_model)
-
+def qkv_columns(config: Config, kind: str, head: int | None) -> slice:
+    """Which columns of the queries, keys and values side by side are these: of one head, or of all."""
+    first, d = "qkv".index(kind) * config.d_model, config.d_head
+    return slice(first, first + config.d_model) if head is None else slice(first + head * d, first + (head + 1) * d)

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from minigpt.address import Address, Site, parse
 from minigpt.config import Config
-from minigpt.patch import Patch, Source
+from minigpt.edit import Source
+from minigpt.patch import Patch
 
 Array = NDArray[np.float64]
 Weights = Mapping[str, Array]  # by their names in the checkpoint

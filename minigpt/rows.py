@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from minigpt import ops
+
 
 @dataclass(frozen=True, eq=False)
 class Rows:
@@ -22,26 +24,24 @@ class Rows:
         """No rows, of a cell like this one."""
         return cls(torch.empty(0, dtype=torch.long, device=like.device), like[:0])
 
-    def over(self, base: Float[Tensor, "n *rest"], ids: Int[Tensor, "*which"]) -> Float[Tensor, "*which *rest"]:
-        """The values at `ids`: these rows' where they are among them, the patched run's own [n, ...] elsewhere."""
-        return self.into(base[ids % len(base)], ids)
+    def over(self, base: Float[Tensor, "n *rest"], ids: Int[Tensor, "some"]) -> Float[Tensor, "some *rest"]:
+        """The values at `ids`: these rows' where they are among them, the patched run's own [n, ...] elsewhere. To be read only."""
+        return self.x if same(self.ids, ids) else self.into(base.index_select(0, ids % len(base)), ids)
 
     def at(self, ids: Int[Tensor, "some"]) -> Float[Tensor, "some *rest"]:
         """The values at `ids`, zero where there is no such row."""
         return self.into(self.x.new_zeros(len(ids), *self.x.shape[1:]), ids)
 
-    def into(self, found: Float[Tensor, "*which *rest"], ids: Int[Tensor, "*which"]) -> Float[Tensor, "*which *rest"]:
+    def into(self, found: Float[Tensor, "some *rest"], ids: Int[Tensor, "some"]) -> Float[Tensor, "some *rest"]:
         """`found`, given up, with these rows' values where they are among `ids`."""
         if len(self.ids):
             hit, place = self.find(ids)
-            found[hit] = self.x[place]
+            found.index_copy_(0, hit.nonzero().flatten(), self.x.index_select(0, place))
         return found
 
     def find(self, ids: Int[Tensor, "*which"]) -> tuple[Bool[Tensor, "*which"], Int[Tensor, "hits"]]:
         """Which of `ids` are among these rows, and where those stand; there must be rows."""
-        place = torch.searchsorted(self.ids, ids).clamp_(max=len(self.ids) - 1)
-        hit = self.ids[place] == ids
-        return hit, place[hit]
+        return find(self.ids, ids)
 
     def keep(self, kept: Bool[Tensor, "rows"]) -> Rows:
         """Those that a mask keeps."""
@@ -57,18 +57,35 @@ class Rows:
         return Rows(all_ids, x)
 
 
+def find(known: Int[Tensor, "known"], ids: Int[Tensor, "*which"]) -> tuple[Bool[Tensor, "*which"], Int[Tensor, "hits"]]:
+    """Which of `ids` are among the known numbers (in order; there must be some), and where those stand."""
+    place = torch.searchsorted(known, ids).clamp_(max=len(known) - 1)
+    hit = known[place] == ids
+    return hit, place[hit]
+
+
+def same(a: Int[Tensor, "_"], b: Int[Tensor, "_"]) -> bool:
+    """Whether these are the same row numbers."""
+    return a is b or (len(a) == len(b) and torch.equal(a, b))
+
+
 def summed(many: Sequence[Rows]) -> Rows:
     """The rows of all, those with the same number added up in the order given."""
-    ids, which = torch.unique(torch.cat([rows.ids for rows in many]), return_inverse=True)
-    x = torch.cat([rows.x for rows in many])
+    some = [rows for rows in many if len(rows.ids)]
+    if len(some) < 2:
+        return some[0] if some else many[0]
+    every, x = torch.cat([rows.ids for rows in some]), torch.cat([rows.x for rows in some])
+    ids, which = torch.unique(every, return_inverse=True)
+    if len(ids) == len(every):
+        return Rows(ids, x.index_select(0, every.argsort()))
     return Rows(ids, x.new_zeros(len(ids), *x.shape[1:]).index_add_(0, which, x))
 
 
 def union(*many: Int[Tensor, "_"]) -> Int[Tensor, "_"]:
-    """Row numbers that are in any of these, each once, in order."""
+    """Row numbers that are in any of these, each of them in order, once and in order."""
     some = [ids for ids in many if len(ids)]
-    if len(some) < 2:
-        return torch.unique(some[0]) if some else many[0]
+    if all(same(some[0], ids) for ids in some[1:]):
+        return some[0] if some else many[0]
     found: Tensor = torch.unique(torch.cat(some))
     return found
 
@@ -93,6 +110,13 @@ class Receipt:
         self.recomputed += rows
         self.needed_flops += rows * each
         self.flops += padded * each
+
+    def linear(self, x: Float[Tensor, "rows a"], w: Float[Tensor, "a b"], b: Float[Tensor, "b"]) -> Float[Tensor, "rows b"]:
+        """x w + b at a settled number of rows, on the bill."""
+        if not len(x):
+            return x.new_zeros(0, w.shape[1])
+        self.spend(len(x), ops.padded(len(x)), 2 * w.shape[0] * w.shape[1])
+        return ops.settled(lambda rows: torch.addmm(b, rows, w), x)
 
     def __add__(self, other: Receipt) -> Receipt:
         return Receipt(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))

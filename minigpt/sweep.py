@@ -15,8 +15,9 @@ from minigpt import ops
 from minigpt.address import Address, Site, parse
 from minigpt.errors import AddressError, NoEffectWarning, problem
 from minigpt.patch import Patch
-from minigpt.plan import Plan, plan
+from minigpt.plan import Plan
 from minigpt.rerun import Changed, Recalculation
+from minigpt.resolve import plan
 from minigpt.rows import Receipt, Rows
 from minigpt.trace import Cells, Override, Trace
 
@@ -30,14 +31,13 @@ def rerun(trace: Trace, patch: Patch) -> Trace:
     """The run after one patch: every value recomputed that it reaches, all others shared with the run that was patched."""
     made = plan(trace, [patch])
     calc = Recalculation(made)
-    layers = calc.run()
-    cells = tuple(_cells(old, new) for old, new in zip(trace.cells, layers, strict=True))
+    cells = tuple(_cells(old, new) for old, new in zip(trace.cells, calc.layers, strict=True))
     shape = trace.cells[0].resid.shape
     cells = (*cells[:-1], replace(cells[-1], out=_scatter(cells[-1].out, calc.found[Site("resid", trace.config.n_layer)])))
     calc.receipt.full_flops = full_flops(trace)
     if patch and not calc.receipt.changed:
         _warn(str(patch))
-    ports = {site: _scatter(trace_stream(trace, cells, site), rows) for site, many in calc.ports.items() for rows in many}
+    ports = {site: _scatter(trace_stream(trace, cells, site), rows) for site, many in calc.edits.ports.items() for rows in many}
     return Trace(trace.params, trace.batch, cells, calc.receipt, {**trace.overrides, **_overrides(calc, shape)}, {**trace.ports, **ports})
 
 
@@ -61,7 +61,7 @@ def _scatter(old: Tensor, rows: Rows) -> Tensor:
 
 def _overrides(calc: Recalculation, shape: torch.Size) -> dict[Site, Override]:
     found = {}
-    for site, many in calc.overrides.items():
+    for site, many in calc.edits.overrides.items():
         where = torch.zeros(shape[0] * shape[1], dtype=torch.bool, device=many[0].x.device)
         values = many[0].x.new_zeros(shape[0] * shape[1], *many[0].x.shape[1:])
         for rows in many:
@@ -154,7 +154,6 @@ def _chunk(made: Plan, want: Sequence[Address]) -> tuple[Tensor, int, Receipt]:
     """The wanted values of every variant of a plan; the most rows that a product had; the bill."""
     rows = [_rows(made, address) for address in want]
     calc = Recalculation(made, [(address.site, each[_inside(made, each)]) for address, each in zip(want, rows, strict=True)])
-    calc.run()
     values = [_wanted(calc, address, each) for address, each in zip(want, rows, strict=True)]
     return values[0] if len(want) == 1 else torch.stack(values, 1), calc.most, calc.receipt
 
@@ -175,15 +174,15 @@ def _inside(made: Plan, rows: Tensor) -> Tensor:
 def _wanted(calc: Recalculation, address: Address, rows: Tensor) -> Tensor:
     """A stream point, or what the unembedding reads, of every variant at these rows."""
     made, trace = calc.plan, calc.trace
-    ids = torch.arange(made.variants, device=rows.device)[:, None] * made.n + rows
-    x = calc.found[address.site].over(trace.stream(address.site).flatten(0, 1), ids)
+    ids = (torch.arange(made.variants, device=rows.device)[:, None] * made.n + rows).flatten()
+    x = calc.found[address.site].over(trace.stream(address.site).flatten(0, 1), ids).clone()
     if address.site.kind == "out":
         x = ops.layer_norm(x, trace.params.ln_w, trace.params.ln_b, trace.config.eps)
-        for override in calc.overrides.get(Site("out.b"), []):
+        for override in calc.edits.overrides.get(Site("out.b"), []):
             hit = torch.isin(ids, override.ids)
             x[hit] += override.at(ids[hit]) - trace.params.ln_b
     if trace.batch.ragged and address.at is None:
-        x = x.masked_fill(~_inside(made, rows)[:, None], torch.nan)
+        x = x.masked_fill(~_inside(made, ids % made.n)[:, None], torch.nan)
     places = () if address.at is not None else (trace.tokens.shape[1],)
     return x.view(made.variants, len(trace.tokens), *places, x.shape[-1])
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from minigpt import GPT2, Site, Trace, ops
 from minigpt.model import grouped
 from minigpt.patch import Patch
-from minigpt.plan import Plan, Read, Touch, columns, plan
+from minigpt.plan import Plan, Read, Touch, columns
+from minigpt.resolve import plan
 
 
 def final_stream(model: GPT2, trace: Trace, patch: Patch) -> Tensor:

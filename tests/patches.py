@@ -21,9 +21,10 @@ from hypothesis.vendor.pretty import for_type_by_name
 from minigpt import GPT2, Address, Config, Site, Trace, parse, reference
 from minigpt.address import heads, nodes, streams
 from minigpt.batch import Batch
+from minigpt.edit import ZERO, Edit, Hold, Source
 from minigpt.errors import PatchError
 from minigpt.params import tensors
-from minigpt.patch import ZERO, Edit, Hold, Patch, Source
+from minigpt.patch import Patch
 
 # In an example that hypothesis prints, a patch is its text and not all the numbers of its runs.
 for printed in (Patch, Trace):

@@ -14,8 +14,9 @@ from minigpt import parse
 from minigpt.address import edges as every_edge
 from minigpt.address import heads
 from minigpt.config import SIZES
+from minigpt.edit import Source
 from minigpt.errors import MiniGPTError
-from minigpt.patch import Patch, Source
+from minigpt.patch import Patch
 
 MODEL = tiny(3, 2, 8, 16, dtype=torch.float64, seed=4)
 HEADS = [str(site) for site in heads(MODEL.config)]

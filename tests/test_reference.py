@@ -18,9 +18,11 @@ from patches import addresses, assert_agrees, disagreements, edges, patches, por
 
 from minigpt import GPT2, Address, Config, Site, Trace, build, parse, reference
 from minigpt.address import nodes
+from minigpt.conflict import clash
+from minigpt.edit import ZERO, Edit, Hold, Source
 from minigpt.errors import AddressError, PatchError
 from minigpt.params import shapes, tensors
-from minigpt.patch import ZERO, Edit, Hold, Patch, Source, clash
+from minigpt.patch import Patch
 
 F64 = torch.float64
 
