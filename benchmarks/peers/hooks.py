@@ -251,15 +251,26 @@ def w4_neurons(model: GPT2LMHeadModel, inputs: Inputs) -> Sweep:
 
 
 def w5_cache(model: GPT2LMHeadModel, inputs: Inputs) -> Sweep:
-    """One pass that keeps the outputs of each layer's attention and MLP, and all logits; those at the last position: [B, V]."""
+    """One pass that keeps the outputs of each layer's attention and MLP; with `everything`, what the model itself can return (hidden
+    states and patterns, with eager attention). All logits are computed; those at the last position: [B, V].
+    """
     blocks = model.transformer.h
     writes = {(name, layer): getattr(block, name) for layer, block in enumerate(blocks) for name in ("attn", "mlp")}
 
-    def run() -> Tensor:
+    def layers() -> Tensor:
         kept = record(partial(model, inputs.clean, use_cache=False), {}, {**writes, "logits": model.lm_head})
         return kept["logits"][:, -1]
 
-    return run
+    def everything() -> Tensor:
+        model.set_attn_implementation("eager")
+        try:
+            out = model(inputs.clean, use_cache=False, output_hidden_states=True, output_attentions=True)
+        finally:
+            model.set_attn_implementation("sdpa")
+        assert out.attentions[-1] is not None
+        return out.logits[:, -1]
+
+    return everything if inputs.flag("everything") else layers
 
 
 WORKLOADS = {f.__name__: f for f in (w3_out, heads_by_pos, w1_edges, w4_neurons, w5_cache)}

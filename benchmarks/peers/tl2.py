@@ -244,5 +244,21 @@ def w5_cache(model: HookedTransformer, inputs: Inputs) -> Sweep:
     return run
 
 
-WORKLOADS = {f.__name__: f for f in (w3_out, w3_out_paper, w3_v, w3_v_paper, heads_by_pos, w1_edges, w4_neurons, w5_cache)}
+def w6_attribution(model: HookedTransformer, inputs: Inputs) -> Sweep:
+    """Direct logit attribution of every head, then every neuron, at the last position, by its own decomposition: [heads + neurons, B].
+
+    TransformerLens folds the final LayerNorm's weights into the unembedding before it attributes; here the direction has them.
+    """
+    def run() -> Tensor:
+        _, cache = model.run_with_cache(inputs.clean, return_type=None)
+        stack, labels = cache.get_full_resid_decomposition(expand_neurons=True, apply_ln=True, pos_slice=-1, return_labels=True)
+        answers, distractors = (torch.from_numpy(inputs.arrays[name]).long() for name in ("answers", "distractors"))
+        toward = (model.W_U[:, answers] - model.W_U[:, distractors]).T * model.ln_final.w
+        rows = [i for i, label in enumerate(labels) if label.startswith("L")]
+        return torch.einsum("nbd,bd->nb", stack[: len(rows)], toward)
+
+    return run
+
+
+WORKLOADS = {f.__name__: f for f in (w3_out, w3_out_paper, w3_v, w3_v_paper, heads_by_pos, w1_edges, w4_neurons, w5_cache, w6_attribution)}
 WORKLOADS |= {f"w3_{kind}_frozen": partial(w3_frozen, kind=kind) for kind in ("out", "v")}
