@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +29,20 @@ class Timing:
 
 
 def alternate(contenders: Mapping[str, Callable[[], Any]], rounds: int = 10, warm_up: int = 2) -> dict[str, Timing]:
-    """Median and quartiles of each contender; the order within a round turns, so that none always runs after the same other."""
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    """Median and quartiles of each contender, called here and timed from outside."""
+    return race({name: partial(seconds, call) for name, call in contenders.items()}, rounds, warm_up)
+
+
+def race(contenders: Mapping[str, Callable[[], float]], rounds: int, warm_up: int = 0) -> dict[str, Timing]:
+    """The same of contenders that say what they took; the order within a round turns, so that none always runs after the same other."""
+    taken: dict[str, list[float]] = {name: [] for name in contenders}
     names = list(contenders)
     for turn in range(warm_up + rounds):
         for name in names[turn % len(names):] + names[: turn % len(names)]:
-            start = time.perf_counter()
-            contenders[name]()
+            took = contenders[name]()
             if turn >= warm_up:
-                seconds[name].append(time.perf_counter() - start)
-    return {name: timing(values) for name, values in seconds.items()}
+                taken[name].append(took)
+    return {name: timing(values) for name, values in taken.items()}
 
 
 def timing(values: list[float]) -> Timing:
@@ -49,10 +54,11 @@ def timing(values: list[float]) -> Timing:
 def product_peak(repeat: int = 3) -> float:
     """Operations a second of this machine's matrix product, the best of a few: the roof of every sweep."""
     x, w = torch.randn(4096, 768), torch.randn(768, 3072)
-    return 2 * x.shape[0] * w.numel() / min(_seconds(lambda: x @ w) for _ in range(repeat + 1))
+    return 2 * x.shape[0] * w.numel() / min(seconds(lambda: x @ w) for _ in range(repeat + 1))
 
 
-def _seconds(call: Callable[[], Any]) -> float:
+def seconds(call: Callable[[], Any]) -> float:
+    """What one call takes."""
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
@@ -66,13 +72,13 @@ def weight_hash(tensors: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()[:16]
 
 
-def record(workload: str, timings: Mapping[str, Timing], **facts: Any) -> dict[str, Any]:
-    """One JSON line: the workload, what was timed, on what; printed, and added to results.jsonl."""
+def record(workload: str, timings: Mapping[str, Timing], into: Path = RESULTS, **facts: Any) -> dict[str, Any]:
+    """One JSON line: the workload, what was timed, on what; printed, and added to a file."""
     line = {"workload": workload, **facts, "timings": {name: asdict(t) for name, t in timings.items()},
             "machine": {"processor": platform.processor() or platform.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__,
                         "python": platform.python_version(), "capability": torch.backends.cpu.get_cpu_capability()}}
     text = json.dumps(line)
     print(text)
-    with RESULTS.open("a") as file:
+    with into.open("a") as file:
         file.write(text + "\n")
     return line

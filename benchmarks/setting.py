@@ -1,7 +1,8 @@
 """What all sweeps share: a full-size random GPT-2, pairs of prompts, and a contest between this project and a peer's sample.
 
 A peer that needs hours for all variants runs a sample of them; its time for all is preparing + (seconds - preparing) * all / sample.
-Before anything is timed, both must have computed the same metric values.
+Before anything is timed, both must have computed the same metric values. The roof is the same arithmetic at the speed of one large
+matrix product, measured before and after: no implementation of these rows can be faster, and the ratio there is the best there is.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from interp.effects import Effects
 from interp.tasks import Prompts
 from minigpt import GPT2
 from minigpt.params import tensors
+from minigpt.sweep import full_flops
 
 # Largest difference of the metric between two implementations in float32, as a share of the metric's own size.
 AGREE = 1e-4
@@ -76,26 +79,49 @@ class Contest:
     workload: str
     inputs: Mapping[str, Any]
     sample: Sequence[int]
-    target: float
+    target: float | None = None
 
 
 def run(contest: Contest, place: Setting, rounds: int) -> dict[str, Any]:
-    """Alternate, after both have computed the same; one line of results."""
-    with Peer(contest.peer, torch.get_num_threads()) as peer:
+    """One contest with a peer of its own; one line of results."""
+    with peer_of(contest.peer, place) as peer:
+        return measure(contest, place, peer, rounds)
+
+
+@contextlib.contextmanager
+def peer_of(name: str, place: Setting) -> Iterator[Peer]:
+    """A peer with as many threads as this process, and the same model."""
+    with Peer(name, torch.get_num_threads()) as peer:
         peer.load(place.folder)
-        found, values = contest.ours(), peer.run(contest.workload, contest.inputs)[1]
-        gap = agreement(found, values, contest.sample)
-        theirs: list[float] = []
-        timings = runner.alternate({"ours": contest.ours, "peer": lambda: theirs.append(scaled(peer, contest, len(found)))}, rounds, warm_up=0)
-        timings["peer"] = runner.timing(theirs)
+        yield peer
+
+
+def measure(contest: Contest, place: Setting, peer: Peer, rounds: int, **record: Any) -> dict[str, Any]:
+    """Alternate, after both have computed the same; one line of results."""
+    peak = runner.product_peak()
+    found, values = contest.ours(), peer.run(contest.workload, contest.inputs)[1]
+    gap = agreement((found.per_prompt + found.base)[list(contest.sample)].numpy(), values)
+    timings = runner.race({"ours": partial(runner.seconds, contest.ours), "peer": lambda: scaled(peer, contest, len(found))}, rounds)
+    ours, theirs = timings["ours"].median, timings["peer"].median
+    peak = max(peak, runner.product_peak())
+    return runner.record(contest.name, timings, peer=contest.peer, method=contest.workload, variants=len(found), prompts=len(found.base),
+                         sample=len(contest.sample), weights=place.weights, gap=gap, ratio=theirs / ours, target=contest.target,
+                         variants_per_second=len(found) / ours, **against_roof(found, base_flops(contest, place), ours, theirs, peak), **record)
+
+
+def base_flops(contest: Contest, place: Setting) -> int:
+    """The arithmetic of the clean and the corrupt run, which every sweep starts from."""
+    return sum(full_flops(place.model.run(torch.from_numpy(contest.inputs[side]))) for side in ("clean", "corrupt"))
+
+
+def against_roof(found: Effects, base: int, ours: float, theirs: float, peak: float) -> dict[str, float]:
+    """The arithmetic of everything timed, and how near its speed is to that of one large product."""
     receipt = found.receipt
     assert receipt is not None
-    peak = runner.product_peak()
-    seconds = timings["ours"].median
-    return runner.record(contest.name, timings, peer=contest.peer, variants=len(found), prompts=int(found.per_prompt.shape[1]), sample=len(contest.sample),
-                         weights=place.weights, gap=gap, ratio=timings["peer"].median / seconds, target=contest.target,
-                         variants_per_second=len(found) / seconds, gflop=receipt.flops / 1e9, flops_over_needed=receipt.flops / receipt.needed_flops,
-                         peak_gflops=peak / 1e9, share_of_peak=receipt.needed_flops / seconds / peak)
+    floor = (receipt.needed_flops + base) / peak
+    over = receipt.flops / receipt.needed_flops if receipt.needed_flops else 1.0  # a direct edge to the output needs no row
+    return {"gflop": (receipt.flops + base) / 1e9, "flops_over_needed": over, "peak_gflops": peak / 1e9, "floor": floor, "share_of_peak": floor / ours,
+            "ratio_at_floor": theirs / floor}
 
 
 def scaled(peer: Peer, contest: Contest, total: int) -> float:
@@ -105,10 +131,9 @@ def scaled(peer: Peer, contest: Contest, total: int) -> float:
     return preparing + (seconds - preparing) * total / len(contest.sample)
 
 
-def agreement(found: Effects, values: np.ndarray, sample: Sequence[int]) -> float:
-    """The largest difference of the patched metric, as a share of its own size; AssertionError where it is no rounding."""
-    mine = (found.per_prompt + found.base)[list(sample)].numpy()
-    gap = float(np.abs(mine - values).max() / np.abs(mine).max())
+def agreement(mine: np.ndarray, theirs: np.ndarray) -> float:
+    """The largest difference, as a share of the largest number; AssertionError where it is no rounding."""
+    gap = float(np.abs(mine - theirs).max() / np.abs(mine).max())
     assert gap < AGREE, f"the two did not compute the same numbers: {gap:.2e} apart"
     return gap
 

@@ -30,11 +30,15 @@ from minigpt.patch import Patch
 for printed in (Patch, Trace):
     for_type_by_name(printed.__module__, printed.__name__, lambda value, printer, cycle: printer.text(repr(value)))
 
+MOST_NEURONS = 32
 
+
+@lru_cache
 def senders(config: Config) -> list[Site]:
-    """Everything that writes to the stream, whole and part, simple first."""
+    """Everything that writes to the stream, whole and part, simple first; of many neurons, some evenly spread."""
     wholes = [Site(kind, layer) for kind in ("attn", "mlp") for layer in range(config.n_layer)]
-    parts = [site for site in nodes(config, neurons=True) if site.kind not in ("attn", "out.b")]
+    step = -(-config.d_mlp // MOST_NEURONS)
+    parts = [site for site in nodes(config, neurons=True) if site.kind not in ("attn", "out.b") and (site.part or 0) % step == 0]
     return [*heads(config), *wholes, Site("input"), *parts]
 
 

@@ -11,6 +11,9 @@ calling that gives the numbers. Both parts are timed, apart, so that the time of
 
     w3_out         sender heads > the output at the last position, the other heads frozen        hooks tl2
     w3_v           sender heads > the values of some later heads at one position, likewise       hooks tl2
+    w3_q w3_k      sender heads > their queries or keys                                          hooks
+    w3_*_paper     w3_out and w3_v to the letter of the paper: two whole passes a sender         tl2
+    w3_*_frozen    the same along the direct edges alone (the edge meaning)                      hooks tl2 (out, v)
     heads_by_pos   denoising by heads, each at all positions at once                               hooks tl2
     w1_edges       one edge a pass, LayerNorm recomputed                                         hooks tl2
     tl4_head_q     TransformerLens 4.3's own sweep of head > query edges                         tl4

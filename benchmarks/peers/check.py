@@ -37,10 +37,11 @@ Values = dict[str, np.ndarray]
 
 
 @torch.no_grad()
-def make_folder(folder: Path, seed: int = 0) -> None:
+def random_model(seed: int = 0, vocabulary: int = 50257) -> GPT2LMHeadModel:
     """A GPT-2 small whose every parameter is random, biases and LayerNorms too, and large enough that patches are seen."""
     torch.manual_seed(seed)
-    model = GPT2LMHeadModel(GPT2Config())
+    last = vocabulary - 1
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=vocabulary, bos_token_id=last, eos_token_id=last)).eval()
     for name, x in model.named_parameters():
         if ".ln_" in name:
             x.add_(0.2 * torch.randn_like(x))
@@ -48,7 +49,12 @@ def make_folder(folder: Path, seed: int = 0) -> None:
             x.normal_(std=0.1)
         elif ".h." in name:
             x.normal_(std=0.06)
-    model.save_pretrained(folder)
+    return model
+
+
+def make_folder(folder: Path) -> None:
+    """The random model as a Hugging Face folder."""
+    random_model().save_pretrained(folder)
 
 
 def common_inputs(seed: int = 0) -> Values:
@@ -73,7 +79,11 @@ def workloads(given: Values) -> dict[str, tuple[str, Values]]:
     neurons = {"layer": np.array(4), "neurons": np.array([0, 700, 3071])}
     return {
         "w3_out": ("w3_out", given | some),
+        "w3_out, two passes": ("w3_out_paper", given | some),
+        "w3_out, the edge meaning": ("w3_out_frozen", given | some),
         "w3_v": ("w3_v", given | later | {"position": np.array(5)}),
+        "w3_v, two passes": ("w3_v_paper", given | later | {"position": np.array(5)}),
+        "w3_v, the edge meaning": ("w3_v_frozen", given | later | {"position": np.array(5)}),
         "w3_v, a position for each prompt": ("w3_v", given | later | {"position": np.array([5, 8])}),
         "heads_by_pos": ("heads_by_pos", given | some),
         "w1_edges": ("w1_edges", given | columns(EDGES)),
@@ -97,7 +107,7 @@ class Oracle:
         """The workload's numbers, and its largest effect; for w5_cache the largest logit."""
         if workload == "tl4_head_q":
             workload, inputs = "w1_edges", inputs | columns(later_queries(SOURCES))
-        _, values = self.hooks.run(workload, inputs)
+        _, values = self.hooks.run(workload.removesuffix("_paper"), inputs)
         unpatched = {"w5_cache": 0.0, "heads_by_pos": self.metric["corrupt"]}.get(workload, self.metric["clean"])
         return values, float(np.abs(values - unpatched).max())
 

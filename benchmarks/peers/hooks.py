@@ -104,13 +104,13 @@ class Reached(Exception):
     """Ends a forward pass early, from a hook."""
 
 
-def w3_v(model: GPT2LMHeadModel, inputs: Inputs) -> Sweep:
-    """IOI path patching, sender head > v of the receivers, all at one position: [senders, B].
+def w3_heads(model: GPT2LMHeadModel, inputs: Inputs, kind: str) -> Sweep:
+    """IOI path patching, sender head > the receivers' q, k or v (`kind`), all at one position: [senders, B].
 
     A first pass with the heads frozen gives the receivers' values, and ends there; a second one, with nothing frozen, uses them.
     """
     clean, corrupt = both(model, inputs, projections(model))
-    place = inputs.place("position")
+    place = inputs.place()
     receivers = inputs.heads("receivers")
     modules = {layer: model.transformer.h[layer].attn.c_attn for layer, _ in receivers}
     final = max(modules)
@@ -133,11 +133,34 @@ def w3_v(model: GPT2LMHeadModel, inputs: Inputs) -> Sweep:
         kept = values(sender)
 
         def put(layer: int, _: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> Tensor:
-            for part in (columns(model, head, "v") for at, head in receivers if at == layer):
+            for part in (columns(model, head, kind) for at, head in receivers if at == layer):
                 out[*place, part] = kept[layer][:, part]
             return out
 
         with hooked(*(module.register_forward_hook(partial(put, layer)) for layer, module in modules.items())):
+            return inputs.metric(last_logits(model, inputs.clean))
+
+    return lambda: torch.stack([one(sender) for sender in inputs.heads("senders")])
+
+
+def w3_frozen(model: GPT2LMHeadModel, inputs: Inputs, kind: str) -> Sweep:
+    """Path patching, the edge meaning: sender head > the receivers (`kind`: "out" or their q, k, v) along the direct edges alone,
+    all at one position: [senders, B]. One pass a sender, in which each port reads its stream plus the sender's change.
+    """
+    clean, corrupt = both(model, inputs, projections(model))
+    place = inputs.place()
+    receivers = inputs.heads("receivers") if kind != "out" else [(model.config.n_layer, -1)]
+
+    def change(layer: int, head: int) -> Tensor:
+        part = columns(model, head)
+        moved = torch.zeros_like(clean[layer])
+        moved[place] = (corrupt[layer] - clean[layer])[*place, part] @ model.transformer.h[layer].attn.c_proj.weight[part]
+        return moved
+
+    def one(sender: tuple[int, int]) -> Tensor:
+        edges = [Edge("head", *sender, kind, *receiver) for receiver in receivers if receiver[0] > sender[0]]
+        moved = change(*sender)
+        with hooked(*(handle for edge in edges for handle in port(model, edge, moved))):
             return inputs.metric(last_logits(model, inputs.clean))
 
     return lambda: torch.stack([one(sender) for sender in inputs.heads("senders")])
@@ -228,15 +251,28 @@ def w4_neurons(model: GPT2LMHeadModel, inputs: Inputs) -> Sweep:
 
 
 def w5_cache(model: GPT2LMHeadModel, inputs: Inputs) -> Sweep:
-    """One pass that keeps the outputs of each layer's attention and MLP, and all logits; those at the last position: [B, V]."""
+    """One pass that keeps the outputs of each layer's attention and MLP; with `everything`, what the model itself can return (hidden
+    states and patterns, with eager attention). All logits are computed; those at the last position: [B, V].
+    """
     blocks = model.transformer.h
     writes = {(name, layer): getattr(block, name) for layer, block in enumerate(blocks) for name in ("attn", "mlp")}
 
-    def run() -> Tensor:
+    def layers() -> Tensor:
         kept = record(partial(model, inputs.clean, use_cache=False), {}, {**writes, "logits": model.lm_head})
         return kept["logits"][:, -1]
 
-    return run
+    def everything() -> Tensor:
+        model.set_attn_implementation("eager")
+        try:
+            out = model(inputs.clean, use_cache=False, output_hidden_states=True, output_attentions=True)
+        finally:
+            model.set_attn_implementation("sdpa")
+        assert out.attentions[-1] is not None
+        return out.logits[:, -1]
+
+    return everything if inputs.flag("everything") else layers
 
 
-WORKLOADS = {f.__name__: f for f in (w3_out, w3_v, heads_by_pos, w1_edges, w4_neurons, w5_cache)}
+WORKLOADS = {f.__name__: f for f in (w3_out, heads_by_pos, w1_edges, w4_neurons, w5_cache)}
+WORKLOADS |= {f"w3_{kind}": partial(w3_heads, kind=kind) for kind in "qkv"}
+WORKLOADS |= {f"w3_{kind}_frozen": partial(w3_frozen, kind=kind) for kind in ("out", "q", "k", "v")}

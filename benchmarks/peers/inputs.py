@@ -55,10 +55,10 @@ class Inputs:
         """The six arrays of Edge's names, side by side."""
         return [Edge(*row) for row in zip(*(self.arrays[name].tolist() for name in Edge._fields), strict=True)]
 
-    def place(self, name: str | None = None) -> Place:
-        """An index (prompts, positions): the position of this name, a number or one for each prompt; without a name, the last."""
+    def place(self) -> Place:
+        """An index (prompts, positions): `position`, a number or one for each prompt; the last where it is not given."""
         prompts, length = self.arrays["clean"].shape
-        position = self.arrays[name] if name else np.array(length - 1)
+        position = self.arrays.get("position", np.array(length - 1))
         return torch.arange(prompts), torch.from_numpy(np.broadcast_to(position, prompts).copy()).long()
 
     def integer(self, name: str) -> int:

@@ -6,7 +6,8 @@ One forward pass of all prompts for each variant; logits are computed at every p
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import pandas
@@ -19,6 +20,8 @@ from transformer_lens.utils import get_act_name
 from transformers import GPT2LMHeadModel
 
 from benchmarks.peers.inputs import Edge, Inputs, KeepingMetric, Place, Sweep
+
+Receivers = dict[str, list[tuple[int, ...]]]  # a hook's name, and which parts of it: heads, or () for all
 
 
 def load(folder: str, dtype: torch.dtype) -> HookedTransformer:
@@ -67,33 +70,80 @@ def w3_out(model: HookedTransformer, inputs: Inputs) -> Sweep:
     return lambda: torch.stack([one(sender) for sender in inputs.heads("senders")])
 
 
-def w3_v(model: HookedTransformer, inputs: Inputs) -> Sweep:
-    """IOI path patching, sender head > v of the receivers, all at one position: [senders, B].
+def two_passes(model: HookedTransformer, inputs: Inputs, receivers: Receivers, stop: int | None) -> Sweep:
+    """IOI path patching, sender head > the receivers, all at one position: [senders, B].
 
-    A first pass with the heads frozen gives the receivers' values, and ends there; a second one, with nothing frozen, uses them.
+    A first pass with the heads frozen gives what the receivers would have been, and ends before layer `stop` (None: at the
+    logits); a second one, with nothing frozen, uses that.
     """
     clean, corrupt = both(model, inputs, is_z)
-    place = inputs.place("position")
-    receivers = inputs.heads("receivers")
-    names = {get_act_name("v", layer) for layer, _ in receivers}
-    stop = max(layer for layer, _ in receivers) + 1
+    place = inputs.place()
 
     def one(sender: tuple[int, int]) -> Tensor:
         kept: dict[str, Tensor] = {}
 
-        def keep(v: Tensor, hook: HookPoint) -> None:
-            kept[hook.name] = v[place]
+        def keep(x: Tensor, hook: HookPoint) -> None:
+            kept[hook.name] = x[place]
 
-        def put(v: Tensor, hook: HookPoint) -> Tensor:
-            for head in (head for layer, head in receivers if layer == hook.layer()):
-                v[*place, head] = kept[hook.name][:, head]
-            return v
+        def put(x: Tensor, hook: HookPoint) -> Tensor:
+            for part in receivers[hook.name]:
+                x[*place, *part] = kept[hook.name][:, *part]
+            return x
 
         hold = partial(freeze, clean=clean, corrupt=corrupt, sender=sender, place=place)
-        model.run_with_hooks(inputs.clean, fwd_hooks=[(is_z, hold), (names.__contains__, keep)], stop_at_layer=stop)
-        return inputs.metric(model.run_with_hooks(inputs.clean, fwd_hooks=[(names.__contains__, put)]))
+        model.run_with_hooks(inputs.clean, fwd_hooks=[(is_z, hold), (receivers.__contains__, keep)], stop_at_layer=stop)
+        return inputs.metric(model.run_with_hooks(inputs.clean, fwd_hooks=[(receivers.__contains__, put)]))
 
     return lambda: torch.stack([one(sender) for sender in inputs.heads("senders")])
+
+
+def values(inputs: Inputs) -> Receivers:
+    """The receivers' v."""
+    found: Receivers = {}
+    for layer, head in inputs.heads("receivers"):
+        found.setdefault(get_act_name("v", layer), []).append((head,))
+    return found
+
+
+def w3_v(model: HookedTransformer, inputs: Inputs) -> Sweep:
+    """IOI path patching to the receivers' v, with a shortcut: the first pass ends after the last receiver's layer."""
+    return two_passes(model, inputs, values(inputs), max(layer for layer, _ in inputs.heads("receivers")) + 1)
+
+
+def w3_v_paper(model: HookedTransformer, inputs: Inputs) -> Sweep:
+    """The same to the letter of Wang et al. 2022, Appendix B: two whole passes."""
+    return two_passes(model, inputs, values(inputs), None)
+
+
+def w3_out_paper(model: HookedTransformer, inputs: Inputs) -> Sweep:
+    """w3_out to the letter of Appendix B: a second whole pass, in which the final stream is what it was in the first."""
+    return two_passes(model, inputs, {get_act_name("resid_post", model.cfg.n_layers - 1): [()]}, None)
+
+
+def w3_frozen(model: HookedTransformer, inputs: Inputs, kind: str) -> Sweep:
+    """Path patching, the edge meaning: sender head > the receivers (`kind`: "out" or "v") along the direct edges alone, all at
+    one position: [senders, B]. One pass a sender, in which each port reads its stream plus the sender's change.
+    """
+    clean, corrupt = both(model, inputs, is_z)
+    place = inputs.place()
+    receivers = inputs.heads("receivers") if kind != "out" else [(model.cfg.n_layers, -1)]
+
+    def change(layer: int, head: int) -> Tensor:
+        name = get_act_name("z", layer)
+        moved = torch.zeros(*inputs.clean.shape, model.cfg.d_model, dtype=model.cfg.dtype)
+        moved[place] = (corrupt[name] - clean[name])[*place, head] @ model.blocks[layer].attn.W_O[head]
+        return moved
+
+    def one(sender: tuple[int, int]) -> Tensor:
+        edges = [Edge("head", *sender, kind, *receiver) for receiver in receivers if receiver[0] > sender[0]]
+        moved = change(*sender)
+        return inputs.metric(model.run_with_hooks(inputs.clean, fwd_hooks=[port(model, edge, moved) for edge in edges]))
+
+    def run() -> Tensor:
+        with split_inputs(model, kind):
+            return torch.stack([one(sender) for sender in inputs.heads("senders")])
+
+    return run
 
 
 def heads_by_pos(model: HookedTransformer, inputs: Inputs) -> Sweep:
@@ -131,18 +181,22 @@ def w1_edges(model: HookedTransformer, inputs: Inputs) -> Sweep:
 
     def one(edge: Edge) -> Tensor:
         name, add = port(model, edge, change(edge))
-        model.set_use_split_qkv_input(edge.receiver_kind in ("q", "k", "v"))
-        model.set_use_hook_mlp_in(edge.receiver_kind == "mlp")
-        return inputs.metric(model.run_with_hooks(inputs.clean, fwd_hooks=[(name, add)]))
+        with split_inputs(model, edge.receiver_kind):
+            return inputs.metric(model.run_with_hooks(inputs.clean, fwd_hooks=[(name, add)]))
 
-    def run() -> Tensor:
-        try:
-            return torch.stack([one(edge) for edge in inputs.edges()])
-        finally:
-            model.set_use_split_qkv_input(False)
-            model.set_use_hook_mlp_in(False)
+    return lambda: torch.stack([one(edge) for edge in inputs.edges()])
 
-    return run
+
+@contextlib.contextmanager
+def split_inputs(model: HookedTransformer, kind: str) -> Iterator[None]:
+    """The input hooks that a port of this kind needs, switched on for a while."""
+    model.set_use_split_qkv_input(kind in ("q", "k", "v"))
+    model.set_use_hook_mlp_in(kind == "mlp")
+    try:
+        yield
+    finally:
+        model.set_use_split_qkv_input(False)
+        model.set_use_hook_mlp_in(False)
 
 
 def port(model: HookedTransformer, edge: Edge, change: Tensor) -> tuple[str, Callable[..., Tensor]]:
@@ -190,4 +244,21 @@ def w5_cache(model: HookedTransformer, inputs: Inputs) -> Sweep:
     return run
 
 
-WORKLOADS = {f.__name__: f for f in (w3_out, w3_v, heads_by_pos, w1_edges, w4_neurons, w5_cache)}
+def w6_attribution(model: HookedTransformer, inputs: Inputs) -> Sweep:
+    """Direct logit attribution of every head, then every neuron, at the last position, by its own decomposition: [heads + neurons, B].
+
+    TransformerLens folds the final LayerNorm's weights into the unembedding before it attributes; here the direction has them.
+    """
+    def run() -> Tensor:
+        _, cache = model.run_with_cache(inputs.clean, return_type=None)
+        stack, labels = cache.get_full_resid_decomposition(expand_neurons=True, apply_ln=True, pos_slice=-1, return_labels=True)
+        answers, distractors = (torch.from_numpy(inputs.arrays[name]).long() for name in ("answers", "distractors"))
+        toward = (model.W_U[:, answers] - model.W_U[:, distractors]).T * model.ln_final.w
+        rows = [i for i, label in enumerate(labels) if label.startswith("L")]
+        return torch.einsum("nbd,bd->nb", stack[: len(rows)], toward)
+
+    return run
+
+
+WORKLOADS = {f.__name__: f for f in (w3_out, w3_out_paper, w3_v, w3_v_paper, heads_by_pos, w1_edges, w4_neurons, w5_cache, w6_attribution)}
+WORKLOADS |= {f"w3_{kind}_frozen": partial(w3_frozen, kind=kind) for kind in ("out", "v")}
