@@ -1,0 +1,145 @@
+"""Section 1: the same numbers as Hugging Face's model, bit for bit, and as the float64 reference, to ten digits.
+
+The outsiders are built from `against`, the parameters that the model is supposed to have: its own, unless others are given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from interp import ulp
+from interp.audit.compare import compare, groups, total, values
+from interp.audit.huggingface import MISSING, HuggingFace, at_hand
+from interp.audit.row import Row, Section
+from interp.tasks import Prompts
+from minigpt import GPT2, Batch, Params, Trace, ops, reference
+from minigpt.params import tensors
+
+ATTENTION = {"eager": ops.eager, "sdpa": ops.sdpa}
+# How far float64 numbers may be from the reference's, relative to the largest of their kind.
+DIGITS = 1e-10
+HOW = "interp audit --only parity"
+
+
+def section(model: GPT2, pairs: Prompts, against: Params | None = None, *, outside: bool = True) -> Section:
+    """Rows for both kinds of attention, for the reference, and what float32 costs. outside=False leaves Hugging Face out."""
+    params, batch = against or model.params, model.batch(pairs)
+    rows: list[Row] = []
+    for kind in ATTENTION:
+        rows += _theirs(model, params, batch, kind) if outside and at_hand() else _skipped(kind, outside)
+    exact = [reference_values(params, row) for row in prompts(batch)]
+    rows += [_double(model, batch, exact), *_rounding(model, batch, exact)]
+    return Section("parity", "Parity", "The same operations on the same shapes give Hugging Face's very bits; another program, in NumPy and float64, "
+                   "gives the same numbers.", tuple(rows), _data(model, batch, exact))
+
+
+def prompts(batch: Batch) -> Iterator[Tensor]:
+    """Each prompt's tokens, by itself."""
+    for row, n in zip(batch.tokens, batch.lengths.tolist(), strict=True):
+        yield row[:n]
+
+
+# ---- Hugging Face
+
+
+def _theirs(model: GPT2, params: Params, batch: Batch, kind: str) -> Iterator[Row]:
+    ours, theirs = replace(model, attend=ATTENTION[kind]), HuggingFace(params, kind)
+    shapes = [batch.tokens[rows, : int(batch.lengths[rows[0]])] for rows in groups(batch.lengths)]
+    plain = [*shapes, shapes[-1][:1], shapes[-1][:1, :1], shapes[-1][:, :1]]
+    called = total(compare({"logits": ours.forward(tokens)}, {"logits": theirs.logits(tokens)}) for tokens in plain)
+    yield Row.bitwise(f"forward's logits are Hugging Face's, {kind} attention", called, f"{len(plain)} shapes, from one token up")
+    trace, settled = ours.run(batch), [(rows, t) for rows, t in zip(groups(batch.lengths), shapes, strict=True) if _settled(model, t)]
+    gap = total(compare(values(trace, rows), theirs(tokens)) for rows, tokens in settled)
+    promise = f"run's every node and stream point is Hugging Face's, {kind} attention"
+    how = f"{len(settled)} of {len(shapes)} batches have the 12 tokens from which Hugging Face's own numbers are settled"
+    yield Row.bitwise(promise, gap, how) if settled else Row.skipped(promise, "no prompts of one length come to 12 tokens", how)
+
+
+def _skipped(kind: str, outside: bool) -> list[Row]:
+    why = MISSING if outside else "left out, by --against none"
+    return [Row.skipped(f"{what}, {kind} attention", why, HOW)
+            for what in ("forward's logits are Hugging Face's", "run's every node and stream point is Hugging Face's")]
+
+
+def _settled(model: GPT2, tokens: Tensor) -> bool:
+    return tokens.numel() >= ops.MIN_ROWS and (model.dtype == torch.float32 or tokens.numel() % ops.GRAIN == 0)
+
+
+# ---- the float64 reference
+
+
+class _NoNeurons(dict[str, Any]):
+    """Cells of the reference, but for single neurons' writes, which would not fit into memory at full size."""
+
+    def __setitem__(self, name: str, x: Any) -> None:
+        if ".n" not in name:
+            super().__setitem__(name, x)
+
+
+def reference_values(params: Params, tokens: Tensor) -> dict[str, Tensor]:
+    """What minigpt/reference.py computes for one prompt, by the names of compare.values; each [1, pos, ...], float64."""
+    c, cells = params.config, _NoNeurons()
+    w = {name: x.double().cpu().numpy() for name, x in tensors(params).items()}
+    reference.forward(w, c, tokens.tolist(), reference.Sheet(0, len(tokens), [], {}, {}, cells))
+    heads = {f"a{layer}.{kind}": np.concatenate([cells[f"a{layer}.{head}.{kind}"] for head in range(c.n_head)], -1)
+             for layer in range(c.n_layer) for kind in "qkvz"}
+    whole = [name for name in cells if name.count(".") == 0 or name.endswith(".mid")]
+    return {name: torch.from_numpy(x)[None] for name, x in [*heads.items(), *((name, cells[name]) for name in whole)]}
+
+
+def _double(model: GPT2, batch: Batch, exact: list[dict[str, Tensor]]) -> Row:
+    trace = model.to(dtype=torch.float64).run(batch)
+    found = {name: max(relative(values(trace, _only(i))[name].cpu(), x[name]) for i, x in enumerate(exact)) for name in _names(trace, exact)}
+    worst = max(found, key=lambda name: found[name])
+    return Row.under("in float64 every node and stream point is the reference's (level D3: any machine)", found[worst], DIGITS,
+                     f"{len(found)} points of {len(exact)} prompts; relative to the largest number of each point", f"worst at {worst}")
+
+
+def relative(found: Tensor, exact: Tensor) -> float:
+    """The largest difference, relative to the largest exact number."""
+    return float((found.double() - exact).abs().max() / exact.abs().max().clamp(min=torch.finfo(torch.float64).tiny))
+
+
+def _rounding(model: GPT2, batch: Batch, exact: list[dict[str, Tensor]]) -> Iterator[Row]:
+    """What the model's own type costs: no promise, since it depends on the model."""
+    logits = [(model.run(row[None]).logits.cpu(), x["logits"]) for row, x in zip(prompts(batch), exact, strict=True)]
+    absolute, ulps = max(float((a.double() - b).abs().max()) for a, b in logits), torch.cat([ulp.error(a, b).flatten() for a, b in logits])
+    divergence = max(float(kl(a, b)) for a, b in logits)
+    flips, places = sum(int((a.argmax(-1) != b.argmax(-1)).sum()) for a, b in logits), sum(a.shape[1] for a, _ in logits)
+    yield Row.told(f"{str(model.dtype)[6:]} logits against the reference", f"{absolute:.1e}; median {float(ulps.median()):.0f} ULP, worst "
+                   f"{float(ulps.max()):,.0f} (of a logit near 0); KL {divergence:.1e} nats; "
+                   f"{flips} of {places} top tokens flip", value=absolute)
+
+
+def kl(found: Tensor, exact: Tensor) -> Tensor:
+    """The largest KL divergence over positions of the found prediction from the exact one, in nats."""
+    p, q = exact.double().log_softmax(-1), found.double().log_softmax(-1)
+    return F.kl_div(q, p, log_target=True, reduction="none").sum(-1).max()
+
+
+# ---- pictures
+
+
+def _data(model: GPT2, batch: Batch, exact: list[dict[str, Tensor]]) -> dict[str, Any]:
+    trace = model.run(batch)
+    mine = [values(trace, _only(i)) for i in range(len(exact))]
+    by_point = {name: max(relative(m[name].cpu(), x[name]) for m, x in zip(mine, exact, strict=True)) for name in _names(trace, exact)}
+    ulps = torch.cat([ulp.error(m["logits"].cpu(), x["logits"]).flatten() for m, x in zip(mine, exact, strict=True)])
+    counts = torch.bincount(ulps.clamp(min=1).log2().floor().long().clamp(max=30))
+    return {"dtype": str(model.dtype)[6:], "relative_error": by_point, "logit_ulps_log2": counts.tolist()}
+
+
+def _names(trace: Trace, exact: list[dict[str, Tensor]]) -> list[str]:
+    return [name for name in values(trace, _only(0)) if name in exact[0]]
+
+
+def _only(i: int) -> Tensor:
+    return torch.tensor([i])
+
