@@ -22,7 +22,6 @@ from interp.metrics import Metric
 from minigpt import Site, Trace
 from minigpt.address import heads, nodes
 
-HOW = "interp audit --only closure"
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,9 +40,11 @@ class Sum:
 
 def section(trace: Trace, metric: Metric) -> Section:
     """Heads to layers, neurons to MLPs, writes to streams, direct effects to the metric."""
+    first, *others = streams(trace)
     kinds = {"a layer's heads and bias sum to its write": list(layers(trace)),
              "an MLP's neurons and bias sum to its write": list(mlps(trace, metric.at)),
-             "all writes before it sum to the stream, at every point": list(streams(trace))}
+             "token and position sum to the stream's beginning (one addition)": [first],
+             "all writes before it sum to the stream, at every later point": others}
     rows = [_row(promise, sums) for promise, sums in kinds.items()]
     rows += [_to_metric(trace, metric, split) for split in (False, True)]
     return Section("closure", "Closure", "Every bias is a node, so that nothing is left over but rounding, and no term is defined as the rest. Bounds are "
@@ -128,7 +129,7 @@ def _row(promise: str, sums: Sequence[Sum]) -> Row:
     """The sum that uses most of its bound."""
     worst = max(sums, key=lambda s: s.used)
     place = (worst.gap / worst.bound.clamp(min=torch.finfo(torch.float64).tiny)).flatten().argmax()
-    return Row.under(promise, float(worst.gap.flatten()[place]), float(worst.bound.flatten()[place]), f"{len(sums)} sums; the one that uses most of its bound",
+    return Row.under(promise, float(worst.gap.flatten()[place]), float(worst.bound.flatten()[place]), f"{len(sums)} sum{'s; the one that uses most of its bound' if len(sums) > 1 else ''}",
                      f"at {worst.name}")
 
 

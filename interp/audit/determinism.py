@@ -19,7 +19,6 @@ from interp.tasks import Prompts
 from minigpt import GPT2, Batch, Patch, Trace, ops
 from minigpt.address import heads
 
-HOW = "interp audit --only determinism"
 
 
 def section(model: GPT2, pairs: Prompts) -> Section:

@@ -9,23 +9,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from interp import ulp
+from interp.audit import measures, oracle
 from interp.audit.compare import compare, groups, total, values
 from interp.audit.huggingface import MISSING, HuggingFace, at_hand
 from interp.audit.row import Row, Section
 from interp.tasks import Prompts
-from minigpt import GPT2, Batch, Params, Trace, ops, reference
-from minigpt.params import tensors
+from minigpt import GPT2, Batch, Params, Trace, ops
 
 ATTENTION = {"eager": ops.eager, "sdpa": ops.sdpa}
 # How far float64 numbers may be from the reference's, relative to the largest of their kind.
 DIGITS = 1e-10
-HOW = "interp audit --only parity"
 
 
 def section(model: GPT2, pairs: Prompts, against: Params | None = None, *, outside: bool = True) -> Section:
@@ -34,7 +31,8 @@ def section(model: GPT2, pairs: Prompts, against: Params | None = None, *, outsi
     rows: list[Row] = []
     for kind in ATTENTION:
         rows += _theirs(model, params, batch, kind) if outside and at_hand() else _skipped(kind, outside)
-    exact = [reference_values(params, row) for row in prompts(batch)]
+    found = oracle.run(params, batch)
+    exact = [oracle.values(found, i) for i in range(len(batch.tokens))]
     rows += [_double(model, batch, exact), *_rounding(model, batch, exact)]
     return Section("parity", "Parity", "The same operations on the same shapes give Hugging Face's very bits; another program, in NumPy and float64, "
                    "gives the same numbers.", tuple(rows), _data(model, batch, exact))
@@ -64,7 +62,7 @@ def _theirs(model: GPT2, params: Params, batch: Batch, kind: str) -> Iterator[Ro
 
 def _skipped(kind: str, outside: bool) -> list[Row]:
     why = MISSING if outside else "left out, by --against none"
-    return [Row.skipped(f"{what}, {kind} attention", why, HOW)
+    return [Row.skipped(f"{what}, {kind} attention", why)
             for what in ("forward's logits are Hugging Face's", "run's every node and stream point is Hugging Face's")]
 
 
@@ -75,53 +73,23 @@ def _settled(model: GPT2, tokens: Tensor) -> bool:
 # ---- the float64 reference
 
 
-class _NoNeurons(dict[str, Any]):
-    """Cells of the reference, but for single neurons' writes, which would not fit into memory at full size."""
-
-    def __setitem__(self, name: str, x: Any) -> None:
-        if ".n" not in name:
-            super().__setitem__(name, x)
-
-
-def reference_values(params: Params, tokens: Tensor) -> dict[str, Tensor]:
-    """What minigpt/reference.py computes for one prompt, by the names of compare.values; each [1, pos, ...], float64."""
-    c, cells = params.config, _NoNeurons()
-    w = {name: x.double().cpu().numpy() for name, x in tensors(params).items()}
-    reference.forward(w, c, tokens.tolist(), reference.Sheet(0, len(tokens), [], {}, {}, cells))
-    heads = {f"a{layer}.{kind}": np.concatenate([cells[f"a{layer}.{head}.{kind}"] for head in range(c.n_head)], -1)
-             for layer in range(c.n_layer) for kind in "qkvz"}
-    whole = [name for name in cells if name.count(".") == 0 or name.endswith(".mid")]
-    return {name: torch.from_numpy(x)[None] for name, x in [*heads.items(), *((name, cells[name]) for name in whole)]}
-
-
 def _double(model: GPT2, batch: Batch, exact: list[dict[str, Tensor]]) -> Row:
     trace = model.to(dtype=torch.float64).run(batch)
-    found = {name: max(relative(values(trace, _only(i))[name].cpu(), x[name]) for i, x in enumerate(exact)) for name in _names(trace, exact)}
+    found = {name: max(oracle.relative(values(trace, _only(i))[name], x[name]) for i, x in enumerate(exact)) for name in _names(trace, exact)}
     worst = max(found, key=lambda name: found[name])
     return Row.under("in float64 every node and stream point is the reference's (level D3: any machine)", found[worst], DIGITS,
                      f"{len(found)} points of {len(exact)} prompts; relative to the largest number of each point", f"worst at {worst}")
-
-
-def relative(found: Tensor, exact: Tensor) -> float:
-    """The largest difference, relative to the largest exact number."""
-    return float((found.double() - exact).abs().max() / exact.abs().max().clamp(min=torch.finfo(torch.float64).tiny))
 
 
 def _rounding(model: GPT2, batch: Batch, exact: list[dict[str, Tensor]]) -> Iterator[Row]:
     """What the model's own type costs: no promise, since it depends on the model."""
     logits = [(model.run(row[None]).logits.cpu(), x["logits"]) for row, x in zip(prompts(batch), exact, strict=True)]
     absolute, ulps = max(float((a.double() - b).abs().max()) for a, b in logits), torch.cat([ulp.error(a, b).flatten() for a, b in logits])
-    divergence = max(float(kl(a, b)) for a, b in logits)
-    flips, places = sum(int((a.argmax(-1) != b.argmax(-1)).sum()) for a, b in logits), sum(a.shape[1] for a, _ in logits)
+    divergence = max(float(measures.kl(a, b).max()) for a, b in logits)
+    flips, places = sum(measures.flips(a, b) for a, b in logits), sum(a.shape[1] for a, _ in logits)
     yield Row.told(f"{str(model.dtype)[6:]} logits against the reference", f"{absolute:.1e}; median {float(ulps.median()):.0f} ULP, worst "
                    f"{float(ulps.max()):,.0f} (of a logit near 0); KL {divergence:.1e} nats; "
                    f"{flips} of {places} top tokens flip", value=absolute)
-
-
-def kl(found: Tensor, exact: Tensor) -> Tensor:
-    """The largest KL divergence over positions of the found prediction from the exact one, in nats."""
-    p, q = exact.double().log_softmax(-1), found.double().log_softmax(-1)
-    return F.kl_div(q, p, log_target=True, reduction="none").sum(-1).max()
 
 
 # ---- pictures
@@ -130,7 +98,7 @@ def kl(found: Tensor, exact: Tensor) -> Tensor:
 def _data(model: GPT2, batch: Batch, exact: list[dict[str, Tensor]]) -> dict[str, Any]:
     trace = model.run(batch)
     mine = [values(trace, _only(i)) for i in range(len(exact))]
-    by_point = {name: max(relative(m[name].cpu(), x[name]) for m, x in zip(mine, exact, strict=True)) for name in _names(trace, exact)}
+    by_point = {name: max(oracle.relative(m[name], x[name]) for m, x in zip(mine, exact, strict=True)) for name in _names(trace, exact)}
     ulps = torch.cat([ulp.error(m["logits"].cpu(), x["logits"]).flatten() for m, x in zip(mine, exact, strict=True)])
     counts = torch.bincount(ulps.clamp(min=1).log2().floor().long().clamp(max=30))
     return {"dtype": str(model.dtype)[6:], "relative_error": by_point, "logit_ulps_log2": counts.tolist()}

@@ -24,6 +24,11 @@ class Row:
     value: float | None = None
     limit: float | None = None
 
+    @property
+    def is_skipped(self) -> bool:
+        """Whether it is a promise that could not be checked here."""
+        return self.holds is None and self.measured.startswith("skipped: ")
+
     @classmethod
     def bitwise(cls, promise: str, gap: Gap, how: str = "") -> Row:
         """A promise that two ways of computing give the same bits."""
@@ -32,8 +37,8 @@ class Row:
     @classmethod
     def under(cls, promise: str, value: float, limit: float, how: str = "", note: str = "") -> Row:
         """A promise that a number stays at or under its limit; NaN does not. Says which share of the limit is used."""
-        used = f" = {value / limit:.2%} of it" if limit else ""
-        return cls(promise, f"{value:.2e}{used}{', ' + note if note else ''}", f"{limit:.2e}", value <= limit, how, value, limit)
+        used = f", {_share(value / limit)} of it" if limit and value else ""
+        return cls(promise, f"{_number(value)}{used}{', ' + note if note else ''}", _number(limit), value <= limit, how, value, limit)
 
     @classmethod
     def told(cls, promise: str, measured: str, how: str = "", value: float | None = None) -> Row:
@@ -47,14 +52,24 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Table:
+    """What was measured, as it is shown; columns that begin with '>' are set to the right."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
 class Section:
-    """A part of the audit: its name on the command line, a heading, a sentence or two, rows, and plain data for pictures."""
+    """A part of the audit: its name on the command line, a heading, a sentence or two, rows, tables, and plain data for pictures."""
 
     name: str
     heading: str
     text: str
     rows: tuple[Row, ...]
     data: Mapping[str, Any] = field(default_factory=dict)
+    tables: tuple[Table, ...] = ()
     seconds: float = 0.0
 
     @property
@@ -68,7 +83,7 @@ class Section:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values."""
-        return {**vars(self), "rows": [vars(row) for row in self.rows], "data": dict(self.data)}
+        return {**vars(self), "rows": [vars(row) for row in self.rows], "data": dict(self.data), "tables": [vars(table) for table in self.tables]}
 
 
 @dataclass(frozen=True)
@@ -89,10 +104,18 @@ class Audit:
     def counts(self) -> tuple[int, int, int]:
         """How many promises hold, how many do not, how many rows were skipped."""
         rows = [row for section in self.sections for row in section.rows]
-        return (sum(row.holds is True for row in rows), len(self.broken), sum(row.measured.startswith("skipped") for row in rows))
+        return (sum(row.holds is True for row in rows), len(self.broken), sum(row.is_skipped for row in rows))
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values, for JSON."""
         held, broken, skipped = self.counts
         return {"model": self.model, "prompts": self.prompts, "machine": self.machine, "hold": held, "broken": broken, "skipped": skipped,
                 "sections": [section.to_dict() for section in self.sections]}
+
+
+def _number(x: float) -> str:
+    return f"{x:.1e}" if x else "0"
+
+
+def _share(x: float) -> str:
+    return f"{x:.0%}" if x >= 0.1 else f"{x:.1%}" if x >= 0.001 else "under 0.1%"
