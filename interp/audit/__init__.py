@@ -9,6 +9,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -65,7 +66,7 @@ def _makers(model: GPT2, pairs: Prompts, metric: Metric, against: Params | None,
     }
 
 
-def _timed(make: Callable[[], Section], bar: "tqdm[str]", name: str) -> Section:
+def _timed(make: Callable[[], Section], bar: Any, name: str) -> Section:
     bar.set_description(name)
     start = time.perf_counter()
     return make().took(time.perf_counter() - start)

@@ -21,7 +21,7 @@ def audit(found: Audit) -> str:
 
 
 def _parts(section: Section) -> Iterator[report.Section]:
-    yield report.Section(section.heading, section.text, _rows(section.rows) + "".join(map(_table, section.tables)))
+    yield report.Section(section.heading, section.text, (_rows(section.rows) if section.rows else "") + "".join(map(_table, section.tables)))
     for sentence, figure in charts.of(section).items():
         yield report.Section("", sentence, figure)
 

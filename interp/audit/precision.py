@@ -10,7 +10,7 @@ import torch
 
 from interp import patching
 from interp.audit import measures, oracle
-from interp.audit.row import Row, Section, Table
+from interp.audit.row import Section, Table
 from interp.effects import Effects
 from interp.metrics import Metric
 from interp.tasks import Prompts
@@ -44,7 +44,7 @@ def section(model: GPT2, pairs: Prompts, metric: Metric) -> Section:
             found = low.run(pairs)
             costs[name], growth[name] = cost(found, trace, _effects(low, pairs, metric), effects, metric), grown(found, trace)
     return Section("precision", "Precision", "The whole run, and activation patching of every head, in each type. Nothing is promised here: it depends on "
-                   "the model. The unit roundoff is 6e-8 for float32, 4e-3 for bfloat16, 5e-4 for float16.", tuple(_rows(costs, metric)),
+                   "the model. The unit roundoff is 6e-8 for float32, 4e-3 for bfloat16, 5e-4 for float16.", (),
                    {"growth": growth, "costs": {name: vars(c) for name, c in costs.items()}}, (_table(costs, metric),))
 
 
@@ -84,12 +84,6 @@ def grown(found: Trace, exact: Trace) -> dict[str, float]:
 
 def _effects(model: GPT2, pairs: Prompts, metric: Metric) -> Effects:
     return patching.nodes(model, pairs, metric, over="heads")
-
-
-def _rows(costs: dict[str, Cost], metric: Metric) -> Iterator[Row]:
-    for name, c in costs.items():
-        yield Row.told(f"{name}: the conclusions", f"{c.kept} of the top {c.heads} heads by patching are kept; {c.flips} of {c.predictions} top tokens flip; "
-                       f"the {metric.name} is off by {c.metric:.1e} of its size", value=c.metric)
 
 
 def _table(costs: dict[str, Cost], metric: Metric) -> Table:

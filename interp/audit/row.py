@@ -37,7 +37,7 @@ class Row:
     @classmethod
     def under(cls, promise: str, value: float, limit: float, how: str = "", note: str = "") -> Row:
         """A promise that a number stays at or under its limit; NaN does not. Says which share of the limit is used."""
-        used = f", {_share(value / limit)} of it" if limit and value else ""
+        used = f", {_share(value / limit)} of the limit" if limit and value else ""
         return cls(promise, f"{_number(value)}{used}{', ' + note if note else ''}", _number(limit), value <= limit, how, value, limit)
 
     @classmethod

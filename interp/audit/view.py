@@ -21,7 +21,8 @@ def audit(found: Audit) -> RenderableType:
 
 
 def _section(section: Section) -> RenderableType:
-    parts: list[RenderableType] = [Text.assemble((section.heading, "bold"), (f"  {section.seconds:.1f} s\n", "dim"), (section.text, "dim")), _rows(section.rows)]
+    parts: list[RenderableType] = [Text.assemble((section.heading, "bold"), (f"  {section.seconds:.1f} s\n", "dim"), (section.text, "dim"))]
+    parts += [_rows(section.rows)] if section.rows else []
     parts += [show.table("\n" + table.title, table.columns, table.rows) for table in section.tables]
     if section.name == "sources":
         parts += [Text("\ncost of each head, in thousandths of the error (rows: layers)", style="bold"), _costs(section)]
