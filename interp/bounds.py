@@ -7,7 +7,7 @@ the operations, and barring under- and overflow. Bounds are float64 tensors; `dt
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -58,15 +58,15 @@ def pairwise(x: Float[Tensor, "*rows n"]) -> Float[Tensor, "*rows"]:
     return x.sum(-1)
 
 
-def compensated(terms: Iterable[Float[Tensor, "*axes"]]) -> Float[Tensor, "*axes"]:
-    """The sum of tensors as if in twice the precision, then rounded: what each addition loses is kept and added at the end.
+def compensated(terms: Sequence[Float[Tensor, "*axes"]]) -> Float[Tensor, "*axes"]:
+    """The sum of one tensor or more as if in twice the precision, then rounded: what each addition loses is kept and added at the end.
 
     Sum2 of Ogita, Rump and Oishi (2005), algorithm 4.4; Higham, section 4.3, tells its history.
     """
-    total, lost = torch.zeros(()), torch.zeros(())
-    for term in terms:
-        total, rest = two_sum(total.to(term), term)
-        lost = lost.to(term) + rest
+    total, lost = terms[0], torch.zeros_like(terms[0])
+    for term in terms[1:]:
+        total, rest = two_sum(total, term)
+        lost = lost + rest
     return total + lost
 
 

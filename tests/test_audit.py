@@ -246,18 +246,14 @@ def moody(**moods) -> GPT2:
     return Moody(**{f.name: getattr(model(), f.name) for f in dataclasses.fields(GPT2)}, **moods)
 
 
-def once(times=iter(range(10))):
-    return lambda batch: False
-
-
 @pytest.mark.parametrize(("promise", "mood"), [
     ("D2: alone, the same as in a batch", lambda batch: len(batch.tokens) == 1 and batch.tokens.shape[1] == 9),
     ("D2: in a batch of another size, the same", lambda batch: len(batch.tokens) == 2),
-    ("D2: in another order, the same", lambda batch: int(batch.lengths[0]) == 11),
+    ("D2: in another order, the same", lambda batch: int(batch.lengths[0]) == 11 and len(batch.tokens) == 8),
     ("D2: padded by more, the same", lambda batch: batch.tokens.shape[1] == 30),
 ])
 def test_twin_a_run_that_depends_on_its_company(pairs, promise, mood):
-    assert red(determinism.section(moody(mood=mood), pairs).rows) == {promise} - ({""} if promise else set())
+    assert red(determinism.section(moody(mood=mood), pairs).rows) == {promise}
 
 
 def test_twin_a_run_that_does_not_repeat(pairs):
@@ -456,8 +452,8 @@ def test_the_exact_gelu_is_x_phi_x(pairs):
     run = sensitivity.exact_gelu(exact, base)
     block, x = exact.params.blocks[0], run["m0.in"]
     before = x @ block.w_in + block.b_in
-    torch.testing.assert_close(run.act("m0"), before * torch.special.ndtr(before))
-    assert not torch.allclose(run.logits[0], base.logits[0], atol=1e-9)
+    torch.testing.assert_close(run.act("m0"), before * torch.special.ndtr(before), equal_nan=True)
+    assert not torch.allclose(run.logits_at(-1), base.logits_at(-1), atol=1e-9)
 
 
 # --- the rows themselves ----------------------------------------------------------------------------------------------
@@ -477,7 +473,7 @@ def test_a_comparison_names_the_first_that_differs_and_sees_a_shape():
     trace = model().run(torch.arange(14))
     other = nudged_run(trace, 1, "qkv")
     gap = compare(values(trace), values(other))
-    assert (gap.differ, gap.ulps, gap.first) == (1, 1, "a1.q")
+    assert (gap.differ, gap.ulps, gap.first) == (1, 1, "a1.k")
     assert compare({"x": torch.ones(2)}, {"x": torch.ones(3)}).differ == 2
 
 

@@ -42,7 +42,8 @@ def audit(model: GPT2, pairs: Prompts | None = None, *, only: Sequence[str] = SE
         raise AuditError(problem(f"no section is called {', '.join(sorted(unknown))}", ", ".join(SECTIONS)))
     asked = questions(model) if pairs is None else pairs
     if asked.corrupt is None or asked.distractors is None:
-        raise AuditError(problem("an audit of prompts without corrupt prompts or distractors", "pairs with answers and distractors, as `interp patch --pairs` reads"))
+        raise AuditError(problem("an audit of prompts without corrupt prompts or distractors",
+                                 "pairs with answers and distractors, as `interp patch --pairs` reads"))
     makers = _makers(model, asked, metrics.logit_diff(asked), against, outside, progress)
     with tqdm([name for name in SECTIONS if name in only], unit="section", disable=not progress) as bar:
         return Audit(model.name, f"{len(asked)} pairs of {sorted(set(asked.batch.lengths.tolist()))} tokens", machine(model),

@@ -40,9 +40,9 @@ def ulps(counts: Sequence[int], title: str) -> go.Figure:
 def bounds(sums: Sequence[Mapping[str, Any]], title: str) -> go.Figure:
     """The largest gap of each sum beside its bound, on a logarithmic axis."""
     names = [s["name"] for s in sums]
-    drawn = ((key, word, colour) for key, word, colour in (("bound", "bound", "#9aa7b4"), ("gap", "observed", COLOURS[0])))
-    figure = go.Figure([go.Scatter(x=names, y=[s[key] or None for s in sums], name=word, mode="markers", marker={"color": colour, "size": 8, "symbol": "line-ew-open"
-                        if key == "bound" else "circle"}, hovertemplate="%{x}<br>%{y:.1e}<extra>" + word + "</extra>") for key, word, colour in drawn])
+    drawn = (("bound", "bound", "#9aa7b4", "line-ew-open"), ("gap", "observed", COLOURS[0], "circle"))
+    figure = go.Figure([go.Scatter(x=names, y=[s[key] or None for s in sums], name=word, mode="markers", marker={"color": colour, "size": 8, "symbol": symbol},
+                                   hovertemplate="%{x}<br>%{y:.1e}<extra>" + word + "</extra>") for key, word, colour, symbol in drawn])
     figure.update_xaxes(type="category", tickangle=-45)
     figure.update_yaxes(type="log", exponentformat="power", dtick=1)
     return figures.styled(figure, title, height=360)
@@ -53,8 +53,9 @@ def costs(nodes: Mapping[str, Mapping[str, float]], layers: int, heads: int, tit
     columns = [*(f"a{{0}}.{head}" for head in range(heads)), "a{0}.b", "resid{0}.mid", "m{0}", "m{0}.b", "resid{1}"]
     titles = [*map(str, range(heads)), "bias", "sum", "MLP", "bias ", "sum "]
     names = [[column.format(layer, layer + 1) for column in columns] for layer in range(layers)]
-    figure = go.Figure(go.Heatmap(z=[[nodes[name]["cost"] for name in row] for row in names], text=names, x=titles, y=list(range(layers)), colorscale="Reds", xgap=2,
-                                  ygap=2, hovertemplate="%{text}<br>%{z:.2e}<extra></extra>", colorbar={"thickness": 12, "outlinewidth": 0}))
+    figure = go.Figure(go.Heatmap(z=[[nodes[name]["cost"] for name in row] for row in names],
+                                  text=names, x=titles, y=list(range(layers)),
+                                  colorscale="Reds", xgap=2, ygap=2, hovertemplate="%{text}<br>%{z:.2e}<extra></extra>", colorbar={"thickness": 12, "outlinewidth": 0}))
     figure.update_xaxes(type="category", showgrid=False, title="heads, then the rest of the layer")
     figure.update_yaxes(title="layer", dtick=1, autorange="reversed", showgrid=False, zeroline=False)
     return figures.styled(figure, title, height=130 + 34 * layers)

@@ -23,7 +23,6 @@ from minigpt import Site, Trace
 from minigpt.address import heads, nodes
 
 
-
 @dataclass(frozen=True, eq=False)
 class Sum:
     """One whole against the sum of its parts: how far they are apart, and how far they may be, number by number."""
@@ -33,9 +32,14 @@ class Sum:
     bound: Float[Tensor, "*axes"]
 
     @property
+    def shares(self) -> Float[Tensor, "numbers"]:
+        """The share of the bound that each number uses."""
+        return (self.gap / self.bound.clamp(min=torch.finfo(torch.float64).tiny)).flatten()
+
+    @property
     def used(self) -> float:
-        """The largest share of the bound that is used."""
-        return float((self.gap / self.bound.clamp(min=torch.finfo(torch.float64).tiny)).max())
+        """The largest of them."""
+        return float(self.shares.max())
 
 
 def section(trace: Trace, metric: Metric) -> Section:
@@ -73,8 +77,7 @@ def mlps(trace: Trace, at: int | str) -> Iterator[Sum]:
 def streams(trace: Trace) -> Iterator[Sum]:
     """Every stream point against the sum of all nodes' writes before it, taken as if in twice float64's precision."""
     dtype, points = trace.params.wte.dtype, _points(trace)
-    total, lost = torch.zeros_like(trace.stream(Site("resid", 0)), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
-    bound = torch.zeros_like(total)
+    total, lost, bound = (torch.zeros_like(trace.stream(Site("resid", 0)), dtype=torch.float64) for _ in range(3))
     for node in nodes(trace.config):
         if node.kind != "out.b":
             total, rest = bounds.two_sum(total, trace.write(node).double())
@@ -126,10 +129,10 @@ def _inside(trace: Trace, x: Float[Tensor, "batch width d_model"]) -> Float[Tens
 
 
 def _row(promise: str, sums: Sequence[Sum]) -> Row:
-    """The sum that uses most of its bound."""
+    """The sum that uses most of its bound, where it does."""
     worst = max(sums, key=lambda s: s.used)
-    place = (worst.gap / worst.bound.clamp(min=torch.finfo(torch.float64).tiny)).flatten().argmax()
-    return Row.under(promise, float(worst.gap.flatten()[place]), float(worst.bound.flatten()[place]), f"{len(sums)} sum{'s; the one that uses most of its bound' if len(sums) > 1 else ''}",
+    gap, bound = (x.flatten()[worst.shares.argmax()] for x in (worst.gap, worst.bound))
+    return Row.under(promise, float(gap), float(bound), f"{len(sums)} sum{'s; the one that uses most of its bound' if len(sums) > 1 else ''}",
                      f"at {worst.name}")
 
 

@@ -20,7 +20,6 @@ from minigpt import GPT2, Batch, Patch, Trace, ops
 from minigpt.address import heads
 
 
-
 def section(model: GPT2, pairs: Prompts) -> Section:
     """The levels, each against the run of all prompts together."""
     batch = lengthened(model.batch(pairs))

@@ -27,7 +27,8 @@ def _parts(section: Section) -> Iterator[report.Section]:
 
 
 def _rows(rows: Sequence[Row]) -> str:
-    lines = [f"<tr><td>{'<span class=soft>skipped</span>' if row.is_skipped else WORDS[row.holds]}<td title='{escape(row.how, quote=True)}'>{escape(row.promise)}"
+    skipped = "<span class=soft>skipped</span>"
+    lines = [f"<tr><td>{skipped if row.is_skipped else WORDS[row.holds]}<td title='{escape(row.how, quote=True)}'>{escape(row.promise)}"
              f"<td>{escape(row.measured.removeprefix('skipped: '))}<td class=n>{escape(row.limit_text)}" for row in rows]
     return f"<table><tr><th><th>promise<th>measured<th class=n>at most{''.join(lines)}</table>"
 

@@ -6,7 +6,7 @@ The outsiders are built from `against`, the parameters that the model is suppose
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch

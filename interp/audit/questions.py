@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from interp.tasks import Prompts
-from minigpt import GPT2
+from minigpt import GPT2, Tokenizer
 from minigpt.errors import MiniGPTError
 
 TEXTS = (
@@ -19,18 +19,19 @@ RANDOM_LENGTHS = (14, 14, 17, 9)
 
 def questions(model: GPT2) -> Prompts:
     """Four pairs that differ in one token, of more than one length; answers and distractors are single tokens."""
+    if model.tokenizer is None:
+        return _random(model)
     try:
-        return _indirect_objects(model)
-    except (MiniGPTError, AssertionError):
+        return _indirect_objects(model, model.tokenizer)
+    except MiniGPTError:
         return _random(model)
 
 
-def _indirect_objects(model: GPT2) -> Prompts:
-    assert model.tokenizer is not None
+def _indirect_objects(model: GPT2, tokenizer: Tokenizer) -> Prompts:
     sides = [[text.format(a=a, b=b, s=subject) for (text, a, b), subject in zip(TEXTS, subjects, strict=True)]
              for subjects in ([b for _, _, b in TEXTS], [a for _, a, _ in TEXTS])]
-    found = Prompts.from_texts(model.tokenizer, *sides, [f" {a}" for _, a, _ in TEXTS], [f" {b}" for _, _, b in TEXTS])
-    model.batch(found), model.batch(found.corrupted)
+    found = Prompts.from_texts(tokenizer, *sides, [f" {a}" for _, a, _ in TEXTS], [f" {b}" for _, _, b in TEXTS])
+    model.batch(found)  # that the model has these tokens
     return found
 
 
@@ -38,9 +39,7 @@ def _random(model: GPT2) -> Prompts:
     """Random tokens, one of them another in the corrupt prompt; the answers are the two tokens that the model finds likeliest."""
     draw = torch.Generator().manual_seed(0)
     lengths = [min(n, model.config.n_ctx) for n in RANDOM_LENGTHS]
-    clean = [torch.randint(model.config.n_vocab, (n,), generator=draw) for n in lengths]
-    corrupt = [row.clone() for row in clean]
-    for row in corrupt:
-        row[len(row) // 2] = (row[len(row) // 2] + 1) % model.config.n_vocab
-    best = torch.cat([model.run(row).logits_at(-1).topk(2).indices.cpu() for row in clean])
+    clean = [torch.randint(model.config.n_vocab, (n,), generator=draw).tolist() for n in lengths]
+    corrupt = [[(token + (i == len(row) // 2)) % model.config.n_vocab for i, token in enumerate(row)] for row in clean]
+    best = torch.cat([model.run(torch.tensor(row)).logits_at(-1).topk(2).indices.cpu() for row in clean])
     return Prompts(clean, corrupt, best[:, 0], best[:, 1], tokenizer=model.tokenizer)

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from interp import attribution
 from interp.audit import measures
 from interp.audit.blame import Blame, blame
-from interp.audit.row import Row, Section, Table
+from interp.audit.row import Section, Table
 from interp.audit.sources import accounts
 from interp.effects import Effects
 from interp.metrics import Metric
@@ -24,7 +24,6 @@ from interp.tasks import Prompts
 from minigpt import GPT2, Params, Trace, build, ops
 from minigpt.model import layer
 from minigpt.params import tensors
-
 
 
 def section(model: GPT2, pairs: Prompts, metric: Metric, *, progress: bool = False) -> Section:
@@ -39,8 +38,8 @@ def section(model: GPT2, pairs: Prompts, metric: Metric, *, progress: bool = Fal
         lines.append(_line(name, run, base, metric, attribution.direct(run, metric).heads(), heads, found))
         data[name] = {found.names[i]: float(found.cost[i]) for i in found.ranked}
     columns = ("change", f">{metric.name}", ">change", ">KL, nats", ">top heads kept", ">rank correlation", "acts most at")
-    return Section("sensitivity", "Sensitivity", "Other models, all in float64. The ranking of heads is by direct effect. int8: every matrix rounded to 255 levels, "
-                   "a scale for each output channel (for each token in the embedding). The exact GELU is x Phi(x).",
+    return Section("sensitivity", "Sensitivity", "Other models, all in float64. The ranking of heads is by direct effect. int8: every matrix rounded to 255 "
+                   "levels, a scale for each output channel (for each token in the embedding). The exact GELU is x Phi(x).",
                    tuple(rows), data, (Table("what a change does", columns, tuple(lines)),))
 
 

@@ -24,8 +24,8 @@ def section(model: GPT2, pairs: Prompts, metric: Metric, dtype: torch.dtype = to
     counts = sorted({n for n in (0, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89) if n < len(found.names)} | {len(found.names)})
     left = curve(exact, run, metric, found, counts).abs().mean(1)
     rows = (*accounts(found, name, metric), *_told(found, counts, left.tolist(), metric))
-    return Section("sources", "Where the error comes from", f"The {metric.name} of a {name} run, node by node: a node's cost is the error that its rounding alone makes "
-                   "in the float64 model; what is gained is how much the run's error shrinks when that one node is computed in float64. "
+    return Section("sources", "Where the error comes from", f"The {metric.name} of a {name} run, node by node: a node's cost is the error that its rounding alone "
+                   "makes in the float64 model; what is gained is how much the run's error shrinks when that one node is computed in float64. "
                    "resid2 is the rounding of the sum in the stream there, and of the product that is added to it.",
                    rows, _data(found, counts, left.tolist(), name), (_table(found, metric),))
 
@@ -40,7 +40,7 @@ def accounts(found: Blame, name: str, metric: Metric) -> tuple[Row, Row]:
 
 def _told(found: Blame, counts: list[int], left: list[float], metric: Metric) -> tuple[Row, ...]:
     error = float(found.error.abs().mean())
-    half = next(n for n, rest in zip(counts, left, strict=True) if rest <= error / 2)
+    half = next(n for n, rest in zip(counts, left, strict=True) if rest <= error / 2 or n == counts[-1])
     return (Row.told(f"the error of the {metric.name}", f"{error:.2e}, mean size over prompts", value=error),
             Row.told("costliest nodes that must be exact to halve it", f"at most {half} of {len(found.names)}", value=half))
 
@@ -48,7 +48,8 @@ def _told(found: Blame, counts: list[int], left: list[float], metric: Metric) ->
 def _table(found: Blame, metric: Metric) -> Table:
     rows = tuple((found.names[i], f"{float(found.cost[i]):.2e}", f"{float(found.gain[i]):+.2e}", f"{float(found.gain[i] / found.error.abs().mean()):+.0%}")
                  for i in found.ranked[:SHOWN])
-    return Table(f"the costliest of {len(found.names)} nodes, by {metric.name}", ("node", ">cost: it alone rounds", ">gained: it alone is exact", ">of the error"), rows)
+    return Table(f"the costliest of {len(found.names)} nodes, by {metric.name}",
+                 ("node", ">cost: it alone rounds", ">gained: it alone is exact", ">of the error"), rows)
 
 
 def _data(found: Blame, counts: list[int], left: list[float], name: str) -> dict[str, Any]:
