@@ -54,8 +54,8 @@ def costs(nodes: Mapping[str, Mapping[str, float]], layers: int, heads: int, tit
     titles = [*map(str, range(heads)), "bias", "sum", "MLP", "bias ", "sum "]
     names = [[column.format(layer, layer + 1) for column in columns] for layer in range(layers)]
     figure = go.Figure(go.Heatmap(z=[[nodes[name]["cost"] for name in row] for row in names],
-                                  text=names, x=titles, y=list(range(layers)),
-                                  colorscale="Reds", xgap=2, ygap=2, hovertemplate="%{text}<br>%{z:.2e}<extra></extra>", colorbar={"thickness": 12, "outlinewidth": 0}))
+                                  text=names, x=titles, y=list(range(layers)), colorscale="Reds", xgap=2, ygap=2,
+                                  hovertemplate="%{text}<br>%{z:.2e}<extra></extra>", colorbar={"thickness": 12, "outlinewidth": 0}))
     figure.update_xaxes(type="category", showgrid=False, title="heads, then the rest of the layer")
     figure.update_yaxes(title="layer", dtick=1, autorange="reversed", showgrid=False, zeroline=False)
     return figures.styled(figure, title, height=130 + 34 * layers)

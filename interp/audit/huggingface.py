@@ -54,7 +54,8 @@ class HuggingFace:
     def __call__(self, tokens: Int[Tensor, "batch pos"]) -> dict[str, Tensor]:
         """Every value [batch, pos, ...] by the names of compare.values."""
         self.values.clear()
-        return {**self.values, "logits": self.model(tokens).logits} | self.values
+        logits: Tensor = self.model(tokens).logits
+        return {**self.values, "logits": logits}
 
     def _watch(self, inner: Any, config: Config) -> None:
         for layer, block in enumerate(inner.h):

@@ -33,15 +33,9 @@ def section(model: GPT2, pairs: Prompts, against: Params | None = None, *, outsi
         rows += _theirs(model, params, batch, kind) if outside and at_hand() else _skipped(kind, outside)
     found = oracle.run(params, batch)
     exact = [oracle.values(found, i) for i in range(len(batch.tokens))]
-    rows += [_double(model, batch, exact), *_rounding(model, batch, exact)]
+    rows += [_double(model, batch, exact), _kinds(model, batch), _rounding(model, batch, exact)]
     return Section("parity", "Parity", "The same operations on the same shapes give Hugging Face's very bits; another program, in NumPy and float64, "
                    "gives the same numbers.", tuple(rows), _data(model, batch, exact))
-
-
-def prompts(batch: Batch) -> Iterator[Tensor]:
-    """Each prompt's tokens, by itself."""
-    for row, n in zip(batch.tokens, batch.lengths.tolist(), strict=True):
-        yield row[:n]
 
 
 # ---- Hugging Face
@@ -74,22 +68,37 @@ def _settled(model: GPT2, tokens: Tensor) -> bool:
 
 
 def _double(model: GPT2, batch: Batch, exact: list[dict[str, Tensor]]) -> Row:
-    trace = model.to(dtype=torch.float64).run(batch)
-    found = {name: max(oracle.relative(values(trace, _only(i))[name], x[name]) for i, x in enumerate(exact)) for name in _names(trace, exact)}
+    found = _far(model.to(dtype=torch.float64).run(batch), exact)
     worst = max(found, key=lambda name: found[name])
     return Row.under("in float64 every node and stream point is the reference's (level D3: any machine)", found[worst], DIGITS,
                      f"{len(found)} points of {len(exact)} prompts; relative to the largest number of each point", f"worst at {worst}")
 
 
-def _rounding(model: GPT2, batch: Batch, exact: list[dict[str, Tensor]]) -> Iterator[Row]:
+def _far(trace: Trace, exact: list[dict[str, Tensor]]) -> dict[str, float]:
+    """The largest difference at each point, relative to its largest number, over prompts; points in the order of computing."""
+    mine = [values(trace, torch.tensor([i])) for i in range(len(exact))]
+    return {name: max(oracle.relative(m[name], x[name]) for m, x in zip(mine, exact, strict=True)) for name in mine[0] if name in exact[0]}
+
+
+def _rounding(model: GPT2, batch: Batch, exact: list[dict[str, Tensor]]) -> Row:
     """What the model's own type costs: no promise, since it depends on the model."""
-    logits = [(model.run(row[None]).logits.cpu(), x["logits"]) for row, x in zip(prompts(batch), exact, strict=True)]
-    absolute, ulps = max(float((a.double() - b).abs().max()) for a, b in logits), torch.cat([ulp.error(a, b).flatten() for a, b in logits])
-    divergence = max(float(measures.kl(a, b).max()) for a, b in logits)
-    flips, places = sum(measures.flips(a, b) for a, b in logits), sum(a.shape[1] for a, _ in logits)
-    yield Row.told(f"{str(model.dtype)[6:]} logits against the reference", f"{absolute:.1e}; median {float(ulps.median()):.0f} ULP, worst "
-                   f"{float(ulps.max()):,.0f} (of a logit near 0); KL {divergence:.1e} nats; "
-                   f"{flips} of {places} top tokens flip", value=absolute)
+    found, right = model.run(batch).logits.cpu()[batch.mask.cpu()], torch.cat([x["logits"][0] for x in exact])
+    ulps = ulp.error(found, right)
+    return Row.told(f"{str(model.dtype)[6:]} logits against the reference", f"{_apart(found, right)}; median {float(ulps.median()):.0f} ULP, worst "
+                    f"{float(ulps.max()):,.0f} (of a logit near 0)", value=float((found.double() - right).abs().max()))
+
+
+def _kinds(model: GPT2, batch: Batch) -> Row:
+    """How far Hugging Face's two kinds of attention are from each other: what is within its own freedom."""
+    eager, sdpa = (replace(model, attend=attend).run(batch) for attend in (ops.eager, ops.sdpa))
+    gap = total(compare(values(sdpa, rows), values(eager, rows)) for rows in groups(batch.lengths))
+    a, b = (trace.logits[batch.mask] for trace in (sdpa, eager))
+    return Row.told("sdpa attention against eager", f"{gap}; logits {_apart(a, b)}", value=gap.absolute)
+
+
+def _apart(found: Tensor, right: Tensor) -> str:
+    return (f"off by {float((found.double() - right.double()).abs().max()):.1e}, KL {float(measures.kl(found, right).max()):.1e} nats, "
+            f"{measures.flips(found, right)} of {len(found)} top tokens flip")
 
 
 # ---- pictures
@@ -97,17 +106,6 @@ def _rounding(model: GPT2, batch: Batch, exact: list[dict[str, Tensor]]) -> Iter
 
 def _data(model: GPT2, batch: Batch, exact: list[dict[str, Tensor]]) -> dict[str, Any]:
     trace = model.run(batch)
-    mine = [values(trace, _only(i)) for i in range(len(exact))]
-    by_point = {name: max(oracle.relative(m[name], x[name]) for m, x in zip(mine, exact, strict=True)) for name in _names(trace, exact)}
-    ulps = torch.cat([ulp.error(m["logits"].cpu(), x["logits"]).flatten() for m, x in zip(mine, exact, strict=True)])
+    ulps = ulp.error(trace.logits.cpu()[batch.mask.cpu()], torch.cat([x["logits"][0] for x in exact])).flatten()
     counts = torch.bincount(ulps.clamp(min=1).log2().floor().long().clamp(max=30))
-    return {"dtype": str(model.dtype)[6:], "relative_error": by_point, "logit_ulps_log2": counts.tolist()}
-
-
-def _names(trace: Trace, exact: list[dict[str, Tensor]]) -> list[str]:
-    return [name for name in values(trace, _only(0)) if name in exact[0]]
-
-
-def _only(i: int) -> Tensor:
-    return torch.tensor([i])
-
+    return {"dtype": str(model.dtype)[6:], "relative_error": _far(trace, exact), "logit_ulps_log2": counts.tolist()}

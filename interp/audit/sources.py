@@ -24,8 +24,8 @@ def section(model: GPT2, pairs: Prompts, metric: Metric, dtype: torch.dtype = to
     counts = sorted({n for n in (0, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89) if n < len(found.names)} | {len(found.names)})
     left = curve(exact, run, metric, found, counts).abs().mean(1)
     rows = (*accounts(found, name, metric), *_told(found, counts, left.tolist(), metric))
-    return Section("sources", "Where the error comes from", f"The {metric.name} of a {name} run, node by node: a node's cost is the error that its rounding alone "
-                   "makes in the float64 model; what is gained is how much the run's error shrinks when that one node is computed in float64. "
+    return Section("sources", "Where the error comes from", f"The {metric.name} of a {name} run, node by node: a node's cost is the error that its rounding "
+                   "alone makes in the float64 model; what is gained is how much the run's error shrinks when that one node is computed in float64. "
                    "resid2 is the rounding of the sum in the stream there, and of the product that is added to it.",
                    rows, _data(found, counts, left.tolist(), name), (_table(found, metric),))
 
