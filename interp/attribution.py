@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interp import bounds
 from interp.effects import Effects
 from interp.metrics import Metric, MetricError
 from minigpt import Site, Trace, ops
@@ -86,23 +87,17 @@ def closure(trace: Trace, metric: Metric, effects: Effects) -> Closure:
 def rounding_bound(trace: Trace, metric: Metric) -> Float[Tensor, "batch"]:
     """An a-priori bound on |sum of direct effects - metric|, from the run's own numbers and its unit roundoff u.
 
-    A dot product of n terms errs by at most gamma(n) = n u / (1 - n u) times the product of absolute values (Higham 2002,
-    Accuracy and Stability, section 3.1); an addition to the stream by u times its result; LayerNorm by gamma(n + 8) in its
-    mean, its centred values and its scale (to first order).
+    The writes are products, the stream after each an addition (interp.bounds.product and added, each with its source); LayerNorm
+    errs by gamma(d + 8) in its mean, its centred values and its scale (to first order).
     """
-    read, u = _reader(trace, metric), torch.finfo(trace.params.wte.dtype).eps / 2
-
-    def gamma(n: int) -> float:
-        return n * u / (1 - n * u)
-
-    d = trace.config.d_model
-    error = u * read(trace.cells[0].resid).double().abs()
+    read, dtype = _reader(trace, metric), trace.params.wte.dtype
+    error = bounds.added(read(trace.cells[0].resid), dtype)
     for block, cells in zip(trace.params.blocks, trace.cells, strict=True):
         for x, w, b, after in ((cells.z, block.w_o, block.b_o, cells.mid), (cells.act, block.w_out, block.b_out, cells.out)):
-            error = error + gamma(w.shape[0] + 1) * (read(x).double().abs() @ w.double().abs() + b.double().abs()) + u * read(after).double().abs()
-    x, direction = read(trace.cells[-1].out).double(), metric.direction(trace.params)
+            error = error + bounds.product(read(x), w, dtype, b) + bounds.added(read(after), dtype)
+    x, direction, small = read(trace.cells[-1].out).double(), metric.direction(trace.params), bounds.gamma(trace.config.d_model + 8, dtype)
     centred, sigma = (x - x.mean(-1, keepdim=True)).abs(), ops.scale(x, trace.config.eps)[:, None]
-    norm = gamma(d + 8) * (x.abs().mean(-1, keepdim=True) + 2 * centred) / sigma * trace.params.ln_w.double().abs() + 2 * u * trace.params.ln_b.double().abs()
+    norm = small * (x.abs().mean(-1, keepdim=True) + 2 * centred) / sigma * trace.params.ln_w.double().abs() + 2 * bounds.added(trace.params.ln_b, dtype)
     return (error * gradient(trace, metric).abs()).sum(-1) + (norm * direction.abs()).sum(-1)
 
 

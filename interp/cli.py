@@ -14,7 +14,9 @@ import typer
 from rich.console import Console
 
 import weights
+from interp import audit as audits
 from interp import metrics, patching, report, show
+from interp.audit import page, view
 from interp.effects import Effects
 from interp.measure import measure
 from interp.tasks import Prompts
@@ -157,6 +159,26 @@ def card(model: Model = "ioi-mini", n: Annotated[int, typer.Option("--prompts", 
     _print(found, show.table(model, ("", "measured"), rows), as_json)
 
 
+@app.command()
+def audit(
+    model: Model = "ioi-mini",
+    against: Annotated[str, typer.Option(help="hf: Hugging Face's code around the same weights; none; or the model that this one is supposed to be")] = "hf",
+    prompts: Annotated[Path | None, typer.Option("--prompts", help="pairs with answers and distractors, as --pairs of `interp patch`")] = None,
+    only: Annotated[list[str] | None, typer.Option("--only", help=f"one section: {', '.join(audits.SECTIONS)}; may be given several times")] = None,
+    html: Html = None, as_json: Json = False, device: Device = "cpu",
+) -> None:
+    """Check every promise about the numbers, and measure what is no promise; exit status 1 where a promise is broken."""
+    loaded = _load(model, device)
+    pairs = None if prompts is None else Prompts.load(prompts, loaded.tokenizer)
+    params = None if against in ("hf", "none") else _load(against, device).params
+    found = audits.audit(loaded, pairs, only=only or audits.SECTIONS, against=params, outside=against != "none", progress=not as_json)
+    _print(found.to_dict(), view.audit(found), as_json)
+    if html is not None:
+        _write(page.audit(found), html)
+    if found.broken:
+        raise typer.Exit(1)
+
+
 def _addresses(text: str) -> str | list[str]:
     """A set's name as it is; addresses side by side as a list."""
     name = text.partition("@")[0].partition(":")[0]
@@ -196,9 +218,9 @@ def _print(data: Any, view: Any, as_json: bool) -> None:
         console.print(view)
 
 
-def _write(page: str, path: Path) -> None:
+def _write(html: str, path: Path) -> None:
     try:
-        report.save(page, path)
+        report.save(html, path)
     except OSError as error:
         raise MiniGPTError(problem(f"--html {path}: {error.strerror}", "a file in a folder that exists and may be written")) from error
     Console(stderr=True).print(f"wrote {path}")

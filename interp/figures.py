@@ -22,7 +22,7 @@ def grid(values: Float[Tensor, "layer head"], title: str) -> go.Figure:
         hovertemplate="%{text}<br>%{z:+.4f}<extra></extra>", colorbar={"thickness": 12, "outlinewidth": 0}))
     figure.update_xaxes(title="head", dtick=1, showgrid=False, zeroline=False)
     figure.update_yaxes(title="layer", dtick=1, autorange="reversed", showgrid=False, zeroline=False)
-    return _styled(figure, title, height=120 + 34 * layers)
+    return styled(figure, title, height=120 + 34 * layers)
 
 
 def bars(values: Mapping[str, float], metric: str, title: str) -> go.Figure:
@@ -31,7 +31,7 @@ def bars(values: Mapping[str, float], metric: str, title: str) -> go.Figure:
                               hovertemplate="%{y}<br>%{x:+.4f}<extra></extra>"))
     figure.update_yaxes(autorange="reversed", type="category")
     figure.update_xaxes(title=metric, zeroline=True, zerolinewidth=1)
-    return _styled(figure, title, height=110 + 22 * len(values))
+    return styled(figure, title, height=110 + 22 * len(values))
 
 
 def lens(values: Mapping[str, float], metric: str) -> go.Figure:
@@ -40,7 +40,7 @@ def lens(values: Mapping[str, float], metric: str) -> go.Figure:
                                   hovertemplate="%{x}<br>%{y:+.4f}<extra></extra>"))
     figure.update_xaxes(type="category", tickangle=-45)
     figure.update_yaxes(title=metric, zeroline=True)
-    return _styled(figure, f"{metric}, read at each point of the residual stream", height=340)
+    return styled(figure, f"{metric}, read at each point of the residual stream", height=340)
 
 
 def attention(tokens: Sequence[str], rows: dict[str, Sequence[float]]) -> go.Figure:
@@ -50,10 +50,11 @@ def attention(tokens: Sequence[str], rows: dict[str, Sequence[float]]) -> go.Fig
                                   hovertemplate="%{y} looks at %{x}<br>%{z:.3f}<extra></extra>", colorbar={"thickness": 12, "outlinewidth": 0}))
     figure.update_xaxes(tickangle=-50, showgrid=False)
     figure.update_yaxes(autorange="reversed", type="category", showgrid=False)
-    return _styled(figure, "attention from the last position", height=190 + 30 * len(rows))
+    return styled(figure, "attention from the last position", height=190 + 30 * len(rows))
 
 
-def _styled(figure: go.Figure, title: str, height: int) -> go.Figure:
+def styled(figure: go.Figure, title: str, height: int) -> go.Figure:
+    """The look that all figures share."""
     return figure.update_layout(
         title={"text": title, "font": {"size": 15}}, height=height, margin={"l": 70, "r": 20, "t": 46, "b": 50},
         paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", font={"family": "system-ui, sans-serif", "size": 12, "color": "#555"})

@@ -18,7 +18,7 @@ STYLE = """
 :root { color-scheme: light dark; --ink: #1d2733; --soft: #5b6875; --line: #dfe4ea; --paper: #fff; --panel: #f6f8fa; --for: 33,102,172; --against: 178,24,43 }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --soft: #9aa7b4; --line: #2e3843; --paper: #11161c; --panel: #1a2129; --for: 88,166,235; --against: 235,110,110 } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 980px; margin: 2.5rem auto; padding: 0 1.2rem }
-h1 { font-size: 1.5rem; line-height: 1.25; margin: 0 0 .4rem } h2 { font-size: 1.1rem; margin: 2.4rem 0 .5rem } p { margin: .4rem 0 } .soft { color: var(--soft) }
+h1 { font-size: 1.5rem; line-height: 1.25; margin: 0 0 .4rem } h2 { font-size: 1.1rem; margin: 2.4rem 0 .5rem } h3 { font-size: .95rem; margin: 1.2rem 0 .3rem } p { margin: .4rem 0 } .soft { color: var(--soft) }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums } th { text-align: left; font-weight: 600; color: var(--soft) }
 th, td { padding: .28rem .7rem .28rem 0; border-bottom: 1px solid var(--line); vertical-align: top } .n { text-align: right; white-space: nowrap } code, .t { font-family: ui-monospace, monospace; font-size: .92em }
 .t { white-space: pre; border-radius: 3px; padding: .05em .15em; background: var(--panel) } .for { color: rgb(var(--for)) } .against { color: rgb(var(--against)) }
@@ -37,7 +37,7 @@ class Section:
 
 def page(title: str, subtitle: str, sections: Sequence[Section]) -> str:
     """One self-contained HTML document. Title and text are escaped; bodies are HTML already."""
-    parts = [f"<section><h2>{escape(s.heading)}</h2><p class=soft>{escape(s.text)}</p><div class=wide>{_body(s.body)}</div></section>" for s in sections]
+    parts = [f"<section>{f'<h2>{escape(s.heading)}</h2>' if s.heading else ''}<p class=soft>{escape(s.text)}</p><div class=wide>{_body(s.body)}</div></section>" for s in sections]
     return (f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'><title>{escape(title)}</title>"
             f"<style>{STYLE}</style><script>{get_plotlyjs()}</script><h1>{escape(title)}</h1><p class=soft>{escape(subtitle)}</p>{''.join(parts)}</html>")
 

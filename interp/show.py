@@ -62,7 +62,7 @@ def heat_map(found: Effects, width: int = 7) -> Text:
     for layer, row in enumerate(grid.tolist()):
         text.append(f"{layer:>4} ", style="dim")
         for value in row:
-            text.append(f"{value:>+{width}.2f}", style=f"black on {_mix(value / bound)}")
+            text.append(f"{value:>+{width}.2f}", style=f"black on {mix(value / bound)}")
         text.append("\n" if layer + 1 < len(grid) else "")
     return text
 
@@ -95,11 +95,11 @@ def _pushes(pushes: Sequence[Push], title: str, colour: str) -> Table:
 
 
 def _shaded(address: str, tokens: Sequence[str], weights: Sequence[float]) -> Text:
-    cells = ((token, f"black on {_mix(weight)}" if weight >= 0.02 else "dim") for token, weight in zip(tokens, weights, strict=True))
+    cells = ((token, f"black on {mix(weight)}" if weight >= 0.02 else "dim") for token, weight in zip(tokens, weights, strict=True))
     return Text.assemble((f"{address:<6} ", "bold"), *cells)
 
 
-def _mix(share: float) -> str:
+def mix(share: float) -> str:
     """A colour between white (0) and FOR (1) or AGAINST (-1); NaN is white."""
     end, part = (FOR if share > 0 else AGAINST), min(abs(share), 1.0) if share == share else 0.0
     return "rgb(" + ",".join(str(round(245 + (channel - 245) * part)) for channel in end) + ")"

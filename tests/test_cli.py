@@ -141,3 +141,58 @@ def test_help_and_a_bare_command_explain_themselves():
                               env={**os.environ, "COLUMNS": "120"})
         assert "interp" in made.stdout + made.stderr or "Usage" in made.stdout
         assert "Traceback" not in made.stderr
+
+
+def test_audit_of_the_embedded_model_holds_and_is_complete_as_json(interp):
+    status, out, _ = interp("audit", "--only", "closure", "--only", "patches", "--json")
+    found = json.loads(out)
+    assert status == 0
+    assert [section["name"] for section in found["sections"]] == ["closure", "patches"]
+    assert all(row["holds"] for section in found["sections"] for row in section["rows"])
+    assert found["hold"] == sum(len(section["rows"]) for section in found["sections"])
+
+
+def test_audit_as_tables_and_as_a_page(interp, tmp_path):
+    page = tmp_path / "audit.html"
+    status, out, err = interp("audit", "--only", "sources", "--only", "parity", "--html", str(page))
+    text = page.read_text()
+    assert status == 0, err
+    for part in ("the error is gone", "it alone rounds", "promises hold, 0 broken, 0 skipped", "cost of each head"):
+        assert part in out
+    assert "Where the error comes from" in text
+    assert not re.search(r"<(script|img|link|iframe)[^>]*(src|href)\s*=", text), "nothing is loaded from elsewhere"
+
+
+def test_audit_of_a_model_that_is_not_what_it_should_be_exits_with_1(interp, tmp_path):
+    import torch
+
+    import weights
+    from minigpt import build
+    from minigpt.params import tensors
+    right = weights.load("ioi-mini")
+    changed = {name: x.clone() for name, x in tensors(right.params).items()}
+    changed["h.2.mlp.c_proj.bias"][3] = torch.nextafter(changed["h.2.mlp.c_proj.bias"][3], torch.tensor(9.0))
+    weights.save(build(right.config, changed), tmp_path / "other")
+    status, out, _ = interp("audit", "--only", "parity", "--against", str(tmp_path / "other"), "--prompts", str(pairs_file(tmp_path)))
+    assert status == 1
+    assert "BROKEN" in out
+    assert "first at m2" in out
+    assert interp("audit", "--only", "parity", "--against", "none")[0] == 0
+
+
+def pairs_file(folder: Path) -> Path:
+    other = PROMPT.replace("John gave", "Mary gave")
+    (folder / "pairs.jsonl").write_text(json.dumps({"clean": PROMPT, "corrupt": other, "answers": " Mary", "distractors": " John"}))
+    return folder / "pairs.jsonl"
+
+
+@pytest.mark.parametrize(("arguments", "parts"), [
+    (("--only", "partiy"), ["partiy", "parity, closure"]),
+    (("--prompts", "no/such/file.jsonl"), ["no/such/file.jsonl"]),
+    (("--against", "gtp2"), ["gtp2"]),
+])
+def test_mistakes_in_an_audit_are_met_with_what_to_type(interp, arguments, parts):
+    status, _, err = interp("audit", *arguments)
+    assert status == 2
+    for part in parts:
+        assert part in err.replace("\n", " ")

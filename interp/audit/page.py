@@ -1,0 +1,40 @@
+"""An audit as a page that needs nothing but itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from html import escape
+
+from interp import report
+from interp.audit import charts
+from interp.audit.row import Audit, Row, Section, Table
+
+WORDS = {True: "<b class=for>holds</b>", False: "<b class=against>BROKEN</b>", None: "<span class=soft>measured</span>"}
+
+
+def audit(found: Audit) -> str:
+    """One HTML document: what it comes to, then each section with its rows, tables and pictures."""
+    held, broken, skipped = found.counts
+    title = f"Audit of {found.model}: {held} promises hold, {broken} broken, {skipped} skipped"
+    sections = [report.Section("Broken promises", "These do not hold here.", _rows(found.broken))] if broken else []
+    return report.page(title, f"{found.prompts}; {found.machine}", [*sections, *(part for section in found.sections for part in _parts(section))])
+
+
+def _parts(section: Section) -> Iterator[report.Section]:
+    yield report.Section(section.heading, section.text, (_rows(section.rows) if section.rows else "") + "".join(map(_table, section.tables)))
+    for sentence, figure in charts.of(section).items():
+        yield report.Section("", sentence, figure)
+
+
+def _rows(rows: Sequence[Row]) -> str:
+    skipped = "<span class=soft>skipped</span>"
+    lines = [f"<tr><td>{skipped if row.is_skipped else WORDS[row.holds]}<td title='{escape(row.how, quote=True)}'>{escape(row.promise)}"
+             f"<td>{escape(row.measured.removeprefix('skipped: '))}<td class=n>{escape(row.limit_text)}" for row in rows]
+    return f"<table><tr><th><th>promise<th>measured<th class=n>at most{''.join(lines)}</table>"
+
+
+def _table(table: Table) -> str:
+    side = ["n" if column.startswith(">") else "" for column in table.columns]
+    head = "".join(f"<th class='{s}'>{escape(column.lstrip('>'))}" for column, s in zip(table.columns, side, strict=True))
+    body = "".join("<tr>" + "".join(f"<td class='{s}'>{escape(cell)}" for cell, s in zip(row, side, strict=True)) for row in table.rows)
+    return f"<h3>{escape(table.title)}</h3><table><tr>{head}{body}</table>"
