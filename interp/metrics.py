@@ -42,7 +42,7 @@ class Metric:
         """The same from what the unembedding reads at the metric's position."""
         if self.read is None:
             return (out.double() * self.direction(params)).sum(-1)
-        return self.read(ops.settled(lambda x: F.linear(x, params.unembed), out)).double()
+        return self.read(ops.logits(out, params.unembed)).double()
 
     def of_many(self, out: Float[Tensor, "variants batch d_model"], params: Params) -> Float[Tensor, "variants batch"]:
         """The same for many runs of the same prompts."""

@@ -52,7 +52,7 @@ def attend(edits: Applied, layer: int, qkv: Rows, parts: list[Part], targets: Bo
 
 def whole_rows(dtype: torch.dtype, n: int, d_head: int) -> bool:
     """Whether a query row's bits depend on how many rows stand beside it, so that all of a prompt's must be computed together."""
-    return dtype != torch.float32 or n < ops.MIN_ROWS or ops.GRAIN * n * d_head < ops.SMALL
+    return dtype != torch.float32 or n < ops.MIN_KEYS or ops.GRAIN * n * d_head < ops.SMALL
 
 
 def _reached_by(head: int, parts: list[Part], patterns: list[Touch], targets: Tensor, width: int) -> Bool[Tensor, "rows"]:

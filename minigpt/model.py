@@ -1,7 +1,7 @@
 """GPT-2, top to bottom. Every write to the residual stream is one line of `layer`; everything it makes is kept by name.
 
 `forward` is Hugging Face's pass: the same operations on the same shapes, hence the same bits. `run` is the pass that
-everything else stands on: the same lines, with rows padded so that a prompt's numbers do not depend on its company.
+everything else stands on: the same lines with products in blocks, so that a prompt's numbers do not depend on its company.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from minigpt.tokenizer import Tokenizer
 from minigpt.trace import Cells, Trace
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+Linear = Callable[[Tensor, Tensor, Tensor], Tensor]
 # Prompts that are attended to alike: how many keys they have, and which rows of the batch they are.
 Group = tuple[int, Tensor | slice]
 
 
 def embed(params: Params, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_model"]:
     """resid0: token plus position."""
-    places = torch.arange(tokens.shape[1], device=tokens.device).clamp_(max=params.config.n_ctx - 1)
-    return params.wte[tokens] + params.wpe[places]
+    return params.wte[tokens] + params.wpe[: tokens.shape[1]]
 
 
-def layer(block: Block, config: Config, x: Float[Tensor, "batch pos d_model"], groups: Sequence[Group], attend: Attend) -> Cells:
+def layer(block: Block, config: Config, x: Float[Tensor, "batch pos d_model"], groups: Sequence[Group], attend: Attend, linear: Linear) -> Cells:
     """One block: attention reads the stream and writes to it, then the MLP reads it and writes to it."""
-    qkv = ops.linear(ops.layer_norm(x, block.ln1_w, block.ln1_b, config.eps), block.w_qkv, block.b_qkv)
+    qkv = linear(ops.layer_norm(x, block.ln1_w, block.ln1_b, config.eps), block.w_qkv, block.b_qkv)
     z = attention(qkv, config.n_head, groups, attend)
-    mid = ops.linear(z, block.w_o, block.b_o).add_(x)
-    act = ops.gelu(ops.linear(ops.layer_norm(mid, block.ln2_w, block.ln2_b, config.eps), block.w_in, block.b_in))
-    out = ops.linear(act, block.w_out, block.b_out).add_(mid)
+    mid = linear(z, block.w_o, block.b_o).add_(x)
+    act = ops.gelu(linear(ops.layer_norm(mid, block.ln2_w, block.ln2_b, config.eps), block.w_in, block.b_in))
+    out = linear(act, block.w_out, block.b_out).add_(mid)
     return Cells(resid=x, qkv=qkv, z=z, mid=mid, act=act, out=out)
 
 
@@ -104,11 +104,10 @@ class GPT2:
         always; in float64 with eager attention and fewer threads than twice the heads (more would share out small products).
         """
         batch = self.batch(prompts)
-        width = batch.tokens.shape[1]
-        x = embed(self.params, F.pad(batch.tokens, (0, ops.padded(width) - width)))
+        x = embed(self.params, batch.tokens)
         cells: list[Cells] = []
         for block in self.params.blocks:
-            cells.append(layer(block, self.config, x, grouped(batch.lengths), self.attend))
+            cells.append(layer(block, self.config, x, grouped(batch.lengths), self.attend, ops.settled))
             x = cells[-1].out
         return Trace(self.params, batch, tuple(cells))
 
@@ -131,13 +130,13 @@ class GPT2:
     def forward(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos vocab"]:
         """Logits, and nothing kept: bit for bit those of Hugging Face's GPT2LMHeadModel called plainly, in every shape.
 
-        The same bits as run(tokens).logits for 12 tokens or more (in float64: also a multiple of 4); in other batches Hugging
-        Face's own numbers depend on the size of the batch.
+        The same bits as run(tokens).logits for 16 to 128 tokens in all (in float64: a multiple of 4); in other batches Hugging
+        Face's own numbers depend on the size of the batch, and are the same but for the last digits.
         """
         batch = self.batch(tokens)
         x, groups = embed(self.params, batch.tokens), grouped(torch.full_like(batch.lengths, batch.tokens.shape[1]))
         for block in self.params.blocks:
-            x = layer(block, self.config, x, groups, self.attend).out
+            x = layer(block, self.config, x, groups, self.attend, ops.linear).out
         x = ops.layer_norm(x, self.params.ln_w, self.params.ln_b, self.config.eps)
         return F.linear(x, self.params.unembed)
 

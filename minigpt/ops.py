@@ -1,13 +1,13 @@
 """The arithmetic of GPT-2, each step in the order in which Hugging Face's model takes it, so that the bits agree.
 
-Rows: matrix products on a CPU give a row the same bits whatever stands beside it, provided that the number of rows is a
-multiple of 4, or in float32 at least 12 (measured; for other numbers other kernels run). Hence GRAIN, MIN_ROWS and `settled`.
+Rows: how a matrix product on a CPU sums a row depends on how many rows there are: below 16 (measured; 64 with more than two
+threads), where they are no multiple of 4, and again somewhere above 128. `settled` computes in blocks between these bounds, so that
+a row's bits do not depend on what stands beside it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
@@ -15,7 +15,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 GRAIN = 4
-MIN_ROWS = 12
+MIN_ROWS = 16
+ROWS = 128
+# The same for the unembedding, whose product is so wide that it changes earlier.
+LOGIT_ROWS = 64
+# With fewer keys the rows of one prompt's attention are not settled either.
+MIN_KEYS = 12
 # torch computes a batch of products of fewer operations each by a loop of its own, with other bits than its library's.
 SMALL = 400
 # Numbers that an elementwise operation takes at a time: they fit into a core's cache.
@@ -23,8 +28,9 @@ BLOCK = 2**18
 
 
 def padded(n: int) -> int:
-    """The next number of rows from n at which products have settled bits: a multiple of 4, at least 12."""
-    return max(MIN_ROWS, -(-n // GRAIN) * GRAIN)
+    """The next number of rows from n at which a product's rows have settled bits."""
+    least = MIN_ROWS if torch.get_num_threads() <= 2 else 4 * MIN_ROWS
+    return max(least, -(-n // GRAIN) * GRAIN) if n else 0
 
 
 def linear(x: Float[Tensor, "... a"], w: Float[Tensor, "a b"], b: Float[Tensor, "b"]) -> Float[Tensor, "... b"]:
@@ -32,12 +38,31 @@ def linear(x: Float[Tensor, "... a"], w: Float[Tensor, "a b"], b: Float[Tensor, 
     return torch.addmm(b, x.reshape(-1, x.shape[-1]), w).view(*x.shape[:-1], w.shape[1])
 
 
-def settled(op: Callable[[Tensor], Tensor], x: Float[Tensor, "... a"]) -> Float[Tensor, "... b"]:
-    """op of x's rows, padded to a settled number: a row's bits do not depend on what else is asked for in the same call."""
+def settled(x: Float[Tensor, "... a"], w: Float[Tensor, "a b"], b: Float[Tensor, "b"] | None = None, rows: int = ROWS) -> Float[Tensor, "... b"]:
+    """The same in blocks of settled sizes: a row's bits do not depend on what else is asked for in the same call."""
     flat = x.reshape(-1, x.shape[-1])
-    more = padded(len(flat)) - len(flat)
-    y = op(F.pad(flat, (0, 0, 0, more)) if more else flat)
-    return y[: len(flat)].view(*x.shape[:-1], y.shape[-1])
+    y = flat.new_empty(len(flat), w.shape[1])
+    whole = len(flat) // rows * rows
+    for start in range(0, whole, rows):
+        _product(flat[start : start + rows], w, b, y[start : start + rows])
+    if rest := len(flat) - whole:
+        block = flat.new_empty(padded(rest), w.shape[1])
+        y[whole:] = _product(F.pad(flat[whole:], (0, 0, 0, len(block) - rest)), w, b, block)[:rest]
+    return y.view(*x.shape[:-1], w.shape[1])
+
+
+def logits(x: Float[Tensor, "... d_model"], unembed: Float[Tensor, "vocab d_model"]) -> Float[Tensor, "... vocab"]:
+    """The unembedding, settled."""
+    return settled(x, unembed.T, rows=LOGIT_ROWS)
+
+
+def _product(x: Tensor, w: Tensor, b: Tensor | None, out: Tensor) -> Tensor:
+    return torch.mm(x, w, out=out) if b is None else torch.addmm(b, x, w, out=out)
+
+
+def settled_rows(n: int, rows: int = ROWS) -> int:
+    """How many rows `settled` computes for n."""
+    return n // rows * rows + padded(n % rows)
 
 
 def layer_norm(x: Float[Tensor, "... d"], w: Float[Tensor, "d"], b: Float[Tensor, "d"], eps: float) -> Float[Tensor, "... d"]:

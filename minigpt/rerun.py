@@ -156,7 +156,7 @@ class Recalculation:
         if site.part is None:
             return self.receipt.linear(x, w, b)
         part = columns(site, self.trace)
-        return x[:, part] * w[site.part] if site.kind == "mlp" else ops.settled(lambda rows: rows @ w[part], x[:, part])
+        return x[:, part] * w[site.part] if site.kind == "mlp" else ops.settled(x[:, part], w[part])
 
     def _send(self, kind: str, layer: int, dirty: Tensor, own: Own) -> None:
         """Settle the edges from nodes of this kind and layer."""

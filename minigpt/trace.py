@@ -13,7 +13,6 @@ from functools import cached_property
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
 from minigpt import ops
 from minigpt.address import Address, Site, parse
@@ -29,7 +28,7 @@ Pick = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """One layer's record [batch, pos, ...], pos rounded up as the pass computes it."""
+    """One layer's record [batch, pos, ...]."""
 
     resid: Float[Tensor, "batch pos d_model"]
     qkv: Float[Tensor, "batch pos 3*d_model"]
@@ -77,7 +76,7 @@ class Trace:
     @cached_property
     def logits(self) -> Float[Tensor, "batch pos vocab"]:
         """What the model says at every position, before the softmax."""
-        return self._unpadded(self._logits(self._all))
+        return self._unpadded(self._logits(_whole))
 
     def logits_at(self, at: int | str = -1) -> Float[Tensor, "batch vocab"]:
         """The logits at one position of each prompt, without computing the others; the same bits."""
@@ -103,7 +102,7 @@ class Trace:
         return self._read(found, lambda t, site, pick: ops.scale(pick(t.stream(site)), t.config.eps))
 
     def stream(self, site: Site) -> Float[Tensor, "batch pos d_model"]:
-        """The whole stream at a point, or as a port reads it before its LayerNorm, with the pass's own rounding-up of pos."""
+        """The whole stream at a point, or as a port reads it before its LayerNorm, behind the end of a short prompt too."""
         if site in self.ports:
             return self.ports[site]
         if site.kind == "out" or site.layer == self.config.n_layer:
@@ -112,7 +111,7 @@ class Trace:
         return cells.mid if site.kind in ("in", "mid") else cells.resid
 
     def write(self, site: Site) -> Float[Tensor, "batch pos d_model"]:
-        """What a node wrote, with the pass's own rounding-up of pos."""
+        """What a node wrote, behind the end of a short prompt too."""
         return _READERS[site.kind](self, site, _whole)
 
     def weights(self, site: Site) -> Float[Tensor, "batch pos *rest"]:
@@ -127,11 +126,8 @@ class Trace:
     def _read(self, address: Address, reader: Callable[[Trace, Site, Pick], Tensor]) -> Tensor:
         if address.at is not None:
             return reader(self, address.site, self._picker(address.at))
-        x = self._unpadded(reader(self, address.site, self._all))
+        x = self._unpadded(reader(self, address.site, _whole))
         return x.transpose(1, 2) if address.site == Site("pattern", address.site.layer) else x
-
-    def _all(self, x: Tensor) -> Tensor:
-        return x[:, : self.tokens.shape[1]]
 
     def _picker(self, at: int | str) -> Pick:
         rows, each = self.batch.index(at), torch.arange(len(self.tokens), device=self.tokens.device)
@@ -145,7 +141,7 @@ class Trace:
         return x.masked_fill(hidden.view(*hidden.shape, *[1] * (x.ndim - 2)), torch.nan)
 
     def _logits(self, pick: Pick) -> Tensor:
-        return ops.settled(lambda x: F.linear(x, self.params.unembed), _out(self, Site("out"), pick))
+        return ops.logits(_out(self, Site("out"), pick), self.params.unembed)
 
     def __repr__(self) -> str:
         b, t = self.tokens.shape
@@ -190,32 +186,27 @@ def _input(t: Trace, site: Site, pick: Pick) -> Tensor:
 
 
 def _emb(t: Trace, site: Site, pick: Pick) -> Tensor:
-    return t.params.wte[pick(F.pad(t.tokens, (0, _width(t) - t.tokens.shape[1])))]
+    return t.params.wte[pick(t.tokens)]
 
 
 def _pos(t: Trace, site: Site, pick: Pick) -> Tensor:
-    places = torch.arange(_width(t), device=t.tokens.device).clamp_(max=t.config.n_ctx - 1)
-    return pick(t.params.wpe[places].expand(len(t.tokens), -1, -1))
-
-
-def _width(t: Trace) -> int:
-    return t.cells[0].resid.shape[1]
+    return pick(t.params.wpe[: t.tokens.shape[1]].expand(len(t.tokens), -1, -1))
 
 
 def _attn(t: Trace, site: Site, pick: Pick) -> Tensor:
     """A head's write: its weighted values through its own rows of W_O; the layer's: as the pass computed it."""
     block, z = _block(t, site), pick(t.cells[_layer(site)].z)
     if site.part is None:
-        return ops.settled(lambda x: torch.addmm(block.b_o, x, block.w_o), z)
+        return ops.settled(z, block.w_o, block.b_o)
     own = slice(site.part * t.config.d_head, (site.part + 1) * t.config.d_head)
-    return ops.settled(lambda x: x @ block.w_o[own], z[..., own])
+    return ops.settled(z[..., own], block.w_o[own])
 
 
 def _mlp(t: Trace, site: Site, pick: Pick) -> Tensor:
     """A neuron's write: its activation times its row of W_out; the layer's: as the pass computed it."""
     block = _block(t, site)
     if site.part is None:
-        return ops.settled(lambda x: torch.addmm(block.b_out, x, block.w_out), _act(t, site, pick))
+        return ops.settled(_act(t, site, pick), block.w_out, block.b_out)
     return _act(t, site, pick)[..., None] * block.w_out[site.part]
 
 

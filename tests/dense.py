@@ -41,29 +41,29 @@ class _Dense:
     def _layer(self, layer: int, x: Tensor) -> Tensor:
         b, eps = self.model.params.blocks[layer], self.config.eps
         shape = self.trace.cells[0].resid.shape[:2]
-        qkv = ops.linear(ops.layer_norm(x, b.ln1_w, b.ln1_b, eps), b.w_qkv, b.b_qkv)
+        qkv = ops.settled(ops.layer_norm(x, b.ln1_w, b.ln1_b, eps), b.w_qkv, b.b_qkv)
         for kind in "qkv":
             for head in range(self.config.n_head):
                 rows, seen = self._port(Site(kind, layer, head), head, x)
                 if len(rows):
                     first = "qkv".index(kind) * self.config.d_model + head * self.config.d_head
                     own = slice(first, first + self.config.d_head)
-                    new = ops.settled(lambda r, o=own: torch.addmm(b.b_qkv[o], r, b.w_qkv[:, o]), ops.layer_norm(seen, b.ln1_w, b.ln1_b, eps))
+                    new = ops.settled(ops.layer_norm(seen, b.ln1_w, b.ln1_b, eps), b.w_qkv[:, own], b.b_qkv[own])
                     qkv[rows, own] = new
         z = self._attention(layer, qkv.view(*shape, -1)).flatten(0, 1)
         z = self._put("z", layer, z)
-        write = ops.linear(z, b.w_o, b.b_o)
+        write = ops.settled(z, b.w_o, b.b_o)
         for head in range(self.config.n_head):
             own = columns(Site("attn", layer, head), self.trace)
-            self.wrote[Site("attn", layer, head)] = ops.settled(lambda r, o=own: r @ b.w_o[o], z[:, own])
+            self.wrote[Site("attn", layer, head)] = ops.settled(z[:, own], b.w_o[own])
         self.wrote[Site("attn", layer)], self.wrote[Site("attn.b", layer)] = write, b.b_o.expand_as(write)
         mid = self._set("mid", layer, self._add("attn", layer, write + x))
         rows, seen = self._port(Site("in", layer), None, mid)
         read = mid.clone()
         read[rows] = seen
-        act = ops.gelu(ops.linear(ops.layer_norm(read, b.ln2_w, b.ln2_b, eps), b.w_in, b.b_in))
+        act = ops.gelu(ops.settled(ops.layer_norm(read, b.ln2_w, b.ln2_b, eps), b.w_in, b.b_in))
         act = self._put("act", layer, act)
-        write = ops.linear(act, b.w_out, b.b_out)
+        write = ops.settled(act, b.w_out, b.b_out)
         for neuron in {t.sender.part for t in self._reads() if t.sender.kind == "mlp"} | {t.site.part for t in self.plan.touches("mlp", layer)}:
             if neuron is not None:
                 self.wrote[Site("mlp", layer, neuron)] = act[:, neuron : neuron + 1] * b.w_out[neuron]

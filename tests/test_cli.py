@@ -182,7 +182,8 @@ def test_audit_of_a_model_that_is_not_what_it_should_be_exits_with_1(interp, tmp
 
 def pairs_file(folder: Path) -> Path:
     other = PROMPT.replace("John gave", "Mary gave")
-    (folder / "pairs.jsonl").write_text(json.dumps({"clean": PROMPT, "corrupt": other, "answers": " Mary", "distractors": " John"}))
+    pair = json.dumps({"clean": PROMPT, "corrupt": other, "answers": " Mary", "distractors": " John"})
+    (folder / "pairs.jsonl").write_text(f"{pair}\n{pair}\n")
     return folder / "pairs.jsonl"
 
 

@@ -46,7 +46,7 @@ class _Pass:
     def _attention(self, layer: int, x: Tensor) -> Tensor:
         """resid{layer}.mid: what heads read, what they write, and the stream after that."""
         b, shape = self.model.params.blocks[layer], x.shape[:2]
-        qkv = ops.linear(self._norm1(layer, x), b.w_qkv, b.b_qkv)
+        qkv = ops.settled(self._norm1(layer, x), b.w_qkv, b.b_qkv)
         for head, own, third in self._columns():
             seen = self._seen(f"a{layer}.{head}.{'qkv'[third]}", x, Site("resid", layer))
             if seen is not x:
@@ -55,16 +55,16 @@ class _Pass:
                 qkv[changed] = self._own_columns(qkv[changed], self._norm1(layer, seen[changed]), b.w_qkv, b.b_qkv, columns)
         z = attention(qkv, self.config.n_head, grouped(self.trace.batch.lengths), self.model.attend)
         self.z.append(self._cell("a", layer, z, "z", self.config.d_head, self.config.n_head))
-        after = ops.linear(self.z[-1], b.w_o, b.b_o).view(*shape, -1).add_(x)
+        after = ops.settled(self.z[-1], b.w_o, b.b_o).view(*shape, -1).add_(x)
         nodes = (f"a{layer}", f"a{layer}.b", *(f"a{layer}.{head}" for head in range(self.config.n_head)))
         return self._put(f"resid{layer}.mid", self._added(nodes, after), lambda run: run.cells[layer].mid)
 
     def _mlp(self, layer: int, mid: Tensor) -> Tensor:
         """The stream after an MLP, which may see something else than the stream."""
         b, seen = self.model.params.blocks[layer], self._seen(f"m{layer}.in", mid, Site("mid", layer))
-        act = ops.gelu(ops.linear(ops.layer_norm(seen, b.ln2_w, b.ln2_b, self.config.eps), b.w_in, b.b_in))
+        act = ops.gelu(ops.settled(ops.layer_norm(seen, b.ln2_w, b.ln2_b, self.config.eps), b.w_in, b.b_in))
         self.act.append(self._cell("m", layer, act, "act", 1, self.config.d_mlp))
-        return self._added((f"m{layer}", f"m{layer}.b"), ops.linear(self.act[-1], b.w_out, b.b_out).add_(mid))
+        return self._added((f"m{layer}", f"m{layer}.b"), ops.settled(self.act[-1], b.w_out, b.b_out).add_(mid))
 
     # ---- edits
 
@@ -126,10 +126,10 @@ class _Pass:
         b = self.model.params.blocks[layer]
         if site.kind == "attn" and site.part is not None:
             own = slice(site.part * self.config.d_head, (site.part + 1) * self.config.d_head)
-            return ops.settled(lambda z: z @ b.w_o[own], self.z[layer][..., own])
+            return ops.settled(self.z[layer][..., own], b.w_o[own])
         if site.kind in ("attn", "mlp") and site.part is None:
             x, w, bias = (self.z[layer], b.w_o, b.b_o) if site.kind == "attn" else (self.act[layer], b.w_out, b.b_out)
-            return ops.linear(x, w, bias)
+            return ops.settled(x, w, bias)
         return self.trace.write(site).expand_as(like)
 
     # ---- arithmetic
@@ -147,5 +147,5 @@ class _Pass:
     def _own_columns(self, qkv: Tensor, x: Tensor, w: Tensor, b: Tensor, columns: slice) -> Tensor:
         """qkv rows of which one head's queries, keys or values are made of other inputs."""
         qkv = qkv.clone()
-        qkv[:, columns] = ops.settled(lambda rows: torch.addmm(b[columns], rows, w[:, columns]), x)
+        qkv[:, columns] = ops.settled(x, w[:, columns], b[columns])
         return qkv

@@ -69,9 +69,9 @@ def exact_gelu(model: GPT2, base: Trace) -> Trace:
     x, cells = base.cells[0].resid, []
     groups = [(int(n), (base.batch.lengths == n).nonzero().flatten()) for n in torch.unique(base.batch.lengths)]
     for block in model.params.blocks:
-        made = layer(block, model.config, x, groups, model.attend)
-        act = F.gelu(ops.linear(ops.layer_norm(made.mid, block.ln2_w, block.ln2_b, model.config.eps), block.w_in, block.b_in))
-        x = ops.linear(act, block.w_out, block.b_out).add_(made.mid)
+        made = layer(block, model.config, x, groups, model.attend, ops.settled)
+        act = F.gelu(ops.settled(ops.layer_norm(made.mid, block.ln2_w, block.ln2_b, model.config.eps), block.w_in, block.b_in))
+        x = ops.settled(act, block.w_out, block.b_out).add_(made.mid)
         cells.append(replace(made, act=act, out=x))
     return Trace(model.params, base.batch, tuple(cells))
 
