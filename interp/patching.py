@@ -7,6 +7,7 @@ change is what is returned: patched run less patched-upon run.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -71,10 +72,11 @@ def paths(model: GPT2, pairs: Prompts, metric: Metric, senders: str | Sequence[s
     if [str(port) for port in ports] == ["out"]:
         return _effects(method, model, base, metric, names, sent, progress)
     points = list(dict.fromkeys(_point(port, model) for port in ports))
-    seen = model.rerun(base, sent, [_placed(point, at) for point in points], progress=progress).values
-    seen = seen if len(points) > 1 else seen[:, None]
-    received = [_inputs(ports, points, each, model, at) for each in seen]
-    return _effects(method, model, base, metric, names, received, progress)
+    first = model.rerun(base, sent, [_placed(point, at) for point in points], progress=progress)
+    seen = first.values if len(points) > 1 else first.values[:, None]
+    found = _effects(method, model, base, metric, names, [_inputs(ports, points, each, model, at) for each in seen], progress)
+    assert found.receipt is not None
+    return replace(found, receipt=first.receipt + found.receipt)
 
 
 def path(model: GPT2, pairs: Prompts, metric: Metric, chain: str, at: At = None, *, direction: str = "noising") -> Effects:
