@@ -36,7 +36,8 @@ def main() -> None:
     lines = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
     latest = {tuple(line.get(key) for key in ("workload", "batch", "length", "method")): line for line in lines}.values()
     parts = (_forward([x for x in latest if x["workload"] == "forward"]), _sweeps([x for x in latest if "floor" in x]),
-             _caches([x for x in latest if x["workload"].startswith("W5")]), _attribution([x for x in latest if "closure" in x]))
+             _memory([x for x in latest if "budget" in x]), _caches([x for x in latest if x["workload"].startswith("W5")]),
+             _attribution([x for x in latest if "closure" in x]))
     (Path(__file__).parent / "README.md").write_text(HEAD + "".join(parts) + (PLOTS if PLOT.exists() else ""))
 
 
@@ -52,6 +53,12 @@ def _sweeps(lines: list[dict[str, Any]]) -> str:
             for x in lines]
     return _section("Sweeps against peers", ["workload", "here", "peer and its workload", "peer, scaled up", "ratio", "wanted", "ratio at the peak", "arithmetic done / needed",
                                              "of the machine's peak", "largest difference"], rows)
+
+
+def _memory(lines: list[dict[str, Any]]) -> str:
+    rows = [[x["workload"], f"{x['variants']:,}", f"{x['timings']['ours']['median']:,.0f} s", f"{x['peak_over_before'] / 2**20:,.0f} MiB",
+             f"{x['budget'] / 2**20:,.0f} MiB"] for x in lines]
+    return _section("Memory of a sweep", ["workload", "variants", "time", "peak over what was held before", "budget"], rows)
 
 
 def _caches(lines: list[dict[str, Any]]) -> str:
