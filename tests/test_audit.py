@@ -250,6 +250,7 @@ def moody(**moods) -> GPT2:
     ("D2: alone, the same as in a batch", lambda batch: len(batch.tokens) == 1 and batch.tokens.shape[1] == 9),
     ("D2: in a batch of another size, the same", lambda batch: len(batch.tokens) == 2),
     ("D2: in another order, the same", lambda batch: int(batch.lengths[0]) == 11 and len(batch.tokens) == 8),
+    ("D2: in a crowd, the same", lambda batch: int(batch.lengths.sum()) >= 600),
     ("D2: padded by more, the same", lambda batch: batch.tokens.shape[1] == 30),
 ])
 def test_twin_a_run_that_depends_on_its_company(pairs, promise, mood):

@@ -19,6 +19,9 @@ from interp.tasks import Prompts
 from minigpt import GPT2, Batch, Patch, Trace, ops
 from minigpt.address import heads
 
+# Above some hundred rows, torch's matrix products sum each row otherwise.
+CROWD = 600
+
 
 def section(model: GPT2, pairs: Prompts) -> Section:
     """The levels, each against the run of all prompts together."""
@@ -49,9 +52,17 @@ def _company(model: GPT2, batch: Batch, together: Trace) -> Iterator[Row]:
                       f"{len(every)} prompts of {sorted(set(batch.lengths.tolist()))} tokens")
     yield Row.bitwise("D2: in a batch of another size, the same", total(_again(model, batch, together, rows) for rows in every.split(3)))
     yield Row.bitwise("D2: in another order, the same", _again(model, batch, together, every.flip(0)))
+    crowd = _crowd(batch)
+    yield Row.bitwise("D2: in a crowd, the same", _same(model.run(crowd), together, every), f"{int(crowd.lengths.sum())} tokens in all")
     width = min(model.config.n_ctx, batch.tokens.shape[1] + 13)
     wide = Batch(torch.nn.functional.pad(batch.tokens, (0, width - batch.tokens.shape[1])), batch.lengths)
     yield Row.bitwise("D2: padded by more, the same", _same(together, model.run(wide)), f"{width - batch.tokens.shape[1]} positions more")
+
+
+def _crowd(batch: Batch) -> Batch:
+    """The prompts, again and again, until there are CROWD tokens."""
+    times = -(-CROWD // int(batch.lengths.sum()))
+    return Batch(batch.tokens.repeat(times, 1), batch.lengths.repeat(times))
 
 
 def _again(model: GPT2, batch: Batch, together: Trace, rows: Tensor) -> Gap:
