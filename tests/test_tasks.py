@@ -154,10 +154,19 @@ def test_a_longer_opening_moves_everything_by_as_much():
     assert all(torch.equal(long.positions[role], short.positions[role] + moved) for role in ("IO", "S2", "END"))
 
 
-@pytest.mark.parametrize("wrong", [{"corrupt": "S2"}, {"mode": "all"}, {"template": 16}, {"order": "AABB"}, {"extra": ("Mary",)}])
+@pytest.mark.parametrize("wrong", [{"corrupt": "S2"}, {"mode": "all"}, {"template": 16}, {"order": "AABB"}])
 def test_what_is_not_known_is_refused_with_what_is(wrong):
     with pytest.raises(PromptError, match=r"(?s)='?\S+'?\n  legal: "):
         ioi.prompts(EMBEDDED, 3, **wrong)
+
+
+def test_an_extra_sentence_about_nobody_and_no_prompts_at_all_are_refused():
+    with pytest.raises(PromptError, match=r"(?s)an extra sentence about 'I'.*try:   extra="):
+        ioi.prompts(EMBEDDED, 3, extra="IO")
+    for n in (0, -1):
+        for make in (ioi.prompts, induction.prompts, lambda t, n: greater_than.prompts(t, n, nouns=["war"])):
+            with pytest.raises(PromptError, match="(?s)prompts.*legal: one"):
+                make(EMBEDDED, n)
 
 
 def test_names_that_are_not_one_token_are_left_out_and_said_so():
@@ -183,7 +192,7 @@ def test_too_few_names_are_refused():
 
 @pytest.mark.parametrize("bos", [None, 0])
 def test_induction_prompts_repeat_and_are_cut_before_the_answer(bos):
-    pairs = induction.prompts(torch.arange(1, 40), 20, seed=1, length=6, bos=bos)
+    pairs = induction.prompts(torch.arange(15), 20, seed=1, length=6, bos=bos)
     start = 0 if bos is None else 1
     assert pairs.clean.shape == (20, start + 11)
     half = pairs.clean[:, start : start + 6]
@@ -194,7 +203,7 @@ def test_induction_prompts_repeat_and_are_cut_before_the_answer(bos):
         assert len({*pairs.corrupt[i, start : start + 6].tolist(), *half[i].tolist()}) == 12
         end, a1, b1 = (pairs.clean[i, pairs.positions[name][i]] for name in ("END", "A1", "B1"))
         assert (int(end), int(b1)) == (int(a1), int(pairs.answers[i, 0]))
-    assert bos is None or bool((pairs.clean[:, 0] == 0).all())
+    assert bos is None or bool(((pairs.clean == 0) & (pairs.corrupt == 0)).sum(1).eq(1).all() and (pairs.clean[:, 0] == 0).all())
 
 
 def test_induction_prompts_from_a_tokenizer_are_words_and_seeded():

@@ -20,11 +20,12 @@ def prompts(among: Tokenizer | Int[Tensor, "ids"], n: int = 100, seed: int = 0, 
     """n prompts of `length` random tokens, and all of them but the last once more; in the corrupt twin the first half is other tokens.
 
     among: a tokenizer (its tokens that begin with a space) or the ids to draw from; no token comes twice within a half.
-    bos: an id to put in front. Answer: the half's last token; distractor: what stands in its place in the corrupt first half.
+    bos: an id to put in front, which comes nowhere else. Answer: the half's last token; distractor: what stands in its place in the corrupt first half.
     Positions: A1, the first time of the token at END; B1, the one after it, which is the answer.
     """
     tokenizer = among if isinstance(among, Tokenizer) else tokenizer
-    half, other = _halves(words(among) if isinstance(among, Tokenizer) else among, n, seed, length)
+    ids = (words(among) if isinstance(among, Tokenizer) else among).unique()
+    half, other = _halves(ids if bos is None else ids[ids != bos], n, seed, length)
     front = torch.full((n, 0 if bos is None else 1), 0 if bos is None else bos)
     clean, corrupt = (torch.cat([front, first, half[:, :-1]], 1) for first in (half, other))
     last = torch.full((n,), front.shape[1] + length - 1)
@@ -33,7 +34,8 @@ def prompts(among: Tokenizer | Int[Tensor, "ids"], n: int = 100, seed: int = 0, 
 
 def _halves(ids: Int[Tensor, "ids"], n: int, seed: int, length: int) -> tuple[Int[Tensor, "n length"], Int[Tensor, "n length"]]:
     """For each prompt two rows of tokens of which no two are the same."""
-    ids = ids.unique()
+    if n < 1:
+        raise PromptError(problem(f"{n} prompts", "one or more"))
     if length < 2 or len(ids) < 2 * length:
         raise PromptError(problem(f"halves of {length} tokens, out of {len(ids)}", "2 tokens or more, and twice as many to draw from",
                                   f"length={max(2, len(ids) // 2)}"))

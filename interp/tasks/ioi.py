@@ -11,7 +11,6 @@ import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import torch
 
@@ -118,7 +117,7 @@ def prompts(tokenizer: Tokenizer, n: int = 100, seed: int = 0, *, corrupt: str |
     words = {"names": single(tokenizer, names, "names", least=5), "PLACE": single(tokenizer, places, "places"),
              "OBJECT": single(tokenizer, objects, "objects")}
     kinds = _kinds(random.Random(seed), [template] if template else MODES[mode], [order] if order else list(ORDERS))
-    draws = [_draw(f"{seed}.{i}", kind, words, long, extra) for i, kind in enumerate(islice(kinds, n))]
+    draws = [_draw(f"{seed}.{i}", kind, words, long, extra) for i, kind in zip(range(n), kinds, strict=False)]
     return _prompts(tokenizer, draws, corrupt)
 
 
@@ -160,7 +159,8 @@ def _draw(seed: str, kind: tuple[int, str], words: Mapping[str, Sequence[str]], 
 
 
 def _role(whose: str) -> str:
-    _known(extra=(whose, ["IO", "S"]))
+    if whose not in ("IO", "S"):
+        raise PromptError(problem(f"an extra sentence about {whose!r}", "'IO' or 'S' for each sentence", 'extra=("IO", "IO")'))
     return "S1" if whose == "S" else whose
 
 
