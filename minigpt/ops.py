@@ -1,8 +1,8 @@
 """The arithmetic of GPT-2, each step in the order in which Hugging Face's model takes it, so that the bits agree.
 
-Rows: how a matrix product on a CPU sums a row depends on how many rows there are: below 16 (measured; 64 with more than two
-threads), where they are no multiple of 4, and again somewhere above 128. `settled` computes in blocks between these bounds, so that
-a row's bits do not depend on what stands beside it.
+Rows: how a matrix product on a CPU sums a row depends on how many rows there are: below 16 (measured; 72 with more than two
+threads), where they are no multiple of 4, and, in sums of more than 768 terms, again above 128. `settled` computes in blocks
+between these bounds, so that a row's bits do not depend on what stands beside it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from torch.nn import functional as F
 GRAIN = 4
 MIN_ROWS = 16
 ROWS = 128
-# The same for the unembedding, whose product is so wide that it changes earlier.
-LOGIT_ROWS = 64
+ONE_PIECE = 768
 # With fewer keys the rows of one prompt's attention are not settled either.
 MIN_KEYS = 12
 # torch computes a batch of products of fewer operations each by a loop of its own, with other bits than its library's.
@@ -29,8 +28,13 @@ BLOCK = 2**18
 
 def padded(n: int) -> int:
     """The next number of rows from n at which a product's rows have settled bits."""
-    least = MIN_ROWS if torch.get_num_threads() <= 2 else 4 * MIN_ROWS
+    least = MIN_ROWS if torch.get_num_threads() <= 2 else 72
     return max(least, -(-n // GRAIN) * GRAIN) if n else 0
+
+
+def block(n: int, terms: int) -> int:
+    """Into blocks of how many rows a product of n rows is cut, that sums so many terms."""
+    return ROWS if terms > ONE_PIECE else max(padded(1), n // GRAIN * GRAIN)
 
 
 def linear(x: Float[Tensor, "... a"], w: Float[Tensor, "a b"], b: Float[Tensor, "b"]) -> Float[Tensor, "... b"]:
@@ -38,31 +42,32 @@ def linear(x: Float[Tensor, "... a"], w: Float[Tensor, "a b"], b: Float[Tensor, 
     return torch.addmm(b, x.reshape(-1, x.shape[-1]), w).view(*x.shape[:-1], w.shape[1])
 
 
-def settled(x: Float[Tensor, "... a"], w: Float[Tensor, "a b"], b: Float[Tensor, "b"] | None = None, rows: int = ROWS) -> Float[Tensor, "... b"]:
+def settled(x: Float[Tensor, "... a"], w: Float[Tensor, "a b"], b: Float[Tensor, "b"] | None = None) -> Float[Tensor, "... b"]:
     """The same in blocks of settled sizes: a row's bits do not depend on what else is asked for in the same call."""
     flat = x.reshape(-1, x.shape[-1])
-    y = flat.new_empty(len(flat), w.shape[1])
+    y, rows = flat.new_empty(len(flat), w.shape[1]), block(len(flat), len(w))
     whole = len(flat) // rows * rows
     for start in range(0, whole, rows):
         _product(flat[start : start + rows], w, b, y[start : start + rows])
     if rest := len(flat) - whole:
-        block = flat.new_empty(padded(rest), w.shape[1])
-        y[whole:] = _product(F.pad(flat[whole:], (0, 0, 0, len(block) - rest)), w, b, block)[:rest]
+        z = flat.new_empty(padded(rest), w.shape[1])
+        y[whole:] = _product(F.pad(flat[whole:], (0, 0, 0, len(z) - rest)), w, b, z)[:rest]
     return y.view(*x.shape[:-1], w.shape[1])
+
+
+def settled_rows(n: int, terms: int) -> int:
+    """How many rows `settled` computes for n."""
+    rows = block(n, terms)
+    return n // rows * rows + padded(n % rows)
 
 
 def logits(x: Float[Tensor, "... d_model"], unembed: Float[Tensor, "vocab d_model"]) -> Float[Tensor, "... vocab"]:
     """The unembedding, settled."""
-    return settled(x, unembed.T, rows=LOGIT_ROWS)
+    return settled(x, unembed.T)
 
 
 def _product(x: Tensor, w: Tensor, b: Tensor | None, out: Tensor) -> Tensor:
     return torch.mm(x, w, out=out) if b is None else torch.addmm(b, x, w, out=out)
-
-
-def settled_rows(n: int, rows: int = ROWS) -> int:
-    """How many rows `settled` computes for n."""
-    return n // rows * rows + padded(n % rows)
 
 
 def layer_norm(x: Float[Tensor, "... d"], w: Float[Tensor, "d"], b: Float[Tensor, "d"], eps: float) -> Float[Tensor, "... d"]:

@@ -115,7 +115,7 @@ class Receipt:
         """x w + b at a settled number of rows, on the bill."""
         if not len(x):
             return x.new_zeros(0, w.shape[1])
-        self.spend(len(x), ops.settled_rows(len(x)), 2 * w.shape[0] * w.shape[1])
+        self.spend(len(x), ops.settled_rows(len(x), len(w)), 2 * w.shape[0] * w.shape[1])
         return ops.settled(x, w, b)
 
     def __add__(self, other: Receipt) -> Receipt:
