@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
@@ -36,9 +37,9 @@ class Touch:
     own: bool = False
     variants: list[int] = field(default_factory=list)
 
-    @property
+    @cached_property
     def ids(self) -> Int[Tensor, "ids"]:
-        """The rows' numbers among all variants, in order."""
+        """The rows' numbers among all variants, in order; to be asked for once all variants are known."""
         first = torch.tensor(self.variants, device=self.rows.device)[:, None] * self.n
         return (first + self.rows).flatten()
 
