@@ -2,7 +2,8 @@
 
 Rows: how a matrix product on a CPU sums a row depends on how many rows there are: below 16 (measured; 72 with more than two
 threads), where they are no multiple of 4, and, in sums of more than 768 terms, again above 128. `settled` computes in blocks
-between these bounds, so that a row's bits do not depend on what stands beside it.
+between these bounds, so that a row's bits do not depend on what stands beside it. Heads must be a multiple of 4 wide for that (every
+GPT-2's are): products with 5 to 7 or 9 to 11 columns have bits that depend on where their numbers lie in memory (measured on AMD).
 """
 
 from __future__ import annotations
