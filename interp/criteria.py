@@ -142,7 +142,7 @@ def needs(on: Ablation, nodes: Nodes, others: Mapping[str, Sequence[str]]) -> li
     """What each node does where its given others are gone."""
     sets = [tuple(o for o in others.get(node, ()) if o != node) for node in nodes]
     both = on.within(nodes, [*sets, *((*some, node) for node, some in zip(nodes, sets, strict=True))]).mean(1).tolist()
-    return [Need(node, some, before, after) for node, some, before, after in zip(nodes, sets, both, both[len(sets):], strict=True)]
+    return [Need(*each) for each in zip(nodes, sets, both[: len(sets)], both[len(sets) :], strict=True)]
 
 
 def searched_needs(on: Ablation, roles: Mapping[str, Sequence[str]], *, draws: int = 8, seed: int = 0) -> list[Need]:

@@ -112,7 +112,8 @@ class Hold:
         object.__setattr__(self, "but", " ".join(sorted(set(self.but.split()))))
         for free in self.free:
             if not any(_holds(word, free.site) for word in words):
-                raise PatchError(problem(f"'{self}' holds no {free.site}", "behind 'but', nodes that are held otherwise", "hold heads but a9.9@END = mean(run)"))
+                raise PatchError(problem(f"'{self}' holds no {free.site}", "behind 'but', nodes that are held otherwise",
+                                         "hold heads but a9.9@END = mean(run)"))
 
     def __str__(self) -> str:
         return f"hold {self.nodes}{f' but {self.but}' if self.but else ''} = {self.source}"

@@ -131,7 +131,7 @@ class _Resolver:
             self.plan.held.setdefault((stage, site.layer or 0), []).extend(self._known[key])
         self._known[key][0].variants.append(variant)
 
-    def _free(self, whole: Site, edits: Sequence[Edit], rows: Int[Tensor, "rows"]) -> Int[Tensor, "rows"]:
+    def _free(self, whole: Site, edits: Sequence[Edit], rows: Int[Tensor, "rows"]) -> Int[Tensor, "free"]:
         """Those of the rows at which no edit writes a part of a held whole, its z or its pattern."""
         for edit in edits:
             other = edit.target.sites[0]
@@ -294,7 +294,7 @@ class _Resolver:
                     raise conflict(a, b)
 
 
-def _of_one_length(by: Int[Tensor, "prompts"], *lengths: Int[Tensor, "some"]) -> bool:
+def _of_one_length(by: Int[Tensor, "prompts"], *lengths: Int[Tensor, "_"]) -> bool:
     """Whether the prompts of a group are equally long, in all of these batches."""
     pairs = torch.cat([torch.stack([by[: len(each)].to(each.device), each[: len(by)]], 1) for each in lengths])
     return len(torch.unique(pairs, dim=0)) == len(torch.unique(pairs[:, 0]))

@@ -233,7 +233,7 @@ def with_own_names(patch: Patch) -> tuple[Patch, dict[str, Trace]]:
         return replace(source, name=name)
 
     return Patch(tuple(Edit(e.target, renamed(e.source)) for e in patch.edits),
-                 tuple(Hold(h.nodes, renamed(h.source)) for h in patch.holds)), named
+                 tuple(replace(h, source=renamed(h.source)) for h in patch.holds)), named
 
 
 @lru_cache(maxsize=64)
