@@ -150,7 +150,7 @@ def sources(runs: Mapping[str, Trace], lengths: Sequence[int]) -> st.SearchStrat
     found = [ZERO, *(Source(name, run=run) for name, run in runs.items())]
     for name, run in runs.items():
         found += [Source(name, run=run, mean=True)] * (len(set(lengths)) == 1)
-        found += [Source(name, run=run, mean=True, by=by, by_name=name) for name, by in groups(tuple(lengths)).items()]
+        found += [Source(name, run=run, mean=True, by=by, by_name=grouping) for grouping, by in groups(tuple(lengths)).items()]
     return st.sampled_from(found)
 
 

@@ -1,73 +1,42 @@
-"""A circuit drawn: heads by the position at which they act and their layer, and what they hand on to whom."""
+"""A circuit as a part of the study: its picture, its roles, and (where it was found here) what each head was found by."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import plotly.graph_objects as go
-
 from interp import figures
 from interp.circuit import Circuit
+from interp.discovery import Discovery
 from interp.ioi.part import Part, Table
 from minigpt import parse
 
-# The usual order of positions, from the first token to the last; others stand where their number or name puts them.
-ORDER = ("IO", "S1", "S1+1", "A1", "B1", "S2", "END")
-COLOURS = ("#2166ac", "#b2182b", "#67a9cf", "#1b7837", "#e08214", "#762a83", "#8c510a", "#5b6875", "#c51b7d")
+LEGEND = "In the picture each head stands above the position at which it acts, at the height of its layer; lines are what one hands on to another."
 
 
-def drawn(circuit: Circuit, heading: str, name: str, where: str, text: str = "") -> Part:
-    """A circuit as a part of the study: its picture, and its roles."""
+def found(evidence: Discovery, circuit: Circuit, n: int) -> Part:
+    """The circuit that was found, with the evidence for each of its heads."""
+    rows = [(each.role, each.node, _looks(each.scores.attention), "; ".join(f"{effect:+.3f} through {name}" for name, effect in each.effects.items()))
+            for each in evidence.found]
+    maps = {f"{each} (kept: {' '.join(each.kept) or 'none'})": each.effects for each in evidence.maps}
+    return Part("found", "The circuit that was found", "section 3, as an algorithm",
+                f"From the logits backwards: every head is path-patched to the output; those that stand out are followed to what their queries, keys and values read, "
+                f"until nothing new stands out. An effect counts from {evidence.threshold:.0%} of the metric up, where chance gives one in a map with a probability of "
+                f"{evidence.level:.0%}. {len(evidence.kept)} of {evidence.heads} heads were kept, on {n} prompts that are used for nothing else. {LEGEND}",
+                [Table("", ("role", "head", "looks at", "effect on the logit difference"), rows)], maps,
+                {"circuit": evidence.figure()}, data={**circuit.to_dict(), "evidence": evidence.to_dict()})
+
+
+def drawn(circuit: Circuit, heading: str, name: str, where: str) -> Part:
+    """A circuit that was given."""
     rows = [(role, " ".join(nodes)) for role, nodes in circuit.roles.items()]
-    return Part(name, heading, where, text or "Each head stands above the position at which it acts, at the height of its layer; lines are what one hands on "
-                                              "to another.",
-                [Table("", ("role", "heads"), rows)], figures={"circuit": picture(circuit)}, data=circuit.to_dict())
+    return Part(name, heading, where, LEGEND, [Table("", ("role", "heads"), rows)],
+                figures={"circuit": figures.diagram({node: circuit.role(node) for node in circuit.nodes}, _arrows(circuit), "the circuit")}, data=circuit.to_dict())
 
 
-def picture(circuit: Circuit) -> go.Figure:
-    """The diagram."""
-    places = _places(circuit)
-    figure = go.Figure([*_lines(circuit, places), *_heads(circuit, places)])
-    columns = {x: at for at, x in _columns(circuit).items()}
-    labels = [at or "all positions" for at in columns.values()]
-    figure.update_xaxes(tickvals=list(columns), ticktext=labels, showgrid=False, zeroline=False, range=[-0.6, len(columns) - 0.4])
-    figure.update_yaxes(title="layer", dtick=1, showgrid=True, gridcolor="rgba(128,128,128,.18)", zeroline=False)
-    layers = 1 + max((y for _, y in places.values()), default=0)
-    return figures.styled(figure, "", height=int(200 + 52 * layers)).update_layout(legend={"orientation": "h", "y": -0.12}, hovermode="closest")
+def _arrows(circuit: Circuit) -> list[tuple[str, str]]:
+    """From each node of an edge's sender to each node of its reader."""
+    pairs = [(str(a), str(b.writer)) for a, b in (parse(edge).sites for edge in circuit.edges) if b.kind != "out"]
+    return [(a, b) for sender, reader in dict.fromkeys(pairs) for a in circuit.nodes for b in circuit.nodes
+            if (str(parse(a).site), str(parse(b).site)) == (sender, reader)]
 
 
-def _columns(circuit: Circuit) -> dict[str, int]:
-    """Positions from left to right."""
-    ats = {str(found) if (found := parse(node).at) is not None else "" for node in circuit.nodes}
-    known = {at: i for i, at in enumerate(ORDER)}
-    return {at: i for i, at in enumerate(sorted(ats, key=lambda at: (known.get(at, -1), at)))}
-
-
-def _places(circuit: Circuit) -> dict[str, tuple[float, float]]:
-    """x and y of each node; heads of one layer at one position stand side by side."""
-    columns, cells = _columns(circuit), {}
-    for node in circuit.nodes:
-        found = parse(node)
-        cells.setdefault((columns["" if found.at is None else str(found.at)], found.site.layer or 0), []).append(node)
-    return {node: (x + (i - (len(nodes) - 1) / 2) * min(0.2, 0.9 / len(nodes)), float(y)) for (x, y), nodes in cells.items() for i, node in enumerate(nodes)}
-
-
-def _lines(circuit: Circuit, places: dict[str, tuple[float, float]]) -> Iterator[go.Scatter]:
-    by_head = {}
-    for node in circuit.nodes:
-        by_head.setdefault(str(parse(node).site), []).append(node)
-    for edge in circuit.edges:
-        sender, port = parse(edge).sites
-        receiver = str(port.writer) if port.kind != "out" else "out"
-        for a in by_head.get(str(sender), []):
-            for b in by_head.get(receiver, []):
-                (x0, y0), (x1, y1) = places[a], places[b]
-                yield go.Scatter(x=[x0, x1], y=[y0, y1], mode="lines", line={"width": 1.2, "color": "rgba(120,130,145,.55)"}, hoverinfo="text", text=edge,
-                                 showlegend=False)
-
-
-def _heads(circuit: Circuit, places: dict[str, tuple[float, float]]) -> Iterator[go.Scatter]:
-    for i, (role, nodes) in enumerate(circuit.roles.items()):
-        x, y = zip(*(places[node] for node in nodes), strict=True)
-        yield go.Scatter(x=x, y=y, mode="markers+text", name=role, text=[str(parse(node).site).removeprefix("a") for node in nodes], textposition="top center",
-                         hovertext=[f"{node}: {role}" for node in nodes], hoverinfo="text", marker={"size": 16, "color": COLOURS[i % len(COLOURS)]})
+def _looks(attention: dict[str, float]) -> str:
+    return ", ".join(f"{name} {weight:.2f}" for name, weight in attention.items() if weight >= 0.1) or "nowhere in particular"

@@ -6,10 +6,12 @@ Wang et al. 2022, arXiv 2211.00593 v1: figures 2, 9, 20, 21; authors' stored dat
 from __future__ import annotations
 
 from interp.circuit import Circuit
+from interp.roles import BACKUP, BY_TARGET, INHIBITION, NAME_MOVER, NEGATIVE
 
-MOVERS, NEGATIVE, BACKUP = "name mover", "negative name mover", "backup name mover"
-INHIBITION, INDUCTION, DUPLICATE, PREVIOUS = "S-inhibition", "induction", "duplicate token", "previous token"
-ROLES = (MOVERS, NEGATIVE, BACKUP, INHIBITION, INDUCTION, DUPLICATE, PREVIOUS)
+__all__ = ["BACKUP", "DUPLICATE", "INDUCTION", "INHIBITION", "MOVERS", "NEGATIVE", "PREVIOUS"]
+
+MOVERS = NAME_MOVER
+INDUCTION, DUPLICATE, PREVIOUS = BY_TARGET["after the same"], BY_TARGET["the same"], BY_TARGET["before"]
 
 
 def _at(position: str, heads: str) -> str:

@@ -76,10 +76,10 @@ def _steps(model: GPT2, found: Study, circuit: Circuit | None, is_gpt2: bool, th
         return labs.setdefault(which, Lab(model, found.circuits[which], found.n, found.seed, is_gpt2))
 
     def look_for() -> list[Part]:
-        pairs = Lab(model, Circuit({}), min(found.n, 100), found.seed + 1)
-        evidence = discover(model, pairs.pairs, pairs.metric)
-        found.circuits["found here"] = evidence.circuit
-        return diagram.found(evidence, pairs.n)
+        apart = Lab(model, Circuit({}), min(found.n, 100), found.seed + 1)
+        evidence = discover(model, apart.pairs, apart.metric)
+        found.circuits["found here"] = made = Circuit(evidence.roles, evidence.edges)
+        return [diagram.found(evidence, made, apart.n)]
 
     def given() -> list[Part]:
         assert circuit is not None
