@@ -17,8 +17,10 @@ def found(evidence: Discovery, circuit: Circuit, n: int) -> Part:
             for each in evidence.found]
     maps = {f"{each} (kept: {' '.join(each.kept) or 'none'})": each.effects for each in evidence.maps}
     return Part("found", "The circuit that was found", "section 3, as an algorithm",
-                f"From the logits backwards: every head is path-patched to the output; those that stand out are followed to what their queries, keys and values read, "
-                f"until nothing new stands out. An effect counts from {evidence.threshold:.0%} of the metric up, where chance gives one in a map with a probability of "
+                f"From the logits backwards: every head is path-patched to the output; those that stand out are followed to what their queries, keys and "
+                f"values read, "
+                f"until nothing new stands out. An effect counts from {evidence.threshold:.0%} of the metric up, where chance gives one in a map with a "
+                f"probability of "
                 f"{evidence.level:.0%}. {len(evidence.kept)} of {evidence.heads} heads were kept, on {n} prompts that are used for nothing else. {LEGEND}",
                 [Table("", ("role", "head", "looks at", "effect on the logit difference"), rows)], maps,
                 {"circuit": evidence.figure()}, data={**circuit.to_dict(), "evidence": evidence.to_dict()})
@@ -28,7 +30,8 @@ def drawn(circuit: Circuit, heading: str, name: str, where: str) -> Part:
     """A circuit that was given."""
     rows = [(role, " ".join(nodes)) for role, nodes in circuit.roles.items()]
     return Part(name, heading, where, LEGEND, [Table("", ("role", "heads"), rows)],
-                figures={"circuit": figures.diagram({node: circuit.role(node) for node in circuit.nodes}, _arrows(circuit), "the circuit")}, data=circuit.to_dict())
+                figures={"circuit": figures.diagram({node: circuit.role(node) for node in circuit.nodes}, _arrows(circuit),
+                                                    "the circuit")}, data=circuit.to_dict())
 
 
 def _arrows(circuit: Circuit) -> list[tuple[str, str]]:
