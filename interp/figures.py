@@ -8,6 +8,8 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 from torch import Tensor
 
+from minigpt import parse
+
 FOR, AGAINST = "#2166ac", "#b2182b"
 SCALE = [(0.0, AGAINST), (0.25, "#ef8a62"), (0.5, "#f7f7f7"), (0.75, "#67a9cf"), (1.0, FOR)]
 
@@ -51,6 +53,32 @@ def attention(tokens: Sequence[str], rows: dict[str, Sequence[float]]) -> go.Fig
     figure.update_xaxes(tickangle=-50, showgrid=False)
     figure.update_yaxes(autorange="reversed", type="category", showgrid=False)
     return styled(figure, "attention from the last position", height=190 + 30 * len(rows))
+
+
+def diagram(roles: Mapping[str, str], arrows: Sequence[tuple[str, str]], title: str) -> go.Figure:
+    """A circuit: heads at positions ("a2.6@END" -> what it is) and who writes to whom; layer 0 at the bottom, a column a position, the first found last."""
+    columns = list(dict.fromkeys(node.partition("@")[2] for node in roles))[::-1]
+    at, top = _spots(list(roles), columns), max((parse(node).site.layer or 0 for node in roles), default=0)
+    figure = go.Figure()
+    for writer, reader in arrows:
+        figure.add_annotation(x=at[reader][0], y=at[reader][1], ax=at[writer][0], ay=at[writer][1], xref="x", yref="y", axref="x", ayref="y", text="",
+                              showarrow=True, arrowhead=2, arrowwidth=1, arrowcolor="rgba(120,130,140,.5)", standoff=12, startstandoff=8)
+    for role in dict.fromkeys(roles.values()):
+        own = [node for node in roles if roles[node] == role]
+        figure.add_scatter(x=[at[node][0] for node in own], y=[at[node][1] for node in own], mode="markers+text", name=role, marker={"size": 18},
+                           text=[node.partition("@")[0] for node in own], textposition="top center", hovertemplate="%{text}<br>" + role + "<extra></extra>")
+    figure.update_xaxes(title="position", tickvals=list(range(len(columns))), ticktext=columns, showgrid=False, zeroline=False)
+    figure.update_yaxes(title="layer", dtick=1, showgrid=False, zeroline=False, range=[-0.5, top + 0.5])
+    return styled(figure, title, height=220 + 80 * top)
+
+
+def _spots(nodes: Sequence[str], columns: Sequence[str]) -> dict[str, tuple[float, int]]:
+    """Where each node is drawn: in its position's column at its layer's height, side by side with those that are there too."""
+    shared: dict[tuple[str, int], list[str]] = {}
+    for node in nodes:
+        shared.setdefault((node.partition("@")[2], parse(node).site.layer or 0), []).append(node)
+    return {node: (columns.index(column) + 0.8 * ((i + 0.5) / len(many) - 0.5), layer)
+            for (column, layer), many in shared.items() for i, node in enumerate(many)}
 
 
 def styled(figure: go.Figure, title: str, height: int) -> go.Figure:

@@ -53,28 +53,32 @@ def knockout(model: GPT2, prompts: Prompts, metric: Metric, over: str | Sequence
 
 
 def paths(model: GPT2, pairs: Prompts, metric: Metric, senders: str | Sequence[str] = "heads", receivers: Sequence[str] = ("out",),
-          at: At = "END", mlps: str = "recompute", *, direction: str = "noising", progress: bool = False) -> Effects:
+          at: At = "END", mlps: str = "recompute", *, standing: Patch | None = None, direction: str = "noising", progress: bool = False) -> Effects:
     """Path patching from each sender to a set of receivers taken together, all at one position (None: at every position).
+
+    standing: a patch that the patched run has throughout, a knock-out of other heads (figure 15 of the paper).
 
     mlps="recompute": the meaning of Wang et al. 2022 (App. B): all heads held at their own values but the sender, MLPs and
     LayerNorms recomputed; the receivers' inputs are taken from that run and everything after them is recomputed.
     mlps="frozen": the edge meaning: receivers see the sender along the direct edges only.
     """
     base, other = _sides(model, pairs, direction)
+    kept = standing or Patch()
+    base = model.rerun(base, kept) if standing else base
     names = addresses(base, senders)
     ports = [_port(text, model) for text in receivers]
     method = f"path patching to {', '.join(map(str, ports))} ({'IOI' if mlps == 'recompute' else 'edge'})"
     if mlps == "frozen":
-        return _effects(method, model, base, metric, names, [_reads(name, ports, other, at) for name in names], progress)
+        return _effects(method, model, base, metric, names, [_reads(name, ports, other, at) | kept for name in names], progress)
     if mlps != "recompute":
         raise PatchError(problem(f"mlps='{mlps}'", "'recompute' (the IOI paper's meaning) or 'frozen' (the edge meaning)"))
-    sent = [Patch.write(_placed(name, at), other) | Patch.hold("heads", base) for name in names]
+    sent = [Patch.write(_placed(name, at), other) | Patch.hold("heads", base) | kept for name in names]
     if [str(port) for port in ports] == ["out"]:
         return _effects(method, model, base, metric, names, sent, progress)
     points = list(dict.fromkeys(_point(port, model) for port in ports))
     first = model.rerun(base, sent, [_placed(point, at) for point in points], progress=progress)
     seen = first.values if len(points) > 1 else first.values[:, None]
-    found = _effects(method, model, base, metric, names, [_inputs(ports, points, each, model, at) for each in seen], progress)
+    found = _effects(method, model, base, metric, names, [_inputs(ports, points, each, model, at) | kept for each in seen], progress)
     assert found.receipt is not None
     return replace(found, receipt=first.receipt + found.receipt)
 

@@ -5,6 +5,7 @@ Every check of what a user gives as a prompt is here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +17,8 @@ from torch.nn import functional as F
 from minigpt.config import Config
 from minigpt.errors import PositionError, PromptError, problem
 from minigpt.tokenizer import Tokenizer
+
+_STEP = re.compile(r"(.*?)([+-][0-9]+)?", re.DOTALL)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,10 +49,13 @@ class Batch:
         return rows
 
     def _named(self, name: str) -> Int[Tensor, "batch"]:
-        if name not in self.positions:
-            known = ", ".join(self.positions) or "none here: prompts given as text have no named positions"
-            raise PositionError(problem(f"position @{name}", f"these names: {known}", "a number such as @-1"))
-        return self.positions[name].to(self.lengths)
+        """A name's own positions; or, of "S2+1" where only S2 has a name, the ones after those."""
+        base, step = (name, 0) if name in self.positions else _STEP.fullmatch(name).groups()  # type: ignore[union-attr]
+        if base not in self.positions:
+            known = ", ".join(self.positions) + ", or so many after or before one, as in END-1"
+            none = "none here: prompts given as text have no named positions"
+            raise PositionError(problem(f"position @{name}", f"these names: {known if self.positions else none}", "a number such as @-1"))
+        return self.positions[base].to(self.lengths) + int(step or 0)
 
 
 def as_batch(prompts: object, tokenizer: Tokenizer | None, config: Config, device: torch.device) -> Batch:

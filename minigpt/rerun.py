@@ -147,11 +147,20 @@ class Recalculation:
 
     def _own(self, site: Site, ids: Tensor, cell: Rows) -> Float[Tensor, "ids d_model"]:
         """What a node wrote, or a part of it, before edits put free vectors in its place."""
+        if not len(cell.ids) and not site.kind.endswith(".b"):
+            return self.plan.clean_write(site)[ids % self.plan.n]
+        own = self._computed(site, ids, cell)
+        if not self.trace.overrides:
+            return own
+        # The run that is patched may have free vectors of its own: they stand in its streams, wherever the cell is not new.
+        new = cell.find(ids)[0] if len(cell.ids) else torch.zeros_like(ids, dtype=torch.bool)
+        return torch.where(new[:, None], own, self.plan.clean_write(site)[ids % self.plan.n])
+
+    def _computed(self, site: Site, ids: Tensor, cell: Rows) -> Float[Tensor, "ids d_model"]:
+        """What a node writes by its cell."""
         w, b = self._weights(site)
         if site.kind.endswith(".b"):
             return b.expand(len(ids), -1)
-        if not len(cell.ids):
-            return self.plan.clean_write(site)[ids % self.plan.n]
         x = cell.over(self.plan.cell("z" if site.kind == "attn" else "act", site.layer or 0), ids)
         if site.part is None:
             return self.receipt.linear(x, w, b)

@@ -125,3 +125,13 @@ def test_a_named_position_that_lies_behind_a_prompts_end_is_refused() -> None:
     batch = Batch(torch.zeros(2, 5, dtype=torch.long), torch.tensor([5, 3]), {"S2": torch.tensor([4, 3])})
     with pytest.raises(PositionError, match="position @S2: prompt 1 has 3 tokens"):
         batch.index("S2")
+
+
+def test_a_name_with_a_step_is_so_many_places_after_or_before_it_unless_that_has_a_name_of_its_own() -> None:
+    batch = Batch(torch.zeros(2, 9, dtype=torch.long), torch.tensor([9, 8]), {"S1": torch.tensor([2, 4]), "S1+1": torch.tensor([7, 7])})
+    assert batch.index("S1+2").tolist() == [4, 6]
+    assert batch.index("S1-1").tolist() == [1, 3]
+    assert batch.index("S1+1").tolist() == [7, 7]
+    for name, message in (("S1+5", "position @S1.5: prompt 1 has 8 tokens"), ("S1-3", "prompt 0 has 9 tokens"), ("S2+1", "these names: S1, S1.1, or so many")):
+        with pytest.raises(PositionError, match=message):
+            batch.index(name)

@@ -199,3 +199,17 @@ def test_what_does_not_fit_is_refused(make, error, message):
     model = tiny(2, 2, 16, 32)
     with pytest.raises(error, match=message):
         make(model, *runs(model, 0, 3, 14))
+
+
+@pytest.mark.parametrize("address", ["a1.1@-1", "a1@-1", "a1.b@-1", "m1@-1", "m1.n3@-1", "m1.b@-1", "emb@-1"])
+def test_a_sweep_from_a_run_with_written_vectors_gives_every_patch_what_it_gets_from_the_first_run(address):
+    """Once, what the first patch had written was counted twice where another variant of the sweep made the node's layer compute anew."""
+    model = tiny(3, 2, 16, 32, dtype=torch.float64)
+    clean, corrupt = runs(model, 5, 3, 13)
+    standing = Patch.write(address, torch.randn(16, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
+    base = model.rerun(clean, standing)
+    many = [Patch.write(sender, corrupt) | standing for sender in ("a0.0@4", "a0.0@-1", "a0.1@4", "a1.0@4", "m0@4", "m0@-1", "a2.1@-1")]
+    found = model.rerun(base, many, "out@-1").values
+    expected = torch.stack([model.rerun(clean, patch)["out@-1"] for patch in many])
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+    assert min(float((value - base["out@-1"]).abs().max()) for value in expected) > 1e-3
