@@ -137,7 +137,8 @@ def _places(pairs: Prompts) -> Iterator[tuple[int | str, Int[Tensor, "prompts"],
     aligned = all(bool((rows == rows[0]).all()) for rows in pairs.positions.values())
     numbered = {place: torch.full_like(pairs.batch.lengths, place) for place in range(int(pairs.batch.lengths.min()))} if aligned else {}
     known: list[Tensor] = []
-    for place, rows in [*named.items(), *numbered.items()]:
+    every: list[tuple[int | str, Tensor]] = [*named.items(), *numbered.items()]
+    for place, rows in every:
         new = torch.stack([rows != other for other in known]).all(0) if known else torch.ones_like(rows, dtype=torch.bool)
         known.append(rows)
         if bool(new.any()):
