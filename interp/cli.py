@@ -15,9 +15,13 @@ from rich.console import Console
 
 import weights
 from interp import audit as audits
-from interp import metrics, patching, report, show
+from interp import metrics, patching, report, show, tasks
 from interp.audit import page, view
+from interp.circuit import Circuit
 from interp.effects import Effects
+from interp.ioi import page as ioi_page
+from interp.ioi import study
+from interp.ioi import view as ioi_view
 from interp.measure import measure
 from interp.tasks import Prompts
 from interp.why import why as ask
@@ -160,6 +164,47 @@ def card(model: Model = "ioi-mini", n: Annotated[int, typer.Option("--prompts", 
 
 
 @app.command()
+def ioi(
+    model: Model = "ioi-mini",
+    n: Annotated[int, typer.Option("--prompts", "-n", min=30, help="how many prompts")] = 200,
+    seed: int = 0,
+    circuit_file: Annotated[Path | None, typer.Option("--circuit", help="look at this circuit instead of the one that is found")] = None,
+    thorough: Annotated[bool, typer.Option("--thorough", help="as many random and greedy sets as in the paper: minutes at full size")] = False,
+    html: Html = None, as_json: Json = False, device: Device = "cpu",
+) -> None:
+    """The paper "Interpretability in the Wild", run on a model: how it tells indirect objects, which heads do it, and whether that is all."""
+    loaded = _load(model, device)
+    is_gpt2 = (loaded.config.n_layer, loaded.config.n_head, loaded.config.n_vocab) == (12, 12, 50257) and Path(model).name == "gpt2"
+    given = None if circuit_file is None else Circuit.load(_read(circuit_file))
+    found = study(loaded, model, n, seed, circuit=given, is_gpt2=is_gpt2, thorough=thorough, progress=not as_json)
+    _print(found.to_dict(), ioi_view.study(found), as_json)
+    if html is not None:
+        _write(ioi_page.study(found), html)
+
+
+@app.command()
+def circuit(
+    file: Annotated[Path, typer.Argument(help="a circuit: lines 'name mover: a9.9@END a9.6@END', or JSON, ours or EAP-IG's")],
+    pairs: Pairs = None,
+    n: Annotated[int, typer.Option("--prompts", "-n", min=2, help="how many prompts of indirect objects, where --pairs are not given")] = 100,
+    ablation: Annotated[str, typer.Option(help="what replaces the rest: mean, zero, resample, pairs")] = "mean",
+    by: Annotated[str, typer.Option(help="nodes, or edges where the circuit has some")] = "nodes",
+    model: Model = "ioi-mini", seed: int = 0, as_json: Json = False, device: Device = "cpu",
+) -> None:
+    """How faithful, complete and minimal is a circuit?"""
+    loaded, wanted = _load(model, device), Circuit.load(_read(file))
+    if pairs is None and loaded.tokenizer is None:
+        raise MiniGPTError(problem("no pairs, and a model without a vocabulary to make some up", "--pairs FILE"))
+    given = Prompts.load(pairs, loaded.tokenizer) if pairs is not None else tasks.ioi.prompts(loaded.tokenizer, n, seed)  # type: ignore[arg-type]
+    metric = metrics.logit_diff(given)
+    faithful = wanted.faithfulness(loaded, given, metric, ablation, by=by)
+    judged = (wanted.completeness(loaded, given, metric, ablation, draws=20, seed=seed), wanted.minimality(loaded, given, metric, ablation,
+                                                                                                           seed=seed)) if by == "nodes" else ([], [])
+    _print({"circuit": wanted.to_dict(), "faithfulness": faithful.to_dict(), "completeness": [{**vars(each), "gap": each.gap} for each in judged[0]],
+            "minimality": [{**vars(each), "change": each.change} for each in judged[1]]}, show.circuit(wanted, faithful, *judged), as_json)
+
+
+@app.command()
 def audit(
     model: Model = "ioi-mini",
     against: Annotated[str, typer.Option(help="hf: Hugging Face's code around the same weights; none; or the model that this one is supposed to be")] = "hf",
@@ -177,6 +222,13 @@ def audit(
         _write(page.audit(found), html)
     if found.broken:
         raise typer.Exit(1)
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise MiniGPTError(problem(f"{file}: {getattr(error, 'strerror', error)}", "a file of text that can be read")) from error
 
 
 def _addresses(text: str) -> str | list[str]:

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp import figures
+from interp.bootstrap import interval
 from minigpt import Config, parse
 from minigpt.errors import MiniGPTError, problem
 from minigpt.rows import Receipt
@@ -72,13 +73,7 @@ class Effects:
 
     def interval(self, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> Float[Tensor, "rows 2"]:
         """Percentile bootstrap over prompts of the mean effect; with one prompt there is nothing to resample: NaN."""
-        n = self.per_prompt.shape[1]
-        if n < 2:
-            return torch.full((len(self), 2), torch.nan, dtype=torch.float64)
-        draws = torch.randint(n, (resamples, n), generator=torch.Generator().manual_seed(seed))
-        weights = torch.zeros(resamples, n, dtype=torch.float64).scatter_add_(1, draws, torch.full(draws.shape, 1 / n, dtype=torch.float64))
-        ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
-        return torch.stack([torch.quantile(weights @ row, ends) for row in self.per_prompt.double().cpu()])
+        return interval(self.per_prompt, level, resamples, seed)
 
     def to_frame(self) -> pd.DataFrame:
         """A table with a row an address, sorted as the effects are."""

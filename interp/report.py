@@ -37,9 +37,17 @@ class Section:
 
 def page(title: str, subtitle: str, sections: Sequence[Section]) -> str:
     """One self-contained HTML document. Title and text are escaped; bodies are HTML already."""
-    parts = [f"<section>{f'<h2>{escape(s.heading)}</h2>' if s.heading else ''}<p class=soft>{escape(s.text)}</p><div class=wide>{_body(s.body)}</div></section>" for s in sections]
+    parts = [f"<section>{f'<h2>{escape(s.heading)}</h2>' if s.heading else ''}{f'<p class=soft>{escape(s.text)}</p>' if s.text else ''}<div class=wide>{_body(s.body)}</div></section>" for s in sections]
     return (f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'><title>{escape(title)}</title>"
             f"<style>{STYLE}</style><script>{get_plotlyjs()}</script><h1>{escape(title)}</h1><p class=soft>{escape(subtitle)}</p>{''.join(parts)}</html>")
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table as HTML; columns that begin with '>' are set to the right. Everything is escaped."""
+    side = ["n" if column.startswith(">") else "" for column in columns]
+    head = "".join(f"<th class='{s}'>{escape(column.lstrip('>'))}" for column, s in zip(columns, side, strict=True))
+    body = "".join("<tr>" + "".join(f"<td class='{s}'>{escape(cell)}" for cell, s in zip(row, side, strict=True)) for row in rows)
+    return f"{f'<h3>{escape(title)}</h3>' if title else ''}<table><tr>{head}{body}</table>"
 
 
 def save(html: str, path: Path) -> None:

@@ -9,6 +9,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from interp.circuit import Circuit
+from interp.criteria import Faithfulness, Need, Removal
 from interp.effects import Effects
 from interp.why import Push, Why
 
@@ -52,6 +54,17 @@ def closure(found: Why) -> Text:
     verdict = ("holds", "green") if c.holds else ("DOES NOT HOLD", "bold red")
     return Text.assemble(f"sum of {len(found.effects)} direct effects {c.total:+.6f} = logit difference {c.metric:+.6f}: ", verdict,
                          f" (gap {c.gap:.1e}, rounding bound {c.bound:.1e})")
+
+
+def circuit(found: Circuit, faithful: Faithfulness, complete: Sequence[Removal], minimal: Sequence[Need]) -> RenderableType:
+    """A circuit's roles, and how it does by the three criteria."""
+    worst, least = sorted(complete, key=lambda each: -each.gap)[:12], sorted(minimal, key=lambda each: -abs(each.change))
+    removed = [(each.name, f"{each.circuit:+.3f}", f"{each.model:+.3f}", f"{each.gap:.3f}") for each in worst]
+    needed = [(each.node, found.role(each.node), f"{each.before:+.3f}", f"{each.after:+.3f}", " ".join(each.others) or "nothing") for each in least]
+    return Group(Panel(str(found), title="circuit", title_align="left", border_style="dim"), Text(f"faithfulness: {faithful}", style="bold"),
+                 *([table("\ncompleteness: the same heads K taken from both, the worst first", ("K", ">F(C\\K)", ">F(M\\K)", ">gap"),
+                          removed)] if worst else []),
+                 *([table("\nminimality: each head where others (K) are gone", ("head", "role", ">F(C\\K)", ">and without it", "K"), needed)] if least else []))
 
 
 def heat_map(found: Effects, width: int = 7) -> Text:

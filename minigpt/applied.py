@@ -67,7 +67,8 @@ class Applied:
         if touch.own:
             ids = ids[torch.isin(ids, cell.ids)] if len(cell.ids) else cell.ids
         values = self._unless_patterned(layer, touch, ids, touch.at(ids), cell) if name == "z" else touch.at(ids)
-        return Put(ids, values, (values != self._base(base, ids, part)).any(-1), part)
+        old = self._base(base, ids, part)
+        return Put(ids, values, (values != old).any(-1) if touch.own else self.count(values, old), part)
 
     def _unless_patterned(self, layer: int, hold: Touch, ids: Tensor, values: Tensor, cell: Rows) -> Tensor:
         """What is held, but a head's own z where an edit writes its pattern."""

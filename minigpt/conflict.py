@@ -97,6 +97,6 @@ def conflict(a: Edit, b: Edit) -> PatchError:
 
 def _refuse_double_holds(holds: Iterable[Hold]) -> None:
     for a, b in combinations(holds, 2):
-        if a.source != b.source and a.meets(b):
-            raise PatchError(problem(f"'{a}' and '{b}' hold one node at two values", "each node held once",
+        if (a.source, a.but) != (b.source, b.but) and a.meets(b):
+            raise PatchError(problem(f"'{a}' and '{b}' hold one node at two values, or one frees what the other holds", "each node held once",
                                      "Patch.write(node, run), to which a hold gives way"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain, product
 from typing import TypeAlias
 
@@ -93,10 +94,11 @@ class Edit:
 
 @dataclass(frozen=True)
 class Hold:
-    """Keep nodes at a run's values: "heads", "mlps" and addresses side by side, in any order."""
+    """Keep nodes at a run's values: "heads", "mlps" and addresses side by side, in any order; `but` the nodes, at positions, that stay free."""
 
     nodes: str
     source: Source
+    but: str = ""
 
     def __post_init__(self) -> None:
         words = sorted(set(self.nodes.split()))
@@ -107,12 +109,28 @@ class Hold:
             if word not in SETS:
                 _node(word)
         object.__setattr__(self, "nodes", " ".join(words))
+        object.__setattr__(self, "but", " ".join(sorted(set(self.but.split()))))
+        for free in self.free:
+            if not any(_holds(word, free.site) for word in words):
+                raise PatchError(problem(f"'{self}' holds no {free.site}", "behind 'but', nodes that are held otherwise",
+                                         "hold heads but a9.9@END = mean(run)"))
 
     def __str__(self) -> str:
-        return f"hold {self.nodes} = {self.source}"
+        return f"hold {self.nodes}{f' but {self.but}' if self.but else ''} = {self.source}"
+
+    @cached_property
+    def free(self) -> tuple[Address, ...]:
+        """The nodes that stay free, all of them or at a position."""
+        return tuple(_sender(word) for word in self.but.split())
+
+    def places(self, site: Site) -> tuple[int | str | None, ...]:
+        """The positions at which this node, though it is held, stays free; None stands for all."""
+        return tuple(free.at for free in self.free if free.site == site or free.site.contains(site))
 
     def sites(self, config: Config) -> tuple[Site, ...]:
         """The nodes it stands for in a model of this shape."""
+        for free in self.free:
+            parse(free, config)
         every = (SETS[word][1](config) if word in SETS else [_node(word, config)] for word in self.nodes.split())
         return tuple(chain.from_iterable(every))
 
@@ -144,12 +162,24 @@ def own_value(value: Tensor, like: Float[Tensor, "rows *rest"], address: Address
 
 
 def _node(text: str, config: Config | None = None) -> Site:
-    found = parse(text, config)
+    found = _sender(text, config)
     if found.at is not None:
         raise PatchError(problem(f"hold '{text}'", "nodes without a position", f"Patch.write('{text}', run)"))
+    return found.site
+
+
+def _sender(text: str, config: Config | None = None) -> Address:
+    found = parse(text, config)
     if len(found.sites) > 1 or found.site.role != "node":
         raise PatchError(problem(f"hold '{text}'", "'heads', 'mlps', or nodes side by side: 'a9.9 m3'"))
-    return found.site
+    return found
+
+
+def _holds(word: str, site: Site) -> bool:
+    """Whether a word of a hold stands for this node, or for nodes that are parts of it."""
+    if word in SETS:
+        return site.kind in SETS[word][0] - {"mlp.b"} and (site.kind == "attn" or site.part is None)
+    return site == _node(word) or site.contains(_node(word))
 
 
 def _overlap(a: str, b: str) -> bool:

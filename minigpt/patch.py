@@ -6,6 +6,7 @@
     resid5@S2 = corrupt          a stream point, a pattern, a z likewise
     m3 = 0; a9.9 = mean(corrupt) zero, and the mean over prompts; mean(corrupt by templates): over those of the same group
     hold heads = clean           every node of the set that is not written otherwise keeps that run's value
+    hold heads but a9.9@END = mean(corrupt)    the same, but this head at this position stays free
 
 Knows its parts (edit.py) and which of them exclude one another (conflict.py). Knows nothing of how a run is recomputed (rerun.py) or what it means in numbers
 (reference.py says that in full).
@@ -71,9 +72,10 @@ class Patch:
         return cls.write(address, Source(name, run=over, mean=True, by=by, by_name=by_name))
 
     @classmethod
-    def hold(cls, nodes: str, run: Trace | Source, *, name: str = "run") -> Patch:
-        """Every node of "heads", "mlps" or "a9.9 m3 ..." that this patch does not write otherwise keeps its value in `run`."""
-        held = Hold(nodes, source(run, name))
+    def hold(cls, nodes: str, run: Given, *, but: str = "", name: str = "") -> Patch:
+        """Every node of "heads", "mlps" or "a9.9 m3 ..." that this patch does not write otherwise keeps its value in `run` (or the
+        mean of one, or 0); those of `but`, "a9.9@END a8.6", stay free."""
+        held = Hold(nodes, source(run, name), but)
         if held.source.run is not None:
             held.sites(held.source.run.config)
         return cls(holds=(held,))
@@ -148,7 +150,8 @@ def _line(line: str, sources: Mapping[str, Trace | Tensor]) -> Patch:
                                      f"Patch.parse(text, {{'{each}': ...}})"))
     given = _mean(mean, sources[mean], by, sources.get(by)) if mean else ZERO if name == "0" else source(sources[name], name)
     if hold:
-        return Patch(holds=(Hold(target, given),))
+        nodes, _, but = target.partition(" but ")
+        return Patch(holds=(Hold(nodes, given, but),))
     found = parse(target.strip())
     return Patch._one(found, given, "", Edit(found, given).kind, "")
 

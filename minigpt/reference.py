@@ -177,6 +177,7 @@ def changes(patch: Patch, c: Config, length: int, index: int, positions: Mapping
     for hold in patch.holds:
         for node in hold.sites(c):
             otherwise = {row for change in writes if decides(change.site, node) for row in change.rows}
+            otherwise |= {row for at in hold.places(node) for row in rows(at, length, index, positions)}
             found.append(Change("write", node, [row for row in range(length) if row not in otherwise], hold.source))
     return found
 

@@ -49,6 +49,7 @@ class _Resolver:
         self._known: dict[object, list[Touch]] = {}
         self._sites: dict[Hold, list[tuple[Site, bool]]] = {}
         self._rows: dict[int | str | None, Tensor] = {}
+        self._but: dict[tuple[int | str | None, ...], Tensor] = {}
         self._means: dict[tuple[int, str, int], Tensor] = {}
 
     def add(self, variant: int, patch: Patch) -> None:
@@ -94,14 +95,23 @@ class _Resolver:
         given = hold.source
         for site, asked in self._held_sites(hold):
             stage = {"attn": "z", "mlp": "act"}.get(site.kind)
-            whole = asked and site.part is None
+            whole, all_but = asked and site.part is None, self._all_but(hold.places(site))
             if stage:
-                rows = self._free(site, edits) if whole else self.rows(None)
+                rows = self._free(site, edits, all_but) if whole else all_but
                 self._hold_cell(variant, stage, site, given, rows)
             else:
-                self._hold_vector(variant, site, given, edits, self.rows(None))
+                self._hold_vector(variant, site, given, edits, all_but)
             if stage and whole and given.run is None:
-                self._hold_vector(variant, Site(f"{site.kind}.b", site.layer), given, edits, self._free(site, edits))
+                self._hold_vector(variant, Site(f"{site.kind}.b", site.layer), given, edits, self._free(site, edits, all_but))
+
+    def _all_but(self, places: tuple[int | str | None, ...]) -> Int[Tensor, "rows"]:
+        """All rows but those at these positions of each prompt; the same tensor for the same positions."""
+        if not places:
+            return self.rows(None)
+        if places not in self._but:
+            rows = self.rows(None)
+            self._but[places] = rows[~torch.isin(rows, torch.cat([self.rows(at) for at in places]))]
+        return self._but[places]
 
     def _held_sites(self, hold: Hold) -> list[tuple[Site, bool]]:
         """The nodes of a hold, a layer's heads taken together where they are all there, and which were asked for as such."""
@@ -110,7 +120,7 @@ class _Resolver:
             self._check(hold.source, Address((asked[0],)))
             sites = [part for site in asked for part in ((Site("emb"), Site("pos")) if site.kind == "input" else (site,))]
             chosen = set(asked)
-            self._sites[hold] = [(site, site in chosen) for site in _layers(sites, self.trace)]
+            self._sites[hold] = [(site, site in chosen) for site in _layers(sites, hold, self.trace)]
         return self._sites[hold]
 
     def _hold_cell(self, variant: int, stage: str, site: Site, given: Source, rows: Tensor) -> None:
@@ -121,9 +131,8 @@ class _Resolver:
             self.plan.held.setdefault((stage, site.layer or 0), []).extend(self._known[key])
         self._known[key][0].variants.append(variant)
 
-    def _free(self, whole: Site, edits: Sequence[Edit]) -> Int[Tensor, "rows"]:
-        """Rows at which no edit writes a part of a held whole, its z or its pattern."""
-        rows = self.rows(None)
+    def _free(self, whole: Site, edits: Sequence[Edit], rows: Int[Tensor, "rows"]) -> Int[Tensor, "free"]:
+        """Those of the rows at which no edit writes a part of a held whole, its z or its pattern."""
         for edit in edits:
             other = edit.target.sites[0]
             inside = whole.kind == "attn" and other.role == "inside" and other.layer == whole.layer
@@ -190,8 +199,8 @@ class _Resolver:
             if given.by is None:
                 self._means[key] = x.mean(0, keepdim=True).expand(batch, *x.shape[1:])
             else:
-                by = given.by.to(x.device)
-                self._means[key] = torch.stack([x[by == group].mean(0) for group in by[:batch]])
+                groups, which = torch.unique(given.by.to(x.device), return_inverse=True)
+                self._means[key] = torch.stack([x[which == i].mean(0) for i in range(len(groups))])[which[:batch]]
         return self._means[key]
 
     def _vector(self, given: Source, site: Site, edit: Edit) -> Values:
@@ -265,9 +274,10 @@ class _Resolver:
         run = given.run
         assert run is not None
         n, wanted = run.tokens.shape[1], self.trace.tokens.shape[1]
-        if run.batch.ragged or self.trace.batch.ragged or n != wanted:
+        grouped = given.by is not None and _of_one_length(given.by, run.batch.lengths, self.trace.batch.lengths)
+        if n != wanted or not grouped and (run.batch.ragged or self.trace.batch.ragged):
             raise PatchError(problem(f"'{target} = {given}': a mean over prompts of lengths {sorted(set(run.batch.lengths.tolist()))} for prompts of "
-                                     f"{wanted} tokens", "prompts of one length, so that a position means one thing"))
+                                     f"{wanted} tokens", "prompts (of a group) of one length, so that a position means one thing"))
         if given.by is not None and (len(given.by) != len(run.tokens) or len(self.trace.tokens) > len(given.by)):
             raise PatchError(problem(f"'{target} = {given}': {len(given.by)} groups for {len(run.tokens)} and {len(self.trace.tokens)} prompts",
                                      "a group for every prompt of the run that is averaged, the patched prompts in the same order"))
@@ -284,13 +294,20 @@ class _Resolver:
                     raise conflict(a, b)
 
 
-def _layers(sites: Sequence[Site], trace: Trace) -> list[Site]:
-    """The sites, a layer's heads taken together where they are all there."""
+def _of_one_length(by: Int[Tensor, "prompts"], *lengths: Int[Tensor, "_"]) -> bool:
+    """Whether the prompts of a group are equally long, in all of these batches."""
+    pairs = torch.cat([torch.stack([by[: len(each)].to(each.device), each[: len(by)]], 1) for each in lengths])
+    return len(torch.unique(pairs, dim=0)) == len(torch.unique(pairs[:, 0]))
+
+
+def _layers(sites: Sequence[Site], hold: Hold, trace: Trace) -> list[Site]:
+    """The sites, a layer's heads taken together where they are all there and none is free anywhere."""
     heads: dict[int, set[int]] = {}
     for site in sites:
         if site.kind == "attn" and site.layer is not None and site.part is not None:
             heads.setdefault(site.layer, set()).add(site.part)
-    full = [layer for layer, parts in heads.items() if len(parts) == trace.config.n_head]
+    some = {site for site in sites if site.kind == "attn" and hold.places(site)} if hold.but else set()
+    full = [layer for layer, parts in heads.items() if len(parts) == trace.config.n_head and layer not in {site.layer for site in some}]
     rest = [s for s in sites if not (s.kind == "attn" and s.part is not None and s.layer in full)]
     return [*(Site("attn", layer) for layer in full), *rest]
 

@@ -101,7 +101,7 @@ def patches(draw: st.DrawFn, config: Config, length: int | Sequence[int], batch:
         patch = Patch()
         for _ in range(draw(st.integers(1, most))):
             kind = draw(st.sampled_from(["write", "read", "input", "hold"]))
-            more = draw(holds(config, runs, lengths) if kind == "hold" else edits(config, kind, lengths, runs, names))
+            more = draw(holds(config, runs, lengths, names) if kind == "hold" else edits(config, kind, lengths, runs, names))
             with suppress(PatchError):
                 joined = patch | more
                 refuse_meetings(joined, lengths, names)
@@ -132,26 +132,34 @@ def edits(draw: st.DrawFn, config: Config, kind: str, lengths: Sequence[int], ru
 
 
 @st.composite
-def holds(draw: st.DrawFn, config: Config, runs: Mapping[str, Trace], lengths: Sequence[int]) -> Patch:
-    """A set, or some nodes."""
+def holds(draw: st.DrawFn, config: Config, runs: Mapping[str, Trace], lengths: Sequence[int],
+          positions: Mapping[str, Sequence[int]]) -> Patch:
+    """A set, or some nodes; of a set, some nodes free, everywhere or at a position."""
     some = st.lists(st.sampled_from(senders(config)).map(str), min_size=1, max_size=3, unique=True).map(" ".join)
-    return Patch(holds=(Hold(draw(st.sampled_from(["heads", "mlps", "heads mlps"]) | some), draw(sources(runs, lengths))),))
+    kept = draw(st.sampled_from(["heads", "mlps", "heads mlps"]) | some)
+    inside = [site for site in senders(config) if str(site) in kept.split() or site.kind == "attn" and site.part is not None and "heads" in kept
+              or site.kind == "mlp" and site.part is None and "mlps" in kept]
+    ats = st.sampled_from([None, -1, *range(min(lengths)), *positions])
+    free = draw(st.lists(st.tuples(st.sampled_from(inside), ats), max_size=3))
+    but = " ".join(str(Address((site,), at)) for site, at in free)
+    return Patch(holds=(Hold(kept, draw(sources(runs, lengths)), but),))
 
 
 def sources(runs: Mapping[str, Trace], lengths: Sequence[int]) -> st.SearchStrategy[Source]:
-    """Zero, a run, or (where the prompts are of one length) a run's mean, over all prompts or by one of two groupings."""
+    """Zero, a run, or a run's mean, over all prompts where they are of one length, or by a grouping of prompts of one length."""
     found = [ZERO, *(Source(name, run=run) for name, run in runs.items())]
-    if len(set(lengths)) == 1:
-        for name, run in runs.items():
-            found.append(Source(name, run=run, mean=True))
-            found += [Source(name, run=run, mean=True, by=by, by_name=f"by{n}") for n, by in groups(len(run.tokens)).items()]
+    for name, run in runs.items():
+        found += [Source(name, run=run, mean=True)] * (len(set(lengths)) == 1)
+        found += [Source(name, run=run, mean=True, by=by, by_name=grouping) for grouping, by in groups(tuple(lengths)).items()]
     return st.sampled_from(found)
 
 
 @lru_cache
-def groups(prompts: int) -> dict[int, torch.Tensor]:
-    """Prompts in two groups alternately, and each in its own."""
-    return {2: torch.arange(prompts) % 2, prompts: torch.arange(prompts)}
+def groups(lengths: tuple[int, ...]) -> dict[str, torch.Tensor]:
+    """Prompts each in a group of its own, those of a length in one, and (where all are of one) in two groups alternately."""
+    n = len(lengths)
+    found = {"byone": torch.arange(n), "bylength": torch.tensor(lengths)}
+    return {**found, "bytwo": torch.arange(n) % 2} if len(set(lengths)) == 1 else found
 
 
 @st.composite
@@ -225,7 +233,7 @@ def with_own_names(patch: Patch) -> tuple[Patch, dict[str, Trace]]:
         return replace(source, name=name)
 
     return Patch(tuple(Edit(e.target, renamed(e.source)) for e in patch.edits),
-                 tuple(Hold(h.nodes, renamed(h.source)) for h in patch.holds)), named
+                 tuple(replace(h, source=renamed(h.source)) for h in patch.holds)), named
 
 
 @lru_cache(maxsize=64)

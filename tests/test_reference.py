@@ -571,13 +571,14 @@ def test_every_kind_of_edit_is_drawn_one_and_many_and_shrinks():
     assert str(find(drawn, lambda patch: any(map(KINDS["a bias"], patch.edits)), settings=strict)) in ("a0.b = 0", "a0.b>out = 0")
 
 
-def test_prompts_of_different_lengths_have_no_means_and_their_own_last_positions():
+def test_prompts_of_different_lengths_have_means_by_groups_of_one_length_and_their_own_last_positions():
     lengths = [5, 2, 3]
 
     @given(patch=patches(world()[0].config, lengths, 3, {"clean": world()[1]}))
     @settings(max_examples=60, derandomize=True, database=None)
     def look(patch):
-        assert not any(line.source.mean for line in (*patch.edits, *patch.holds))
+        means = [line.source for line in (*patch.edits, *patch.holds) if line.source.mean]
+        assert all(source.by is not None and len({*zip(source.by.tolist(), lengths, strict=True)}) == len(set(source.by.tolist())) for source in means)
         assert all(e.target.at in (None, 0, 1, -1, -2) for e in patch.edits)
 
     look()

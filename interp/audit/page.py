@@ -7,7 +7,7 @@ from html import escape
 
 from interp import report
 from interp.audit import charts
-from interp.audit.row import Audit, Row, Section, Table
+from interp.audit.row import Audit, Row, Section
 
 WORDS = {True: "<b class=for>holds</b>", False: "<b class=against>BROKEN</b>", None: "<span class=soft>measured</span>"}
 
@@ -21,7 +21,8 @@ def audit(found: Audit) -> str:
 
 
 def _parts(section: Section) -> Iterator[report.Section]:
-    yield report.Section(section.heading, section.text, (_rows(section.rows) if section.rows else "") + "".join(map(_table, section.tables)))
+    yield report.Section(section.heading, section.text, (_rows(section.rows) if section.rows else "") + "".join(report.table(t.title, t.columns,
+                                                                                                                             t.rows) for t in section.tables))
     for sentence, figure in charts.of(section).items():
         yield report.Section("", sentence, figure)
 
@@ -31,10 +32,3 @@ def _rows(rows: Sequence[Row]) -> str:
     lines = [f"<tr><td>{skipped if row.is_skipped else WORDS[row.holds]}<td title='{escape(row.how, quote=True)}'>{escape(row.promise)}"
              f"<td>{escape(row.measured.removeprefix('skipped: '))}<td class=n>{escape(row.limit_text)}" for row in rows]
     return f"<table><tr><th><th>promise<th>measured<th class=n>at most{''.join(lines)}</table>"
-
-
-def _table(table: Table) -> str:
-    side = ["n" if column.startswith(">") else "" for column in table.columns]
-    head = "".join(f"<th class='{s}'>{escape(column.lstrip('>'))}" for column, s in zip(table.columns, side, strict=True))
-    body = "".join("<tr>" + "".join(f"<td class='{s}'>{escape(cell)}" for cell, s in zip(row, side, strict=True)) for row in table.rows)
-    return f"<h3>{escape(table.title)}</h3><table><tr>{head}{body}</table>"

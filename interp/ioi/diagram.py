@@ -1,0 +1,45 @@
+"""A circuit as a part of the study: its picture, its roles, and (where it was found here) what each head was found by."""
+
+from __future__ import annotations
+
+from interp import figures
+from interp.circuit import Circuit
+from interp.discovery import Discovery
+from interp.ioi.part import Part, Table
+from minigpt import parse
+
+LEGEND = "In the picture each head stands above the position at which it acts, at the height of its layer; lines are what one hands on to another."
+
+
+def found(evidence: Discovery, circuit: Circuit, n: int) -> Part:
+    """The circuit that was found, with the evidence for each of its heads."""
+    rows = [(each.role, each.node, _looks(each.scores.attention), "; ".join(f"{effect:+.3f} through {name}" for name, effect in each.effects.items()))
+            for each in evidence.found]
+    maps = {f"{each} (kept: {' '.join(each.kept) or 'none'})": each.effects for each in evidence.maps}
+    return Part("found", "The circuit that was found", "section 3, as an algorithm",
+                f"From the logits backwards: every head is path-patched to the output; those that stand out are followed to what their queries, keys and "
+                f"values read, "
+                f"until nothing new stands out. An effect counts from {evidence.threshold:.0%} of the metric up, where chance gives one in a map with a "
+                f"probability of "
+                f"{evidence.level:.0%}. {len(evidence.kept)} of {evidence.heads} heads were kept, on {n} prompts that are used for nothing else. {LEGEND}",
+                [Table("", ("role", "head", "looks at", "effect on the logit difference"), rows)], maps,
+                {"circuit": evidence.figure()}, data={**circuit.to_dict(), "evidence": evidence.to_dict()})
+
+
+def drawn(circuit: Circuit, heading: str, name: str, where: str) -> Part:
+    """A circuit that was given."""
+    rows = [(role, " ".join(nodes)) for role, nodes in circuit.roles.items()]
+    return Part(name, heading, where, LEGEND, [Table("", ("role", "heads"), rows)],
+                figures={"circuit": figures.diagram({node: circuit.role(node) for node in circuit.nodes}, _arrows(circuit),
+                                                    "the circuit")}, data=circuit.to_dict())
+
+
+def _arrows(circuit: Circuit) -> list[tuple[str, str]]:
+    """From each node of an edge's sender to each node of its reader."""
+    pairs = [(str(a), str(b.writer)) for a, b in (parse(edge).sites for edge in circuit.edges) if b.kind != "out"]
+    return [(a, b) for sender, reader in dict.fromkeys(pairs) for a in circuit.nodes for b in circuit.nodes
+            if (str(parse(a).site), str(parse(b).site)) == (sender, reader)]
+
+
+def _looks(attention: dict[str, float]) -> str:
+    return ", ".join(f"{name} {weight:.2f}" for name, weight in attention.items() if weight >= 0.1) or "nowhere in particular"
