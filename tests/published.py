@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp import attribution, metrics, patching
+from interp.ablation import Ablation
 from interp.metrics import Metric
 from interp.tasks import Prompts
 from minigpt import GPT2, Trace, parse
@@ -98,16 +99,14 @@ def path_map(model: GPT2, pairs: Prompts, receivers: Sequence[str], at: str) -> 
     return dict(sorted(share.items(), key=lambda row: row[1]))
 
 
-def knocked(model: GPT2, pairs: Prompts, many: Sequence[str]) -> Float[Tensor, "prompts"]:
-    """The logit difference with these nodes at their means over the corrupt prompts of the same group (each of them one length)."""
-    found, groups = torch.zeros(len(pairs), dtype=torch.float64), pairs.groups
-    assert groups is not None
-    run, corrupt, alike = model.run(pairs), model.run(pairs.corrupted), (groups[:, None] == groups).to(model.dtype)
-    patch, share = Patch(), alike / alike.sum(1, keepdim=True)
-    for node in many:
-        patch |= Patch.write(node, share @ corrupt[node], name="mean")
-    found += metrics.logit_diff(pairs)(model.rerun(run, patch) if many else run)
-    return found
+def knocked(model: GPT2, pairs: Prompts, gone: Sequence[str]) -> Float[Tensor, "prompts"]:
+    """The logit difference of the model without some nodes, F(M\\K): they are at their means over the corrupt prompts of the group."""
+    return Ablation(model, pairs, metrics.logit_diff(pairs)).without([gone])[0]
+
+
+def left(model: GPT2, pairs: Prompts, gone: Sequence[str]) -> Float[Tensor, "prompts"]:
+    """The logit difference of the published circuit without some nodes, F(C\\K): every other head is at its mean, everywhere."""
+    return Ablation(model, pairs, metrics.logit_diff(pairs)).within(nodes(*CLASSES), [gone])[0]
 
 
 def copied(score: Mapping[str, Float[Tensor, "layer head"]]) -> Float[Tensor, "layer head"]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import test_gpt2_ioi as real
 import torch
-from published import CLASSES, Patching, copied, eight, knocked, nodes, path_map, value_biases, without
+from published import CLASSES, Patching, copied, eight, knocked, left, nodes, path_map, value_biases, without
 from torch import Tensor
 from transformers import GPT2LMHeadModel
 
@@ -179,22 +179,40 @@ def test_direct_attribution_is_the_heads_write_times_the_unembedding(ours, promp
 
 
 @torch.no_grad()
+def held_at_means(prompts: Prompts, gone, free=()) -> Tensor:
+    """The logit difference with some heads' z at their means over the corrupt prompts of the group: `gone` at these (head, position of each prompt);
+    with `free`, all of them everywhere but there."""
+    puts, each = [], torch.arange(len(prompts))
+    for layer, block in enumerate(theirs().transformer.h):
+        z = seen(prompts.corrupt, block.attn.c_proj, True)
+        mean = torch.stack([z[prompts.groups == group].mean(0) for group in prompts.groups])
+        held = torch.full(z.shape, bool(free))
+        for chosen, value in ((gone, True), (free, False)):
+            for node in chosen:
+                head, _, at = node.partition("@")
+                own, unit = map(int, head.removeprefix("a").split("."))
+                if own == layer:
+                    held[each, prompts.positions[at], part(unit)] = value
+        puts.append((block.attn.c_proj, lambda _, args, held=held, mean=mean: (torch.where(held, mean, args[0]),), None))
+    return difference(hooked(prompts.clean, *puts), prompts)
+
+
 def test_knock_outs_are_means_of_the_group_at_the_class_own_position(ours):
     prompts = ioi.prompts(ours.tokenizer, 28, seed=0, mode="authors")
-    for classes in (("duplicate token", "previous token"),):
-        puts = []
-        for node in nodes(*classes):
-            head, _, at = node.partition("@")
-            layer, own = map(int, head.removeprefix("a").split("."))
-            unit, rows, each = theirs().transformer.h[layer].attn.c_proj, prompts.positions[at], torch.arange(len(prompts))
-            z = seen(prompts.corrupt, unit, True)[each, rows][:, part(own)]
-            mean = torch.stack([z[prompts.groups == group].mean(0) for group in prompts.groups])
-            puts.append((unit, lambda _, args, mean=mean, rows=rows, own=own, each=each: (args[0].index_put((each, rows), torch.cat(
-                [args[0][each, rows][:, : own * WIDTH], mean, args[0][each, rows][:, (own + 1) * WIDTH :]], -1)),), None))
-        expected = difference(hooked(prompts.clean, *puts), prompts)
-        np.testing.assert_allclose(knocked(ours, prompts, nodes(*classes)), expected, atol=1e-8)
-        assert float((knocked(ours, prompts, []) - expected).abs().max()) > 1e-6
-    np.testing.assert_allclose(knocked(ours, prompts, []), difference(hooked(prompts.clean), prompts), atol=1e-8)
+    full, gone = difference(hooked(prompts.clean), prompts), nodes("duplicate token", "previous token")
+    np.testing.assert_allclose(knocked(ours, prompts, []), full, atol=1e-8)
+    np.testing.assert_allclose(knocked(ours, prompts, gone), held_at_means(prompts, gone), atol=1e-8)
+    assert float((knocked(ours, prompts, gone) - full).abs().max()) > 1e-6
+
+
+def test_a_circuit_is_all_other_heads_at_their_means_everywhere(ours):
+    prompts = ioi.prompts(ours.tokenizer, 28, seed=0, mode="authors")
+    every, gone = nodes(*CLASSES), nodes("S-inhibition")
+    kept = [node for node in every if node not in gone]
+    whole, less = held_at_means(prompts, (), every), held_at_means(prompts, (), kept)
+    np.testing.assert_allclose(left(ours, prompts, []), whole, atol=1e-8)
+    np.testing.assert_allclose(left(ours, prompts, gone), less, atol=1e-8)
+    assert float((whole - less).abs().max()) > 1e-6
 
 
 @pytest.mark.parametrize("figure", ["3b", "4b", "13b"])
