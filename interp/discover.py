@@ -1,9 +1,10 @@
 """Which heads make up the answer, and how: the method of Wang et al. 2022 (section 3, App. B) as an algorithm, without gradients.
 
 From the logits backwards. Every head is path-patched to the output; those that stand out are followed: every head is path-patched
-to their queries where they stand, and to their keys and values where they look; and so on until nothing new stands out. Heads
-that push the same way in one map are followed together, as the paper follows a class, so that those that do the same show although
-each could be spared. At last the movers are knocked out, and who stands out on the logits only then is a backup.
+to their queries where they stand, and to their keys and values where they look; and so on until nothing new stands out. Heads of a
+layer that push the same way in one map are followed together, as the paper follows a class, so that what they read shows although
+each could be spared; those of other layers are not, since what pushes one may hold back the other, and cancel. At last the movers
+are knocked out, and who stands out on the logits only then is a backup.
 """
 
 from __future__ import annotations
@@ -91,9 +92,11 @@ class _Search:
         return Map(tuple(ports), at, self.total, effects, bar, tuple(effects.addresses[i] for i in bar.kept(effects)), tuple(knocked))
 
     def _sides(self, found: Map, nodes: Sequence[str]) -> list[list[str]]:
-        """The nodes that help in a map, and those that hinder."""
-        sides = [[node for node in nodes if found.helps(node) is helps] for helps in (True, False)]
-        return [side for side in sides if side]
+        """The nodes of each layer that help in a map, and those that hinder: what is followed together."""
+        sides: dict[tuple[int, bool], list[str]] = {}
+        for node in nodes:
+            sides.setdefault((parse(node).site.layer or 0, found.helps(node)), []).append(node)
+        return list(sides.values())
 
     def _inputs(self, nodes: Sequence[str]) -> Iterator[tuple[list[str], int | str]]:
         """What nodes at one position read, and where: queries there, keys and values where they look. Only what heads can have changed."""

@@ -101,12 +101,14 @@ def path_map(model: GPT2, pairs: Prompts, receivers: Sequence[str], at: str) -> 
 
 def knocked(model: GPT2, pairs: Prompts, gone: Sequence[str]) -> Float[Tensor, "prompts"]:
     """The logit difference of the model without some nodes, F(M\\K): they are at their means over the corrupt prompts of the group."""
-    return Ablation(model, pairs, metrics.logit_diff(pairs)).without([gone])[0]
+    on = Ablation(model, pairs, metrics.logit_diff(pairs))
+    return on.without([gone])[0] if gone else on.full
 
 
 def left(model: GPT2, pairs: Prompts, gone: Sequence[str]) -> Float[Tensor, "prompts"]:
     """The logit difference of the published circuit without some nodes, F(C\\K): every other head is at its mean, everywhere."""
-    return Ablation(model, pairs, metrics.logit_diff(pairs)).within(nodes(*CLASSES), [gone])[0]
+    on, circuit = Ablation(model, pairs, metrics.logit_diff(pairs)), nodes(*CLASSES)
+    return on.within(circuit, [gone])[0] if gone else on.only([circuit])[0]
 
 
 def copied(score: Mapping[str, Float[Tensor, "layer head"]]) -> Float[Tensor, "layer head"]:
