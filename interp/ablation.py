@@ -54,7 +54,7 @@ class Ablation:
 
     def without(self, sets: Sequence[Nodes]) -> Float[Tensor, "sets prompts"]:
         """The metric of the model without each of these sets of nodes, F(M\\K); a node is knocked out at its own position."""
-        return self._metric(self.clean, [self._knocked(nodes) for nodes in sets])
+        return self._metric(self.clean, [self.knocked(nodes) for nodes in sets])
 
     def only(self, circuits: Sequence[Nodes]) -> Float[Tensor, "circuits prompts"]:
         """The metric of each circuit, F(C): every node that is not in it is knocked out, everywhere."""
@@ -79,7 +79,8 @@ class Ablation:
     def _kept(self, nodes: Nodes) -> Patch:
         return Patch.hold(self.over, self.source, but=" ".join(nodes))
 
-    def _knocked(self, nodes: Nodes) -> Patch:
+    def knocked(self, nodes: Nodes) -> Patch:
+        """The patch that knocks out nodes, each at its own position."""
         return Patch(tuple(edit for node in nodes for edit in Patch.write(node, self.source).edits))
 
     def _metric(self, base: Trace, patches: Sequence[Patch]) -> Float[Tensor, "variants prompts"]:

@@ -1,9 +1,10 @@
 """Which heads make up the answer, and how: the method of Wang et al. 2022 (section 3, App. B) as an algorithm, without gradients.
 
 From the logits backwards. Every head is path-patched to the output; those that stand out are followed: every head is path-patched
-to their queries where they stand, and to their keys and values where they look; and so on until nothing new stands out. Heads
-that push the same way in one map are followed together, as the paper follows a class, so that those that do the same show although
-each could be spared. At last the movers are knocked out, and who stands out on the logits only then is a backup.
+to their queries where they stand, and to their keys and values where they look; and so on until nothing new stands out. Heads of a
+layer that push the same way in one map are followed together, as the paper follows a class, so that what they read shows although
+each could be spared; those of other layers are not, since what pushes one may hold back the other, and cancel. At last the movers
+are knocked out, and who stands out on the logits only then is a backup.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from interp import patching
+from interp.ablation import Ablation
 from interp.discovery import Discovery, Finding, Map
 from interp.metrics import Metric
 from interp.roles import BACKUP, LOOKS, NAME_MOVER, NEGATIVE, Judge, judge
@@ -37,8 +39,8 @@ def discover(model: GPT2, pairs: Prompts, metric: Metric, *, reference: Prompts 
     """The heads, at their positions, that make the metric what it is on the clean prompts rather than the corrupt ones.
 
     threshold: the least effect, as a share of the metric's mean difference between the two sides (the paper's backups: 2%).
-    level: the chance of a false find in a map (interp.standout). reference: prompts over which a knock-out takes its means, by
-    group where both have groups; the corrupt side unless given. Positions are the prompts' named ones, others by number.
+    level: the chance of a false find in a map (interp.standout). reference: more prompts over whose corrupt side, with the pairs'
+    own, knock-outs take their means, by group. Positions are the prompts' named ones; where they mean one thing, others by number.
     """
     search = _search(model, pairs, metric, threshold, level, progress)
     maps = [*search.backwards()]
@@ -77,7 +79,7 @@ class _Search:
         """The logits' map once those that move the answer there are knocked out, without whom it knew; none where nobody moves it."""
         movers = [node for node in first.nodes if first.helps(node) and self.judge.scores(node).attention.get("answer", 0) >= LOOKS]
         if movers:
-            silenced = _silenced(self.model, self.pairs, movers, reference)
+            silenced = Ablation(self.model, self.pairs, self.metric, reference=reference).knocked(movers)
             found = self.map(["out"], self.end, silenced, movers)
             yield replace(found, kept=tuple(head for head in found.kept if head not in first.kept))
 
@@ -90,9 +92,11 @@ class _Search:
         return Map(tuple(ports), at, self.total, effects, bar, tuple(effects.addresses[i] for i in bar.kept(effects)), tuple(knocked))
 
     def _sides(self, found: Map, nodes: Sequence[str]) -> list[list[str]]:
-        """The nodes that help in a map, and those that hinder."""
-        sides = [[node for node in nodes if found.helps(node) is helps] for helps in (True, False)]
-        return [side for side in sides if side]
+        """The nodes of each layer that help in a map, and those that hinder: what is followed together."""
+        sides: dict[tuple[int, bool], list[str]] = {}
+        for node in nodes:
+            sides.setdefault((parse(node).site.layer or 0, found.helps(node)), []).append(node)
+        return list(sides.values())
 
     def _inputs(self, nodes: Sequence[str]) -> Iterator[tuple[list[str], int | str]]:
         """What nodes at one position read, and where: queries there, keys and values where they look. Only what heads can have changed."""
@@ -122,6 +126,8 @@ class _Search:
 def _search(model: GPT2, pairs: Prompts, metric: Metric, threshold: float, level: float, progress: bool) -> _Search:
     if len(pairs) < 2:
         raise PromptError(problem(f"{len(pairs)} pair of prompts, from which no chance can be told", "two pairs or more", "a hundred"))
+    if pairs.groups is None and pairs.batch.ragged:
+        raise PromptError(problem("prompts of several lengths without groups, over which a knock-out takes its means", "groups=... for each prompt"))
     clean, corrupt = (metric(model.run(side)).mean() for side in (pairs, pairs.corrupted))
     end = next((name for name, rows in pairs.positions.items() if torch.equal(rows, pairs.batch.index(metric.at))), metric.at)
     return _Search(model, pairs, metric, judge(model, pairs, end), float(clean - corrupt), end, threshold, level, progress)
@@ -137,25 +143,12 @@ def _places(pairs: Prompts) -> Iterator[tuple[int | str, Int[Tensor, "prompts"],
     aligned = all(bool((rows == rows[0]).all()) for rows in pairs.positions.values())
     numbered = {place: torch.full_like(pairs.batch.lengths, place) for place in range(int(pairs.batch.lengths.min()))} if aligned else {}
     known: list[Tensor] = []
-    for place, rows in [*named.items(), *numbered.items()]:
+    every: list[tuple[int | str, Tensor]] = [*named.items(), *numbered.items()]
+    for place, rows in every:
         new = torch.stack([rows != other for other in known]).all(0) if known else torch.ones_like(rows, dtype=torch.bool)
         known.append(rows)
         if bool(new.any()):
             yield place, rows, new
-
-
-def _silenced(model: GPT2, pairs: Prompts, nodes: Sequence[str], reference: Prompts | None) -> Patch:
-    """The nodes at their means over the reference prompts, by group where both have groups."""
-    run = model.run(reference or pairs.corrupted)
-    given, own = (reference or pairs).groups, pairs.groups
-    alike = torch.ones(len(pairs), len(run.tokens)).double() if given is None or own is None else (own[:, None] == given).double()
-    if not bool(alike.any(1).all()):
-        raise PromptError(problem("groups of prompts that the reference lacks", "a reference with every group of the pairs", "the same templates"))
-    share = (alike / alike.sum(1, keepdim=True)).to(model.device, model.dtype)
-    patch = Patch()
-    for node in nodes:
-        patch |= Patch.write(node, share @ run[node], name="mean")
-    return patch
 
 
 def _findings(judge: Judge, maps: Sequence[Map]) -> Iterator[Finding]:

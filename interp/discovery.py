@@ -11,6 +11,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from interp import figures
+from interp.circuit import Circuit
 from interp.effects import Effects
 from interp.roles import ROLES, Scores
 from interp.standout import Cutoff
@@ -87,6 +88,11 @@ class Discovery:
         """The nodes of each class that has any."""
         every = {role: tuple(each.node for each in self.found if each.role == role) for role in ROLES}
         return {role: nodes for role, nodes in every.items() if nodes}
+
+    @property
+    def circuit(self) -> Circuit:
+        """Roles and edges, to be judged."""
+        return Circuit(self.roles, self.edges)
 
     @property
     def edges(self) -> tuple[str, ...]:

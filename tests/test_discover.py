@@ -15,17 +15,17 @@ from inducer import EDGES, KNOWN
 
 import weights
 from interp import metrics, patching
-from interp.discover import _places, _silenced, discover
+from interp.ablation import Ablation
+from interp.criteria import beaten, null_circuits
+from interp.discover import _places, discover
 from interp.discovery import Discovery
 from interp.effects import Effects
 from interp.roles import judge, targets
 from interp.standout import cutoff
 from interp.tasks import Prompts, ioi
 from minigpt import GPT2, build
-from minigpt.edit import Source
 from minigpt.errors import MiniGPTError
 from minigpt.params import tensors
-from minigpt.patch import Patch
 
 PAIRS = inducer.pairs()
 METRIC = metrics.logit_diff(PAIRS)
@@ -135,7 +135,7 @@ def test_every_map_is_path_patching_from_all_heads_before_its_receivers():
     (lambda: discover(inducer.inducer(), inducer.pairs(1), metrics.logit_diff(inducer.pairs(1))), "two pairs or more"),
     (lambda: discover(inducer.inducer(), PAIRS, METRIC, threshold=2.0), "a share of the whole effect"),
     (lambda: discover(inducer.inducer(), Prompts(PAIRS.clean, None, PAIRS.answers, PAIRS.distractors), METRIC), "no corrupt side"),
-    (lambda: _silenced(tiny(), grouped([0, 1]), ["a0.0@END"], grouped([0, 0])), "groups of prompts that the reference lacks"),
+    (lambda: discover(mini(), ragged(), metrics.logit_diff(ragged())), "groups=... for each prompt"),
 ])
 def test_mistakes_say_what_is_legal(call, message):
     with pytest.raises(MiniGPTError, match=message):
@@ -221,6 +221,10 @@ def mini() -> GPT2:
     return weights.load("ioi-mini")
 
 
+def ragged() -> Prompts:
+    return Prompts([[5, 6, 7], [5, 6, 7, 8]], [[4, 6, 7], [4, 6, 7, 8]], [5, 5], [4, 4])
+
+
 @cache
 def names(n: int = 40, seed: int = 0) -> Prompts:
     return ioi.prompts(mini().tokenizer, n, seed)
@@ -246,23 +250,49 @@ def test_who_looks_at_the_distractor_inhibits_only_through_movers():
     assert judged.role("a0.6@END", through_movers=True) == "S-inhibition"
 
 
-# --- knock-outs and positions ----------------------------------------------------------------------------------------------
+def test_knocked_out_movers_uncover_backups():
+    """Fig. 15: a head that does nothing for the logits until the movers are gone. It is path patching in the run without them."""
+    discovery = embedded()
+    last = discovery.maps[-1]
+    assert last.knocked == ("a2.6@END", "a3.4@END")
+    assert discovery.roles["backup name mover"]
+    silenced = Ablation(mini(), names(), metrics.logit_diff(names())).knocked(last.knocked)
+    backup = discovery.roles["backup name mover"][0].removesuffix("@END")
+    after = patching.paths(mini(), names(), metrics.logit_diff(names()), [backup], standing=silenced)
+    before = patching.paths(mini(), names(), metrics.logit_diff(names()), [backup])
+    assert float(after.values[0]) == pytest.approx(last.effects[backup])
+    assert abs(float(before.values[0])) < discovery.maps[0].cutoff.reach < abs(float(after.values[0]))
 
 
-def grouped(groups: list[int]) -> Prompts:
-    generator = torch.Generator().manual_seed(0)
-    clean, corrupt = (torch.randint(0, 50, (len(groups), 5), generator=generator) for _ in range(2))
-    return Prompts(clean, corrupt, clean[:, 0], corrupt[:, 0], groups=torch.tensor(groups))
+# --- the embedded model ----------------------------------------------------------------------------------------------------
 
 
-def test_a_knock_out_is_the_mean_of_the_corrupt_side_by_group():
-    model, pairs = tiny(dtype=torch.float64), grouped([0, 1, 0, 1, 1])
-    clean, corrupt = model.run(pairs), model.run(pairs.corrupted)
-    mean = Patch.write("a1.0@-1", Source("mean", run=corrupt, mean=True, by=pairs.groups))
-    ours = model.rerun(clean, _silenced(model, pairs, ["a1.0@END"], None))
-    torch.testing.assert_close(ours.logits, model.rerun(clean, mean).logits, rtol=1e-10, atol=1e-12)
-    other = model.rerun(clean, _silenced(model, replace(pairs, groups=None), ["a1.0@END"], None))
-    assert not torch.allclose(ours.logits, other.logits)
+@cache
+def embedded() -> Discovery:
+    return discover(mini(), names(), metrics.logit_diff(names()))
+
+
+def test_the_embedded_models_circuit_does_the_task_on_prompts_that_it_was_not_found_on():
+    assert len(embedded().kept) <= 16
+    held_out = names(200, 1)
+    circuit, on = embedded().circuit, Ablation(mini(), held_out, metrics.logit_diff(held_out))
+    made = circuit.faithfulness(mini(), held_out, metrics.logit_diff(held_out))
+    share, _ = beaten(on, made.gap, null_circuits(mini().config, circuit.nodes, 40))
+    print(f"{len(circuit.nodes)} nodes, {made}; more faithful than {share:.0%} of 40 layer-matched ones")
+    assert made.gap < 0.15 * float(made.model.mean())
+    assert share > 0.95
+
+
+def test_the_classes_are_where_the_paper_has_them():
+    roles = embedded().roles
+    judged = judge(mini(), names(), "END")
+    assert set(roles["name mover"]) == {"a2.6@END", "a3.4@END"}
+    assert {node.partition("@")[2] for node in roles["S-inhibition"]} == {"END"}
+    assert min(judged.scores(node).places["IO"] for node in roles["name mover"]) > 0.5
+    assert min(judged.scores(node).attention["distractor"] for node in roles["S-inhibition"]) > 0.5
+
+
+# --- positions ----------------------------------------------------------------------------------------------
 
 
 def test_positions_are_named_then_stepped_then_numbered_each_once():

@@ -189,3 +189,34 @@ def test_overlapping_holds_of_a_layers_parts_and_of_all_are_one():
     patch = Patch.hold("heads mlps", Source("0")) | Patch.hold("mlps", Source("0"))
     found = MODEL.rerun(CLEAN, patch)
     np.testing.assert_allclose(METRIC(found).numpy(), reference(CLEAN, patch), rtol=1e-9, atol=1e-11)
+
+
+STANDING = Patch.write("a1.0@5", torch.linspace(-1, 1, 8, dtype=torch.float64), name="other")
+
+
+def four_passes_without(sender: str, receivers: list[str]) -> np.ndarray:
+    """The paper's algorithm in a model that lacks head 1.0 at the end throughout (figure 15), on the reference."""
+    lacking, frozen = reference_of(MODEL, CLEAN, STANDING), STANDING | Patch.write(f"{sender}@5", Source("corrupt", run=CORRUPT))
+    for head, at in ((head, at) for head in HEADS for at in range(6) if (head, at) not in (("a1.0", 5), (sender, 5))):
+        frozen |= Patch.write(f"{head}@{at}", torch.from_numpy(lacking[f"{head}@{at}"]), name=f"{head}.{at}")
+    run, patch = reference_of(MODEL, CLEAN, frozen), STANDING
+    for port in receivers:
+        point = "resid3" if port == "out" else f"resid{parse(port).site.layer}"
+        patch |= Patch.input(f"{port}@5", torch.from_numpy(run[f"{point}@5"]), name=point)
+    return reference(CLEAN, patch)
+
+
+@pytest.mark.parametrize("receivers", [["out"], ["a2.0.q"], ["a2.0.k", "a2.1.v"]])
+def test_a_standing_patch_is_in_every_pass(receivers):
+    senders = ["a0.0", "a0.1", "a1.1"]
+    found = patching.paths(MODEL, PAIRS, METRIC, senders, receivers, -1, standing=STANDING)
+    before = reference(CLEAN, STANDING)
+    np.testing.assert_allclose(found.base.numpy(), before, rtol=1e-9)
+    agree(found, [four_passes_without(head, receivers) - before for head in senders])
+    assert not torch.allclose(found.per_prompt, patching.paths(MODEL, PAIRS, METRIC, senders, receivers, -1).per_prompt, rtol=1e-2)
+
+
+def test_a_standing_patch_stands_beside_edges_too():
+    found = patching.paths(MODEL, PAIRS, METRIC, ["a0.0", "a1.1"], ["out"], -1, "frozen", standing=STANDING)
+    corrupt, before = Source("corrupt", run=CORRUPT), reference(CLEAN, STANDING)
+    agree(found, [reference(CLEAN, STANDING | Patch.read(f"{head}>out@-1", corrupt)) - before for head in found.addresses])
