@@ -54,7 +54,7 @@ class Ablation:
 
     def without(self, sets: Sequence[Nodes]) -> Float[Tensor, "sets prompts"]:
         """The metric of the model without each of these sets of nodes, F(M\\K); a node is knocked out at its own position."""
-        return self._metric(self.clean, [self.knocked(nodes) for nodes in sets])
+        return self._metric(self.clean, [self.knocked(nodes) if nodes else None for nodes in sets])
 
     def only(self, circuits: Sequence[Nodes]) -> Float[Tensor, "circuits prompts"]:
         """The metric of each circuit, F(C): every node that is not in it is knocked out, everywhere."""
@@ -63,7 +63,8 @@ class Ablation:
     def within(self, circuit: Nodes, sets: Sequence[Nodes]) -> Float[Tensor, "sets prompts"]:
         """F(C\\K) for many K: the circuit's own run is what they are computed from, so that only what K changes is computed."""
         base = self._run(tuple(circuit))
-        return self._metric(base, [self._kept([node for node in circuit if node not in set(nodes)]) for nodes in sets])
+        left = [[node for node in circuit if node not in set(nodes)] for nodes in sets]
+        return self._metric(base, [self._kept(nodes) if len(nodes) < len(circuit) else None for nodes in left])
 
     def edges(self, kept: Sequence[str], every: Sequence[str]) -> Float[Tensor, "prompts"]:
         """The metric where each edge that is not kept carries what its sender writes in the source."""
@@ -83,9 +84,14 @@ class Ablation:
         """The patch that knocks out nodes, each at its own position."""
         return Patch(tuple(edit for node in nodes for edit in Patch.write(node, self.source).edits))
 
-    def _metric(self, base: Trace, patches: Sequence[Patch]) -> Float[Tensor, "variants prompts"]:
-        swept = self.model.rerun(base, patches, f"out@{self.metric.at}", progress=self.progress)
-        return swept.map(lambda out: self.metric.of_many(out, self.model.params))
+    def _metric(self, base: Trace, patches: Sequence[Patch | None]) -> Float[Tensor, "variants prompts"]:
+        """The metric of the base's run after each patch; None stands for the run as it is."""
+        found = self.metric(base).repeat(len(patches), 1)
+        some = [i for i, patch in enumerate(patches) if patch is not None]
+        if some:
+            swept = self.model.rerun(base, [patch for patch in patches if patch is not None], f"out@{self.metric.at}", progress=self.progress)
+            found[some] = swept.map(lambda out: self.metric.of_many(out, self.model.params))
+        return found
 
 
 def _source(model: GPT2, pairs: Prompts, reference: Prompts | None, source: str, seed: int) -> Source:

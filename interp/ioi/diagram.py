@@ -15,7 +15,7 @@ def found(evidence: Discovery, circuit: Circuit, n: int) -> Part:
     """The circuit that was found, with the evidence for each of its heads."""
     rows = [(each.role, each.node, _looks(each.scores.attention), "; ".join(f"{effect:+.3f} through {name}" for name, effect in each.effects.items()))
             for each in evidence.found]
-    maps = {f"{each} (kept: {' '.join(each.kept) or 'none'})": each.effects for each in evidence.maps}
+    maps = {f"{each}: {' '.join(each.kept)} stand out": each.effects for each in evidence.maps if each.kept}
     return Part("found", "The circuit that was found", "section 3, as an algorithm",
                 f"From the logits backwards: every head is path-patched to the output; those that stand out are followed to what their queries, keys and "
                 f"values read, "

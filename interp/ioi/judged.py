@@ -10,6 +10,8 @@ from interp.ioi import published
 from interp.ioi.lab import Lab
 from interp.ioi.part import Claim, Part, Table
 
+MATCHED = "as many heads from each layer"
+NULLS = 200
 RANDOM, GREEDY = 40, dict(runs=3, steps=6, sample=6)
 PAPER_RANDOM, PAPER_GREEDY = 100, dict(runs=10, steps=10, sample=10)
 
@@ -31,14 +33,14 @@ def faithful(lab: Lab) -> Part:
                 claims=claims if lab.published else (), data=found.to_dict())
 
 
-def nulls(lab: Lab, n: int = 100) -> Part:
+def nulls(lab: Lab) -> Part:
     """Circuits of the same size, drawn at random."""
     gap = criteria.faithfulness(lab.ablation, lab.circuit.nodes).gap
-    found = {kind: criteria.beaten(lab.ablation, gap, criteria.null_circuits(lab.model.config, lab.circuit.nodes, n, layers=layers, seed=lab.seed))
-             for kind, layers in (("as many heads from each layer", True), ("as many heads from anywhere", False))}
+    found = {kind: criteria.beaten(lab.ablation, gap, criteria.null_circuits(lab.model.config, lab.circuit.nodes, NULLS, layers=layers, seed=lab.seed))
+             for kind, layers in ((MATCHED, True), ("as many heads from anywhere", False))}
     rows = [(kind, f"{share:.1%}", f"{float(f.median()):+.3f}", f"{float(f.quantile(0.95)):+.3f}") for kind, (share, f) in found.items()]
     return Part("nulls", "Would any circuit of this size do?", "Shi et al. 2024; App. of several successors",
-                f"{n} circuits of as many heads at the same positions, drawn at random: how many of them are less faithful.",
+                f"{NULLS} circuits of as many heads at the same positions, drawn at random: how many of them are less faithful.",
                 [Table("", ("random circuits", ">less faithful", ">median F", ">95% of them have F below"), rows)],
                 data={kind: {"beaten": share, "f": f.tolist()} for kind, (share, f) in found.items()})
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import plotly.graph_objects as go
@@ -15,7 +14,7 @@ from interp.effects import Effects
 from interp.ioi import published
 from interp.ioi.lab import Lab, joint
 from interp.ioi.part import Claim, Part, Table
-from minigpt import Patch, Trace, parse
+from minigpt import Patch, parse
 from minigpt.address import heads as every_head
 
 # The paper's maps: figure, receivers (role and port), position, and in words what is asked.
@@ -143,9 +142,9 @@ def backup(lab: Lab) -> Part:
     movers = [f"{head}@END" for head in lab.heads(published.MOVERS)]
     if not movers:
         return Part("backup", heading, where, text, skipped="the circuit has no name movers")
-    gone = lab.model.rerun(lab.clean, Patch(tuple(edit for node in movers for edit in Patch.write(node, lab.ablation.source).edits)))
+    gone = lab.ablation.knocked(movers)
     senders = [str(site) for site in every_head(lab.model.config) if f"{site}@END" not in movers]
-    before, after = (_paths_upon(lab, run, senders) for run in (lab.clean, gone))
+    before, after = (patching.paths(lab.model, lab.pairs, lab.metric, senders, standing=standing) for standing in (None, gone))
     change = Effects("path patching to out, after less before", before.metric, before.addresses, after.per_prompt - before.per_prompt, after.base,
                      before.config)
     left, whole = float(after.base.mean()), float(before.base.mean())
@@ -198,13 +197,6 @@ def random_tokens(lab: Lab) -> Part:
 def _relative(found: Effects) -> Effects:
     """In per cent of the mean metric, as the paper's maps are."""
     return replace(found, per_prompt=100 * found.per_prompt / found.base.mean())
-
-
-def _paths_upon(lab: Lab, base: Trace, senders: Sequence[str]) -> Effects:
-    """Paths to the logits upon a run in which something has been changed already: what was changed is held with the rest."""
-    patches = [Patch.write(f"{sender}@END", lab.corrupt) | Patch.hold("heads", base) for sender in senders]
-    before = lab.metric(base)
-    return Effects("path patching to out (IOI)", lab.metric.name, tuple(senders), lab.difference(base, patches) - before, before, lab.model.config)
 
 
 def _overlap(figure: str, found: Effects, said: str, sign: int) -> list[Claim]:

@@ -17,7 +17,7 @@ INTRODUCTION = ("How does the model know who is given the drink? Each part asks 
 
 def study(found: Study) -> str:
     """One HTML document."""
-    sections = [report.Section("", INTRODUCTION, _contents(found))]
+    sections = [report.Section("", INTRODUCTION, "".join(f"<p><b>{escape(line)}</b></p>" for line in found.short) + _contents(found))]
     for part in found.parts:
         sections += _part(part)
     if found.claims:
@@ -35,10 +35,10 @@ def _part(part: Part) -> Iterator[report.Section]:
     note = f"<p class=soft>Skipped: {escape(part.skipped)}</p>" if part.skipped else ""
     body = f"<a id='{part.name.replace(' ', '-')}'></a><p class=soft>{escape(part.where)}</p>" + note
     yield report.Section(part.heading, part.text, body + "".join(report.table(t.title, t.columns, t.rows) for t in part.tables))
-    for title, effects in part.maps.items():
-        yield report.Section("", "", figures.grid(effects.grid(), title))
     for figure in part.figures.values():
         yield report.Section("", "", figure)
+    for title, effects in part.maps.items():
+        yield report.Section("", "", figures.grid(effects.grid(), title))
 
 
 def _claims(found: Study) -> str:

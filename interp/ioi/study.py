@@ -42,6 +42,20 @@ class Study:
         """A part by its name."""
         return next(part for part in self.parts if part.name == name)
 
+    @property
+    def short(self) -> list[str]:
+        """What it comes to, in a few sentences, as far as it went."""
+        data = {part.name: part.data for part in self.parts if not part.skipped}
+        lines = [f"The model prefers IO by {task['logit_difference']:.2f} and is misled in {task['s_before_io']:.1%} of the prompts."
+                 for name, task in data.items() if name == "task"]
+        lines += [f"The circuit {name}: " + "; ".join(f"{role} {' '.join(nodes)}" for role, nodes in circuit.roles.items()) for name,
+                  circuit in self.circuits.items()]
+        for name in (name for name in data if name.startswith("faithfulness")):
+            said, beaten = data[name], data.get(name.replace("faithfulness", "nulls"), {}).get(judged.MATCHED)
+            lines.append(f"Alone it gives {said['circuit']:.2f} where the model gives {said['model']:.2f} ({said['share']:.0%})"
+                         + (f", and beats {beaten['beaten']:.1%} of random circuits with as many heads from each layer." if beaten else "."))
+        return lines
+
     def to_dict(self) -> dict[str, Any]:
         """Everything but the pictures as plain values."""
         return {"model": self.model, "prompts": self.n, "seed": self.seed, "seconds": self.seconds, "interrupted": self.interrupted,

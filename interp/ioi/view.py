@@ -44,7 +44,7 @@ def _claims(found: Study) -> Iterator[RenderableType]:
 
 
 def _verdict(found: Study) -> Panel:
-    lines = [Text(f"{name}: {' | '.join(str(circuit).splitlines())}") for name, circuit in found.circuits.items()]
+    lines = [Text(line) for line in found.short]
     if found.claims:
         agree = sum(claim.agrees for _, claim in found.claims)
         lines.append(Text(f"{agree} of {len(found.claims)} figures agree with the paper", style="bold green" if agree == len(found.claims) else "bold yellow"))
