@@ -40,6 +40,7 @@ class Ablation:
             raise PatchError(problem(f"over={over!r}", "'heads' or 'heads mlps'"))
         self.model, self.pairs, self.metric, self.over, self.progress = model, pairs, metric, over, progress
         self.source = _source(model, pairs, reference, source, seed)
+        self._runs: dict[tuple[str, ...], Trace] = {}
 
     @cached_property
     def clean(self) -> Trace:
@@ -61,13 +62,19 @@ class Ablation:
 
     def within(self, circuit: Nodes, sets: Sequence[Nodes]) -> Float[Tensor, "sets prompts"]:
         """F(C\\K) for many K: the circuit's own run is what they are computed from, so that only what K changes is computed."""
-        base = self.model.rerun(self.clean, self._kept(circuit))
+        base = self._run(tuple(circuit))
         return self._metric(base, [self._kept([node for node in circuit if node not in set(nodes)]) for nodes in sets])
 
     def edges(self, kept: Sequence[str], every: Sequence[str]) -> Float[Tensor, "prompts"]:
         """The metric where each edge that is not kept carries what its sender writes in the source."""
         patch = Patch(tuple(edit for edge in sorted(set(every) - set(kept)) for edit in Patch.read(edge, self.source).edits))
         return self._metric(self.clean, [patch])[0]
+
+    def _run(self, circuit: tuple[str, ...]) -> Trace:
+        """A circuit's own run; the last one is kept, since a search asks for it again and again."""
+        if circuit not in self._runs:
+            self._runs = {circuit: self.model.rerun(self.clean, self._kept(circuit))}
+        return self._runs[circuit]
 
     def _kept(self, nodes: Nodes) -> Patch:
         return Patch.hold(self.over, self.source, but=" ".join(nodes))
