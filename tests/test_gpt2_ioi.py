@@ -136,7 +136,7 @@ def test_knocking_out_a_class_costs_the_model_and_the_circuit_what_the_authors_s
 
 
 def test_copy_scores(gpt2):  # noqa: F811
-    run = gpt2.run(ioi.prompts(gpt2.tokenizer, 1000, seed=0))
+    run = gpt2.run(ioi.prompts(gpt2.tokenizer, 200, seed=0))
     copies, denies = (copied({at: heads.copying(run, at, sign=sign) for at in ("IO", "S1", "S2")}) for sign in (1, -1))
     assert min(copies[9, 9], copies[9, 6], copies[10, 0]) > 0.95
     assert min(denies[10, 7], denies[11, 10]) > 0.95

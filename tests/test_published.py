@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from contextlib import ExitStack
 from functools import cache
+from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -256,3 +261,18 @@ def test_the_prompts_are_the_papers(ours, prompts):
     assert prompts.answers[:, 0].tolist() == [5335, 1757, 4186, 3700, 6035, 15686, 5780, 14235]
     assert (prompts.clean != prompts.corrupt).nonzero()[:, 1].tolist() == [10] * 8
     assert len(nodes(*CLASSES)) == 26
+
+
+def test_twin_random_weights_that_are_passed_off_as_gpt2_fail_the_checks_and_do_not_stumble(tmp_path):
+    """The checks of the real weights, as they stand, on others: all of their code runs, and they can fail."""
+    report, here = tmp_path / "report.xml", Path(__file__).parent
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "impostor", "-m", "gpt2", "-o", "addopts=", f"--junitxml={report}", str(here / "test_gpt2_ioi.py")]
+    subprocess.run(command, cwd=here.parent, env={**os.environ, "PYTHONPATH": os.pathsep.join([str(here), str(here.parent)])}, check=False)
+    cases = {case.get("name"): {child.tag: child.get("message", "") for child in case if child.tag in ("failure", "error", "skipped")}
+             for case in ElementTree.parse(report).iter("testcase")}
+    passed = [name for name, outcome in cases.items() if not outcome]
+    assert len(cases) == 30
+    assert all(set(outcome) <= {"failure"} for outcome in cases.values())
+    assert all(message.startswith(("AssertionError", "assert")) for outcome in cases.values() for message in outcome.values())
+    # Without S-inhibition the real difference is near nothing too.
+    assert passed == ["test_knocking_out_a_class_costs_the_model_and_the_circuit_what_the_authors_stored[S-inhibition]"]
