@@ -37,7 +37,7 @@ def main() -> None:
     latest = {tuple(line.get(key) for key in ("workload", "batch", "length", "method")): line for line in lines}.values()
     parts = (_forward([x for x in latest if x["workload"] == "forward"]), _sweeps([x for x in latest if "floor" in x]),
              _memory([x for x in latest if "budget" in x]), _caches([x for x in latest if x["workload"].startswith("W5")]),
-             _attribution([x for x in latest if "closure" in x]))
+             _attribution([x for x in latest if "closure" in x]), _paper([x for x in latest if x["workload"].startswith("IOI")]))
     (Path(__file__).parent / "README.md").write_text(HEAD + "".join(parts) + (PLOTS if PLOT.exists() else ""))
 
 
@@ -53,6 +53,11 @@ def _sweeps(lines: list[dict[str, Any]]) -> str:
             for x in lines]
     return _section("Sweeps against peers", ["workload", "here", "peer and its workload", "peer, scaled up", "ratio", "wanted", "ratio at the peak", "arithmetic done / needed",
                                              "of the machine's peak", "largest difference"], rows)
+
+
+def _paper(lines: list[dict[str, Any]]) -> str:
+    rows = [[x["workload"].removeprefix("IOI: "), str(x["prompts"]), f"{x['timings']['ours']['median']:,.1f} s"] for x in lines]
+    return _section("The IOI paper's measurements, GPT-2 small, everything included", ["measurement", "prompts", "here"], rows)
 
 
 def _memory(lines: list[dict[str, Any]]) -> str:

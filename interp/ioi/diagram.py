@@ -6,9 +6,19 @@ from interp import figures
 from interp.circuit import Circuit
 from interp.discovery import Discovery
 from interp.ioi.part import Part, Table
+from interp.roles import BACKUP, BY_TARGET, INHIBITION, NAME_MOVER, NEGATIVE, UNCLASSED
 from minigpt import parse
 
 LEGEND = "In the picture each head stands above the position at which it acts, at the height of its layer; lines are what one hands on to another."
+
+MEANS = {
+    NAME_MOVER: "looks from the end at the answer and copies it into the output", NEGATIVE: "looks there too, and writes against the answer",
+    BACKUP: "takes over when the name movers are knocked out", INHIBITION: "looks from the end at the name that comes twice, and tells the movers where not "
+                                                                           "to look",
+    BY_TARGET["after the same"]: "notices at the second time of a name that it was there before, by what came after it",
+    BY_TARGET["the same"]: "notices it by the name itself", BY_TARGET["before"]: "writes down, one place on, which token came before",
+    UNCLASSED: "matters, but looks at none of these; its scores are in the JSON",
+}
 
 
 def found(evidence: Discovery, circuit: Circuit, n: int) -> Part:
@@ -22,16 +32,19 @@ def found(evidence: Discovery, circuit: Circuit, n: int) -> Part:
                 f"until nothing new stands out. An effect counts from {evidence.threshold:.0%} of the metric up, where chance gives one in a map with a "
                 f"probability of "
                 f"{evidence.level:.0%}. {len(evidence.kept)} of {evidence.heads} heads were kept, on {n} prompts that are used for nothing else. {LEGEND}",
-                [Table("", ("role", "head", "looks at", "effect on the logit difference"), rows)], maps,
+                [Table("", ("role", "head", "looks at", "effect on the logit difference"), rows), _roles(circuit)], maps,
                 {"circuit": evidence.figure()}, data={**circuit.to_dict(), "evidence": evidence.to_dict()})
 
 
 def drawn(circuit: Circuit, heading: str, name: str, where: str) -> Part:
     """A circuit that was given."""
-    rows = [(role, " ".join(nodes)) for role, nodes in circuit.roles.items()]
-    return Part(name, heading, where, LEGEND, [Table("", ("role", "heads"), rows)],
+    return Part(name, heading, where, LEGEND, [_roles(circuit)],
                 figures={"circuit": figures.diagram({node: circuit.role(node) for node in circuit.nodes}, _arrows(circuit),
                                                     "the circuit")}, data=circuit.to_dict())
+
+
+def _roles(circuit: Circuit) -> Table:
+    return Table("", ("role", "what such a head does", "heads"), [(role, MEANS.get(role, ""), " ".join(nodes)) for role, nodes in circuit.roles.items()])
 
 
 def _arrows(circuit: Circuit) -> list[tuple[str, str]]:

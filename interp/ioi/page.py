@@ -17,7 +17,7 @@ INTRODUCTION = ("How does the model know who is given the drink? Each part asks 
 
 def study(found: Study) -> str:
     """One HTML document."""
-    sections = [report.Section("", INTRODUCTION, "".join(f"<p><b>{escape(line)}</b></p>" for line in found.short) + _contents(found))]
+    sections = [report.Section("", INTRODUCTION, _short(found) + _contents(found))]
     for part in found.parts:
         sections += _part(part)
     if found.claims:
@@ -25,6 +25,10 @@ def study(found: Study) -> str:
                                                                              "stored data.", _claims(found)))
     stopped = "; interrupted before its end" if found.interrupted else ""
     return report.page(f"Indirect object identification in {found.model}", f"{found.n} prompts, seed {found.seed}, {found.seconds:.0f} s{stopped}", sections)
+
+
+def _short(found: Study) -> str:
+    return "<ul>" + "".join(f"<li>{escape(line)}" for line in found.short) + "</ul>"
 
 
 def _contents(found: Study) -> str:
