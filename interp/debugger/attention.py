@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from interp.debugger.session import Runs
+from jaxtyping import Float
+from torch import Tensor
+
+from interp.debugger.blocks import norms
+from interp.debugger.question import QuestionError
+from interp.debugger.session import Runs, Side
+from minigpt import Site, parse
+from minigpt.errors import problem
 
 
 @dataclass(frozen=True)
@@ -27,4 +34,16 @@ class Attention:
 
 def attention(runs: Runs, head: str) -> Attention:
     """The patterns of a head: "a2.6", or a row's address "a2.6@13"."""
-    raise NotImplementedError
+    site = parse(head.partition("@")[0], runs.model.config).site
+    if site.kind != "attn" or site.part is None:
+        raise QuestionError(problem(f"'{head}' has no pattern", "a head", "'a2.6'"))
+    return Attention(str(site), tuple(_pattern(side, site) for side in runs.sides))
+
+
+def _pattern(side: Side, site: Site) -> Pattern:
+    weights = side.trace[f"{site}.pattern"][0]
+    return Pattern(side.name, side.tokens, _rows(weights), _rows(weights * norms(side.trace, site)))
+
+
+def _rows(x: Float[Tensor, "pos key"]) -> tuple[tuple[float, ...], ...]:
+    return tuple(map(tuple, x.tolist()))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from interp import patching
 from interp.debugger.session import Runs
+from minigpt import parse
 
 
 @dataclass(frozen=True)
@@ -21,5 +23,9 @@ class PathMap:
 
 
 def pathmap(runs: Runs) -> PathMap:
-    """The map; QuestionError without another prompt of as many tokens."""
-    raise NotImplementedError
+    """The map; QuestionError without another prompt of as many tokens. Of the runs as they are: interventions play no part in it."""
+    q, pairs = runs.question, runs.pairs
+    at = None if q.at == "all" else parse(f"emb@{q.at}").at
+    receivers = q.receivers or ("out",)
+    found = patching.paths(runs.model, pairs, runs.left.metric, "heads", receivers, at)
+    return PathMap(found.method, found.metric, float(found.base[0]), receivers, q.at, tuple(map(tuple, found.grid().tolist())), str(found.receipt))

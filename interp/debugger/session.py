@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -25,7 +25,8 @@ MEMORY, SHUFFLES = 2**30, 32
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """One column of every table: a run after its patch (the empty one, mostly), the metric read off it, and what a line's words mean on it."""
+    """One column of every table: a run after its patch (the empty one, mostly), the metric read off it, what a line's words mean on it,
+    and the tokens: of the prompt, and the ids of its answers and distractors."""
 
     name: str
     base: Trace
@@ -34,11 +35,16 @@ class Side:
     metric: Metric
     sources: Sources
     tokens: tuple[str, ...]
+    answers: tuple[int, ...]
+    distractors: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Runs:
-    """A question made concrete. left: the prompt; right: after the interventions, or the other prompt, or None; each at twin positions."""
+    """A question made concrete. left: the prompt; right: after the interventions, or the other prompt, or None.
+
+    other: the other prompt's side, shown or not; after: the side with the interventions.
+    """
 
     question: Question
     model: GPT2
@@ -46,8 +52,17 @@ class Runs:
     left: Side
     right: Side | None
     other: Side | None
-    answers: tuple[int, ...]
-    distractors: tuple[int, ...]
+    after: Side | None
+
+    @property
+    def answers(self) -> tuple[int, ...]:
+        """Ids of the prompt's answers."""
+        return self.left.answers
+
+    @property
+    def distractors(self) -> tuple[int, ...]:
+        """Ids of the tokens that they are compared with."""
+        return self.left.distractors
 
     @property
     def sides(self) -> tuple[Side, ...]:
@@ -88,25 +103,23 @@ class Session:
         left, right = ((trace, _tokens(trace, tokenizer)) for trace in (clean, other or clean))
         here = twins(left[1], right[1])
         back = inverse(here, len(right[1]))
-        answers = [_ids(tokenizer, each) for each in (question.answers, question.distractors, question.other_answers, question.other_distractors)]
-        answers[0] = answers[0] or (int(clean.logits_at(-1)[0].argmax()),)
-        mine, theirs = _metric(question.metric, *answers[:2]), _metric(question.metric, answers[2] or answers[0], answers[3] or answers[1])
-        side = Side("this prompt", clean, Patch(), clean, mine, Sources(clean, other, here, reference), left[1])
-        across = None if other is None else Side("other prompt", other, Patch(), other, theirs, Sources(other, clean, back, reference), right[1])
-        before, after = self._sides(question, side, across)
-        return Runs(question, model, tokenizer, before, after, across, answers[0], answers[1])
+        asked = _choices(question, tokenizer, clean)
+        side = _side("this prompt", question, Sources(clean, other, here, reference), left[1], *asked[0])
+        across = None if other is None else _side("other prompt", question, Sources(other, clean, back, reference), right[1], *asked[1])
+        before, shown, after = self._sides(question, side, across)
+        return Runs(question, model, tokenizer, before, shown, across, after)
 
-    def _sides(self, question: Question, side: Side, other: Side | None) -> tuple[Side, Side | None]:
-        """What stands on the left and on the right."""
+    def _sides(self, question: Question, side: Side, other: Side | None) -> tuple[Side, Side | None, Side | None]:
+        """What stands on the left and on the right, and the side after the interventions."""
         if question.compare == "other" and other is None:
             raise QuestionError(problem("compare='other' without another prompt", "a second prompt, or compare=''"))
         patch = compiled(question.patches, side.sources)
         if not patch:
-            return side, other if question.compare != "interventions" else None
+            return side, other if question.compare != "interventions" else None, None
         key = (question.model, question.prompt, question.other, question.reference, question.patches)
         trace = self.kept.get(key, lambda: self.models[question.model].rerun(side.base, patch))
-        after = Side("after", side.base, patch, trace, side.metric, side.sources, side.tokens)
-        return (after, other) if question.compare == "other" else (Side(**{**vars(side), "name": "before"}), after)
+        after = replace(side, name="after", patch=patch, trace=trace)
+        return (after, other, after) if question.compare == "other" else (replace(side, name="before"), after, after)
 
     def _model(self, name: str) -> GPT2:
         if name not in self.models:
@@ -158,8 +171,18 @@ def _shuffled(clean: Trace) -> Batch:
     return Batch(torch.stack([tokens[order] for order in orders]), lengths, {"END": lengths - 1})
 
 
-def _ids(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[int, ...]:
-    return tuple(tokenizer.single(text) for text in texts)
+def _choices(question: Question, tokenizer: Tokenizer, clean: Trace) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Ids of answers and distractors, of the prompt and of the other; what the other has none of is the prompt's."""
+    given = (question.answers, question.distractors, question.other_answers, question.other_distractors)
+    answers, distractors, others, against = (tuple(map(tokenizer.single, texts)) for texts in given)
+    answers = answers or (int(clean.logits_at(-1)[0].argmax()),)
+    return [(answers, distractors), (others or answers, against or distractors)]
+
+
+def _side(name: str, question: Question, sources: Sources, tokens: tuple[str, ...], answers: tuple[int, ...], distractors: tuple[int, ...]) -> Side:
+    """A side without interventions."""
+    run, metric = sources.this, _metric(question.metric, answers, distractors)
+    return Side(name, run, Patch(), run, metric, sources, tokens, answers, distractors)
 
 
 def _metric(name: str, answers: tuple[int, ...], distractors: tuple[int, ...]) -> Metric:
