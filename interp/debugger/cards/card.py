@@ -1,0 +1,117 @@
+"""A place on the page with a heading, what it means, a way to take its result along, and room for the result or for what went wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import fields
+from typing import Any
+
+from nicegui import ui
+
+from interp.debugger import export
+from interp.debugger.cards.view import View
+from interp.debugger.question import Question
+from interp.debugger.session import Runs
+from minigpt.errors import MiniGPTError
+
+# What of a question is one card's own affair; the rest concerns every card.
+OWN = ("split", "sort", "find", "k", "instead", "node", "trail", "graph", "receivers", "at")
+COMMON = tuple(field.name for field in fields(Question) if field.name not in OWN)
+
+
+class Card:
+    """Shows what `compute` makes of the runs, anew when one of the fields in `depends` has changed; `draw` fills its empty body.
+
+    The old result stays until the new one is there, so that nothing jumps.
+    """
+
+    name = title = hint = ""
+    depends: tuple[str, ...] = ()
+
+    def __init__(self, view: View) -> None:
+        self.view, self.found, self.runs, self.shown = view, None, None, None
+        with ui.element("section").classes("card").props(f"data-testid={self.name}").props(f"id=card-{self.name} aria-label='{self.title}'") as self.place:
+            with ui.element("header"):
+                ui.label(self.title).classes("title")
+                ui.icon("help_outline").classes("hint").tooltip(self.hint)
+                self.heading = ui.element("div").classes("heading")
+                exports(self)
+            self.trouble = ui.label().classes("trouble").props("role=alert")
+            self.body = ui.element("div").classes("body")
+        self.say("")
+
+    def wanted(self, question: Question) -> bool:
+        """Whether there is anything to show."""
+        return True
+
+    def compute(self, runs: Runs) -> Any:
+        """The result, made in a worker's thread."""
+        raise NotImplementedError
+
+    def draw(self, found: Any) -> None:
+        """Fill the body."""
+        raise NotImplementedError
+
+    def say(self, problem: str) -> None:
+        """Show what is wrong, in place; nothing, if nothing is."""
+        self.trouble.set_text(problem)
+        self.trouble.set_visibility(bool(problem))
+
+    async def follow(self, question: Question, runs: Runs | None) -> None:
+        """Show this question."""
+        key = tuple(getattr(question, name) for name in COMMON + self.depends)
+        self.place.set_visibility(runs is not None and self.wanted(question))
+        if runs is None or not self.wanted(question):
+            self.shown = None
+        elif key != self.shown:
+            await self._renew(runs)
+            self.shown = key
+
+    async def propose(self, **changes: Any) -> None:
+        """Ask a changed question; what is wrong with it is said here."""
+        self.say(await self.view.propose(**changes))
+
+    async def afterwards(self) -> None:
+        """What takes long, once every card shows something."""
+
+    def exported(self) -> Any:
+        """The result that the card's menu saves."""
+        return self.found
+
+    async def _renew(self, runs: Runs) -> None:
+        self.shown, self.runs = None, runs
+        self.place.classes(add="busy")
+        try:
+            found = await asyncio.to_thread(self.compute, runs)
+        except MiniGPTError as error:
+            self.found = None
+            self.body.clear()
+            self.say(str(error))
+        else:
+            self.found = found
+            self.say("")
+            self.fill(found)
+        finally:
+            self.place.classes(remove="busy")
+
+    def fill(self, found: Any) -> None:
+        """Put the result in the place of the old one."""
+        self.body.clear()
+        with self.body:
+            self.draw(found)
+
+
+def exports(card: Card) -> None:
+    """The menu by which a result leaves the page."""
+    with ui.button(icon="download").props(f"flat dense round size=sm aria-label='Export {card.title}'").props(f'data-testid="export-{card.name}"'), ui.menu():
+        for kind, made in {"JSON": lambda: export.as_json(card.exported()), "CSV": lambda: export.as_csv(card.exported()),
+                           "Python": lambda: export.as_python(card.view.question, card.name)}.items():
+            suffix = {"JSON": "json", "CSV": "csv", "Python": "py"}[kind]
+            ui.menu_item(kind, lambda made=made, suffix=suffix: _download(card, made, suffix))
+
+
+def _download(card: Card, made: Any, suffix: str) -> None:
+    if card.found is None:
+        card.say("There is no result to export yet.")
+        return
+    ui.download.content(made(), f"{card.name}.{suffix}")

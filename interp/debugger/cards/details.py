@@ -1,0 +1,97 @@
+"""The selected node: where it looked, what it wrote, what can be asked and done about it."""
+
+from __future__ import annotations
+
+from html import escape
+
+from nicegui import ui
+
+from interp.debugger import details, intervene
+from interp.debugger.cards import numbers, tokens
+from interp.debugger.cards.card import Card
+from interp.debugger.details import Details, Looked, Promoted, SideDetails
+from interp.debugger.question import Question
+from interp.debugger.session import Runs
+
+ACTS = {"zero": "Ablate (zero)", "mean": "Ablate (mean)", "scale": "Scale", "freeze": "Freeze", "other": "Take from the second prompt"}
+assert set(ACTS) == set(intervene.OPERATIONS)
+
+
+class DetailsCard(Card):
+    """One column; the buttons are the next questions."""
+
+    name, title = "details", "Selected node"
+    hint = "What it read and wrote. Promoted tokens: what its write adds to their logits through the final LayerNorm's scale, over the mean token."
+    depends = ("node", "graph", "trail")
+
+    def wanted(self, question: Question) -> bool:
+        """Whether a node is selected."""
+        return bool(question.node)
+
+    def compute(self, runs: Runs) -> Details:
+        """The details."""
+        return details.details(runs, runs.question.node, k=6)
+
+    def draw(self, found: Details) -> None:
+        """Name, next questions, what can be done, what it read and wrote."""
+        with ui.element("div").classes("name"):
+            ui.label(found.address).classes("mono big").props("data-testid=selected")
+            ui.html(f"{escape(found.kind)} at {found.position} {tokens.chip(found.token)}")
+        if found.steps:
+            self._steps(found)
+        self._acts(found)
+        for side in found.sides:
+            ui.html(_side(side, len(found.sides) > 1))
+
+    def _steps(self, found: Details) -> None:
+        ui.label("Trace upstream").classes("small-title")
+        with ui.element("div").classes("steps"):
+            for step, words in found.steps.items():
+                ui.button(words, on_click=lambda step=step: self._trace(step)).props("flat dense no-caps align=left").classes("step").props(f'data-testid="trace {step}"')
+
+    async def _trace(self, step: str) -> None:
+        await self.propose(trail=(step,))
+        ui.run_javascript("debuggerPage.reveal('upstream')")
+
+    def _acts(self, found: Details) -> None:
+        target, q = found.address.partition("<")[0], self.view.question
+        ui.label("Intervene").classes("small-title")
+        with ui.element("div").classes("acts"):
+            for operation, label in ACTS.items():
+                if operation == "other" and not q.other:
+                    continue
+                if operation == "scale":
+                    self.factor = ui.number(value=0.5, step=0.5, prefix="×").props("dense outlined").classes("factor").props("data-testid=factor")
+                made = ui.button(label, on_click=lambda operation=operation: self._act(operation, target)).props("outline dense no-caps").props(f'data-testid="act-{operation}"')
+                made.tooltip(intervene.OPERATIONS[operation][1])
+            inside = target in q.graph
+            ui.button("Drop from the graph" if inside else "Add to the graph", on_click=lambda: self._graph(target)).props("outline dense no-caps").props("data-testid=to-graph")
+
+    async def _act(self, operation: str, target: str) -> None:
+        factor = self.factor.value if operation == "scale" else None
+        line = intervene.line(operation, target, None if factor is None else float(factor))
+        others = tuple(each for each in self.view.question.patches if each.partition(" = ")[0] != target)
+        await self.propose(patches=(*others, line))
+
+    async def _graph(self, target: str) -> None:
+        graph = self.view.question.graph
+        await self.propose(graph=tuple(each for each in graph if each != target) if target in graph else (*graph, target))
+
+
+def _side(side: SideDetails, named: bool) -> str:
+    """What one side's node read and wrote, as tables side by side."""
+    parts = [_looked(side.looked)] if side.looked else []
+    parts += [_list("Switched on most by", side.inputs, "for")] if side.inputs else []
+    parts += [_list("Promotes", side.promotes, "for"), _list("Suppresses", side.suppresses, "against")]
+    return (f"<div class=small-title>{escape(side.side)}</div>" if named else "") + f"<div class=lists>{''.join(parts)}</div>"
+
+
+def _looked(rows: tuple[Looked, ...]) -> str:
+    cells = "".join(f"<tr><td>{row.position} {tokens.chip(row.token)}<td class=n>{numbers.plain(row.weight)}<i class=bar style='width:{100 * row.weight:.1f}%'></i>"
+                    for row in rows[:6])
+    return f"<table><thead><tr><th title='The positions with most of its attention, and their weights.'>Looked at<th class=n></thead>{cells}</table>"
+
+
+def _list(title: str, rows: tuple[Promoted, ...], sign: str) -> str:
+    cells = "".join(f"<tr><td>{tokens.chip(row.token)}<td class='n {sign}'>{numbers.signed(row.effect)}" for row in rows)
+    return f"<table><thead><tr><th>{title}<th></thead>{cells}</table>"

@@ -1,0 +1,168 @@
+"""The node table: every node at every position, sorted by one column; exact total effects stream in, row by row."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+from nicegui import ui
+
+from interp.debugger import nodes
+from interp.debugger.both import Both
+from interp.debugger.cards import grid, numbers, tokens
+from interp.debugger.cards.card import Card
+from interp.debugger.cards.view import View
+from interp.debugger.nodes import DEFINITIONS, Row, Table
+from interp.debugger.question import INSTEAD, MAX_K
+from interp.debugger.session import Runs
+from interp.debugger.totals import totals
+
+TITLES = {"direct": "direct effect", "total": "total effect", "activation": "activation", "norm": "write norm"}
+INSTEAD_NAMES = {"0": "zero", "mean(reference)": "its mean", "other": "the second prompt's"}
+assert set(INSTEAD_NAMES) == set(INSTEAD)
+
+
+class TableCard(Card):
+    """The grid stays; only its rows change. Sorted by total effects, it waits for all of them before it moves a row."""
+
+    name, title = "nodes", "Every node"
+    hint = "What each node wrote at each position, and what that did. Click a row, or press Enter on it, for its details; click a heading to sort by it."
+    depends = ("split", "sort", "find", "k", "instead")
+
+    def __init__(self, view: View) -> None:
+        super().__init__(view)
+        self.known: dict[str, Both] = {}
+        self.rows: list[dict[str, Any]] = []
+        self.addresses: list[str] = []
+        self.cancelled = False
+        with self.heading:
+            self._controls()
+        with self.body:
+            self.grid = grid.Grid("node-grid", self._choose, lambda column: self.propose(sort=column))
+            with ui.element("div").classes("under"):
+                self.closure = ui.label().classes("closure").props("data-testid=closure")
+                self.state = ui.label().classes("note").props("data-testid=totals-state")
+                self.cancel = ui.button("Cancel", on_click=self.stop).props("outline dense no-caps size=sm").props("data-testid=cancel")
+            self.progress = ui.linear_progress(0, show_value=False, size="3px").props("data-testid=progress")
+
+    def compute(self, runs: Runs) -> tuple[Runs, Table, list[str]]:
+        """The table, and the nodes whose exact total effects it needs: those shown or, to sort by them, all (of very many, those that write most)."""
+        if not runs.question.sort.startswith("total"):
+            found = nodes.table(runs)
+            return runs, found, [row.address for row in found.rows]
+        every = nodes.table(replace(runs, question=replace(runs.question, sort="norm", k=MAX_K)))
+        waiting = nodes.table(replace(runs, question=replace(runs.question, sort="direct" if runs.left.metric.linear else "norm")))
+        return runs, waiting, [row.address for row in every.rows]
+
+    def fill(self, found: tuple[Runs, Table, list[str]]) -> None:
+        """New rows; no total effect is known yet."""
+        self.runs, table, self.addresses = found
+        self.known, self.cancelled = {}, False
+        self._show(table)
+
+    async def follow(self, question: Any, runs: Runs | None) -> None:
+        """Show this question's rows, and which one is selected."""
+        before = self.shown
+        self._settings(question)
+        await super().follow(question, runs)
+        if self.shown is not None and self.shown == before:
+            self.grid.choose(question.node, grid.largest(self.rows, tuple(TITLES)))
+
+    async def afterwards(self) -> None:
+        """Stream the exact total effects that are not known yet; stopped, they go on from there when the same rows are shown again."""
+        missing = [address for address in self.addresses if address not in self.known]
+        if self.shown is None or self.cancelled or not missing:
+            return
+        self._say_progress(running=True)
+        chunks = totals(self.runs, missing)
+        while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
+            self.known |= chunk.effects
+            self._totals_arrived(chunk.effects)
+            self._say_progress(running=True)
+        await self._resort()
+        self._say_progress(running=False)
+
+    async def stop(self) -> None:
+        """Compute no more total effects; show those that are known."""
+        self.cancelled = True
+        self.view.stop()
+        await self._resort()
+        self._say_progress(running=False)
+
+    def exported(self) -> Table:
+        """The table as it stands, with the total effects that are known."""
+        return nodes.table(self.runs, self.known)
+
+    def _show(self, table: Table) -> None:
+        self.rows = [record(row, self.known) for row in table.rows]
+        sums = [{"id": "rest", "address": "all others", **numbers.cells("direct", table.rest)}, {"id": "sum", "address": "sum", **numbers.cells("direct", table.sum)}]
+        columns = list(_columns(table.sides, self.runs.question.sort))
+        self.grid.show(columns, self.rows, sums if table.gap is not None else [], grid.largest(self.rows, tuple(TITLES)), self.view.question.node)
+        self.closure.set_text(closure(table))
+
+    def _totals_arrived(self, effects: dict[str, Both]) -> None:
+        changed = [row | numbers.cells("total", effects[row["id"]]) for row in self.rows if row["id"] in effects]
+        self.rows = [row | numbers.cells("total", self.known[row["id"]]) if row["id"] in self.known else row for row in self.rows]
+        if changed:
+            self.grid.update(changed, grid.largest(self.rows, tuple(TITLES)), self.view.question.node)
+
+    async def _resort(self) -> None:
+        if self.runs.question.sort.startswith("total"):
+            self._show(await asyncio.to_thread(nodes.table, self.runs, self.known))
+
+    def _say_progress(self, running: bool) -> None:
+        done, of = len(self.known), len(self.addresses)
+        self.progress.value = done / of if of else 1.0
+        self.cancel.set_visibility(running)
+        put = INSTEAD_NAMES[self.runs.question.instead]
+        self.state.set_text(f"Exact total effects ({put} in its place): {'cancelled at ' if self.cancelled and done < of else ''}{done:,} of {of:,}")
+
+    async def _choose(self, node: str) -> None:
+        await self.propose(node=node)
+
+    def _controls(self) -> None:
+        self.find = ui.input(placeholder="filter: a2, head, @13, Mary", on_change=None).props("dense outlined clearable debounce=300").classes("find").props("data-testid=find")
+        self.find.on("update:model-value", lambda: self.propose(find=self.find.value or ""))
+        self.k = ui.number(label="top and bottom", min=1, max=200, format="%d").props("dense outlined debounce=400").classes("k").props("data-testid=k")
+        self.k.on("update:model-value", lambda: self.propose(k=int(self.k.value)) if self.k.value else None)
+        self.keys = ui.checkbox("heads by key", on_change=None).props("dense").props("data-testid=split-keys")
+        self.neurons = ui.checkbox("neurons", on_change=None).props("dense").props("data-testid=split-neurons")
+        for box in (self.keys, self.neurons):
+            box.on("update:model-value", lambda: self.propose(split=self._split()))
+        self.instead = ui.select(INSTEAD_NAMES, label="total effect: put").props("dense outlined").classes("instead").props("data-testid=instead")
+        self.instead.on("update:model-value", lambda: self.propose(instead=self.instead.value))
+
+    def _split(self) -> tuple[str, ...]:
+        return tuple(name for name, box in (("keys", self.keys), ("neurons", self.neurons)) if box.value)
+
+    def _settings(self, question: Any) -> None:
+        """The controls as the question has them."""
+        self.find.value, self.k.value, self.instead.value = question.find, question.k, question.instead
+        self.keys.value, self.neurons.value = "keys" in question.split, "neurons" in question.split
+
+
+def record(row: Row, known: dict[str, Both]) -> dict[str, Any]:
+    """A row as the grid takes it."""
+    both = {name: numbers.cells(name, getattr(row, name)) for name in ("direct", "activation", "norm")}
+    return {"id": row.address, "node": row.address, "address": row.address, "token": f"{row.position} {tokens.visible(row.token)}", "looks_at": row.looks_at,
+            **both["direct"], **numbers.cells("total", known.get(row.address, row.total)), **both["activation"], **both["norm"]}
+
+
+def closure(table: Table) -> str:
+    """The sentence that says that the direct effects sum to the metric."""
+    count = f"{table.matching:,} of {table.count:,} nodes match. " if table.matching < table.count else f"{table.count:,} nodes. "
+    if table.gap is None or table.sum.left is None or table.metric.left is None:
+        return count + " ".join(table.notes)
+    holds = "=" if table.bound is None or table.gap <= table.bound else "≠"
+    return f"{count}Direct effects sum to {numbers.signed(table.sum.left)} {holds} {table.metric_name} {numbers.signed(table.metric.left)} (gap {table.gap:.0e})."
+
+
+def _columns(sides: tuple[str, ...], sort: str) -> list[grid.Column]:
+    words = [grid.text("address", "node", 112, DEFINITIONS["address"], pinned="left", cellClass="mono"),
+             grid.text("token", "at", 92, DEFINITIONS["token"], cellClass="mono"), grid.text("looks_at", "looks at", 112, DEFINITIONS["looks_at"], cellClass="mono")]
+    found = words + [grid.sides(name, title, DEFINITIONS[name], sides, sortable=True, width=96) for name, title in TITLES.items()]
+    for column in (each for column in found for each in column.get("children", [column])):
+        if column["field"] == sort:
+            column["sort"] = "desc"
+    return found

@@ -1,0 +1,99 @@
+"""Why does a head look there, why is a neuron on: every earlier write's part in a score, and the trail of steps that led here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nicegui import ui
+
+from interp.debugger import upstream
+from interp.debugger.cards import grid, numbers, tokens
+from interp.debugger.cards.card import Card
+from interp.debugger.cards.view import View
+from interp.debugger.question import Question
+from interp.debugger.session import Runs
+from interp.debugger.upstream import Source, Upstream
+from minigpt.errors import MiniGPTError
+
+DIRECT = "What this write adds to the score along this edge; LayerNorm's scale is the run's. All rows sum to the score."
+EXACT = "How the score changes when this edge alone carries something else (see 'total effect: put'), LayerNorm computed again."
+
+
+class UpstreamCard(Card):
+    """The trail as crumbs, the score's parts as a grid, and from the selected part the next steps."""
+
+    name, title = "upstream", "Trace upstream"
+    hint = "A score taken apart into the writes that it is made of. Click a row, then go on from it: every step stays in the trail, and the question stays what it was."
+    depends = ("trail", "k", "instead", "split", "node")
+
+    def __init__(self, view: View) -> None:
+        super().__init__(view)
+        with self.body:
+            self.crumbs = ui.element("nav").classes("crumbs").props("aria-label='The trail'").props("data-testid=trail")
+            self.words = ui.label().classes("question small").props("data-testid=upstream-words")
+            self.grid = grid.Grid("upstream-grid", lambda node: self.propose(node=node))
+            self.closure = ui.label().classes("closure").props("data-testid=upstream-closure")
+            self.next = ui.element("div").classes("steps").props("data-testid=next-steps")
+
+    def wanted(self, question: Question) -> bool:
+        """Whether there is a trail."""
+        return bool(question.trail)
+
+    def compute(self, runs: Runs) -> tuple[Upstream, dict[str, str]]:
+        """The last step's parts, and where one can go from the selected one."""
+        return upstream.upstream(runs), _steps(runs)
+
+    def fill(self, found: tuple[Upstream, dict[str, str]]) -> None:
+        """Crumbs, rows, steps."""
+        step, onward = found
+        self._crumbs(step)
+        self.words.set_text(f"{step.words}")
+        rows = [record(source) for source in step.sources]
+        closing = [{"id": "rest", "address": "all others", **numbers.cells("direct", step.rest)}, {"id": "sum", "address": "sum", **numbers.cells("direct", step.sum)}]
+        self.grid.show(_columns(step.sides), rows, closing, grid.largest(rows, ("direct", "exact")), self.view.question.node)
+        self.closure.set_text(f"Sum {numbers.signed(step.sum.left)} = score {numbers.signed(step.score.left)} (gap {step.gap:.0e}). {step.stated}")
+        self._onward(onward)
+
+    def exported(self) -> Upstream:
+        """The step alone."""
+        return self.found[0]
+
+    def _crumbs(self, step: Upstream) -> None:
+        trail = self.view.question.trail
+        self.crumbs.clear()
+        with self.crumbs:
+            ui.button("the metric", on_click=lambda: self.propose(trail=())).props("flat dense no-caps").props('data-testid="crumb 0"')
+            for depth, each in enumerate(trail):
+                ui.label("›")
+                last = depth + 1 == len(trail)
+                crumb = ui.button(each, on_click=lambda depth=depth: self.propose(trail=trail[: depth + 1])).props("flat dense no-caps" + (" disable" if last else ""))
+                crumb.classes("mono" + (" here" if last else "")).props(f'data-testid="crumb {depth + 1}"').tooltip(step.trail[depth])
+
+    def _onward(self, steps: dict[str, str]) -> None:
+        self.next.clear()
+        with self.next:
+            if not steps:
+                ui.label("Click a head or a neuron in the table to go on from it.").classes("note")
+            for step, words in steps.items():
+                ui.button(words, icon="subdirectory_arrow_right", on_click=lambda step=step: self.propose(trail=(*self.view.question.trail, step))).props(
+                    "flat dense no-caps align=left").classes("step").props(f'data-testid="onward {step}"')
+
+
+def record(source: Source) -> dict[str, Any]:
+    """A part as the grid takes it."""
+    return {"id": f"{source.edge} {source.address}", "node": source.address, "address": source.address, "edge": source.edge,
+            "token": f"{source.position} {tokens.visible(source.token)}", **numbers.cells("direct", source.direct), **numbers.cells("exact", source.exact)}
+
+
+def _columns(sides: tuple[str, ...]) -> list[grid.Column]:
+    return [grid.text("address", "node", 112, "The earlier node, and where it wrote.", cellClass="mono", pinned="left"),
+            grid.text("token", "at", 92, "The token there.", cellClass="mono"), grid.text("edge", "edge", 150, "From the node to the port that reads it.", cellClass="mono"),
+            grid.sides("direct", "direct effect", DIRECT, sides, width=110), grid.sides("exact", "exact effect", EXACT, sides, width=110)]
+
+
+def _steps(runs: Runs) -> dict[str, str]:
+    """Steps from the selected node; none from what is no head and no neuron."""
+    try:
+        return upstream.steps(runs, runs.question.node) if runs.question.node else {}
+    except MiniGPTError:
+        return {}
