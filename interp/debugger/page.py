@@ -39,7 +39,7 @@ async def _page(session: Session, query: str) -> None:
     view = View(session, ui.context.client)
     _head()
     _top(view)
-    with ui.element("main"):
+    with ui.element("div").classes("page"):
         _body(view)
     ui.on("address", lambda event: view.open(event.args))
     await view.client.connected()
@@ -55,7 +55,7 @@ def _top(view: View) -> None:
     """The bar at the top: where the page is, which model, what is always at hand."""
     dark = ui.dark_mode(None)
     with ui.element("header").classes("top"):
-        ui.link("Ask a model why", "/").classes("brand")
+        ui.link("minigpt debugger", "/").classes("brand")
         ui.label(", ".join(view.session.models)).classes("model")
         ui.element("div").classes("space")
         ui.button("Copy link", icon="link", on_click=lambda: _run("debuggerPage.copy()")).props("flat dense no-caps").props("data-testid=copy-link")

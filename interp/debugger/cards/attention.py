@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from nicegui import ui
-
 from interp.debugger import attention
 from interp.debugger.attention import Attention, Pattern
-from interp.debugger.cards import charts, tokens
+from interp.debugger.cards import charts, tokens, widgets
 from interp.debugger.cards.card import Card
 from interp.debugger.question import Question
 from interp.debugger.session import Runs
@@ -15,7 +13,8 @@ from minigpt.errors import MiniGPTError
 
 # Prompts longer than this show the selected position's row alone: a map of a million cells says nothing.
 MAP = 96
-KINDS = {"weights": ("pattern", "attention weights; each row sums to 1"), "weighted": ("weighted by values", "each weight times the length of the vector taken from there")}
+KINDS = {"weights": ("pattern", "attention weights; each row sums to 1"),
+         "weighted": ("weighted by values", "each weight times the length of the vector taken from there")}
 
 
 class AttentionCard(Card):
@@ -38,13 +37,13 @@ class AttentionCard(Card):
         query, key = place(self.view.question.node)
         for side in found.sides:
             for kind, (title, words) in KINDS.items():
-                ui.label(f"{found.head} {title}{f', {side.side}' if len(found.sides) > 1 else ''}").classes("small-title").tooltip(words)
+                widgets.heading(f"{found.head} {title}{f', {side.side}' if len(found.sides) > 1 else ''}").tooltip(words)
                 self._map(side, found.head, kind, query, key)
 
     def _map(self, side: Pattern, name: str, kind: str, query: int, key: int | None) -> None:
         values, labels = getattr(side, kind), [f"{i} {tokens.visible(token)}" for i, token in enumerate(side.tokens)]
         queries = list(range(len(labels))) if len(labels) <= MAP else [query]
-        cells = [(u, i, values[t][u], f"{name} from {labels[t]} to {labels[u]}: {values[t][u]:.3f}") for i, t in enumerate(queries) for u in range(min(t + 1, len(values[t])))]
+        cells = [(u, i, values[t][u], f"{name} from {labels[t]} to {labels[u]}: {values[t][u]:.3f}") for i, t in enumerate(queries) for u in range(t + 1)]
         top = 1.0 if kind == "weights" else max((cell[2] for cell in cells), default=1.0) or 1.0
         pinned = None if key is None or query not in queries else (key, queries.index(query))
         charts.heat(cells, labels, [labels[t] for t in queries], signed=False, top=top, height=92 + max(15 * len(queries), 30), pinned=pinned, rotate=60,

@@ -9,6 +9,7 @@ from typing import Any
 from nicegui import ui
 
 from interp.debugger import export
+from interp.debugger.cards import widgets
 from interp.debugger.cards.view import View
 from interp.debugger.question import Question
 from interp.debugger.session import Runs
@@ -30,12 +31,13 @@ class Card:
 
     def __init__(self, view: View) -> None:
         self.view, self.found, self.runs, self.shown = view, None, None, None
-        with ui.element("section").classes("card").props(f"data-testid={self.name}").props(f"id=card-{self.name} aria-label='{self.title}'") as self.place:
+        with ui.element("section").classes("card").props(f"data-testid={self.name} aria-label='{self.title}'") as self.place:
             with ui.element("header"):
                 ui.label(self.title).classes("title")
                 ui.icon("help_outline").classes("hint").tooltip(self.hint)
                 self.heading = ui.element("div").classes("heading")
                 exports(self)
+            self.controls = ui.element("div")
             self.trouble = ui.label().classes("trouble").props("role=alert")
             self.body = ui.element("div").classes("body")
         self.say("")
@@ -103,7 +105,7 @@ class Card:
 
 def exports(card: Card) -> None:
     """The menu by which a result leaves the page."""
-    with ui.button(icon="download").props(f"flat dense round size=sm aria-label='Export {card.title}'").props(f'data-testid="export-{card.name}"'), ui.menu():
+    with widgets.symbol("download", None, f"export-{card.name}", f"Export: {card.title}"), ui.menu():
         for kind, made in {"JSON": lambda: export.as_json(card.exported()), "CSV": lambda: export.as_csv(card.exported()),
                            "Python": lambda: export.as_python(card.view.question, card.name)}.items():
             suffix = {"JSON": "json", "CSV": "csv", "Python": "py"}[kind]

@@ -7,10 +7,9 @@ from html import escape
 from nicegui import ui
 
 from interp.debugger import details, intervene
-from interp.debugger.cards import numbers, tokens
+from interp.debugger.cards import numbers, tokens, widgets
 from interp.debugger.cards.card import Card
 from interp.debugger.details import Details, Looked, Promoted, SideDetails
-from interp.debugger.question import Question
 from interp.debugger.session import Runs
 
 ACTS = {"zero": "Ablate (zero)", "mean": "Ablate (mean)", "scale": "Scale", "freeze": "Freeze", "other": "Take from the second prompt"}
@@ -24,16 +23,15 @@ class DetailsCard(Card):
     hint = "What it read and wrote. Promoted tokens: what its write adds to their logits through the final LayerNorm's scale, over the mean token."
     depends = ("node", "graph", "trail")
 
-    def wanted(self, question: Question) -> bool:
-        """Whether a node is selected."""
-        return bool(question.node)
+    def compute(self, runs: Runs) -> Details | None:
+        """The details; None where no node is selected."""
+        return details.details(runs, runs.question.node, k=6) if runs.question.node else None
 
-    def compute(self, runs: Runs) -> Details:
-        """The details."""
-        return details.details(runs, runs.question.node, k=6)
-
-    def draw(self, found: Details) -> None:
+    def draw(self, found: Details | None) -> None:
         """Name, next questions, what can be done, what it read and wrote."""
+        if found is None:
+            widgets.note("Click a row of the table: what the node read and wrote will be here, and what can be asked and done about it.")
+            return
         with ui.element("div").classes("name"):
             ui.label(found.address).classes("mono big").props("data-testid=selected")
             ui.html(f"{escape(found.kind)} at {found.position} {tokens.chip(found.token)}")
@@ -44,10 +42,10 @@ class DetailsCard(Card):
             ui.html(_side(side, len(found.sides) > 1))
 
     def _steps(self, found: Details) -> None:
-        ui.label("Trace upstream").classes("small-title")
+        widgets.heading("Trace upstream")
         with ui.element("div").classes("steps"):
             for step, words in found.steps.items():
-                ui.button(words, on_click=lambda step=step: self._trace(step)).props("flat dense no-caps align=left").classes("step").props(f'data-testid="trace {step}"')
+                widgets.button(words, lambda step=step: self._trace(step), f"trace {step}", look="flat align=left").classes("step")
 
     async def _trace(self, step: str) -> None:
         await self.propose(trail=(step,))
@@ -55,17 +53,17 @@ class DetailsCard(Card):
 
     def _acts(self, found: Details) -> None:
         target, q = found.address.partition("<")[0], self.view.question
-        ui.label("Intervene").classes("small-title")
+        widgets.heading("Intervene")
         with ui.element("div").classes("acts"):
             for operation, label in ACTS.items():
                 if operation == "other" and not q.other:
                     continue
                 if operation == "scale":
-                    self.factor = ui.number(value=0.5, step=0.5, prefix="×").props("dense outlined").classes("factor").props("data-testid=factor")
-                made = ui.button(label, on_click=lambda operation=operation: self._act(operation, target)).props("outline dense no-caps").props(f'data-testid="act-{operation}"')
-                made.tooltip(intervene.OPERATIONS[operation][1])
+                    self.factor = ui.number(value=0.5, step=0.5, prefix="×").props("dense outlined data-testid=factor").classes("factor")
+                hint = intervene.OPERATIONS[operation][1]
+                widgets.button(label, lambda operation=operation: self._act(operation, target), f"act-{operation}", hint=hint)
             inside = target in q.graph
-            ui.button("Drop from the graph" if inside else "Add to the graph", on_click=lambda: self._graph(target)).props("outline dense no-caps").props("data-testid=to-graph")
+            widgets.button("Drop from the graph" if inside else "Add to the graph", lambda: self._graph(target), "to-graph")
 
     async def _act(self, operation: str, target: str) -> None:
         factor = self.factor.value if operation == "scale" else None
@@ -87,8 +85,8 @@ def _side(side: SideDetails, named: bool) -> str:
 
 
 def _looked(rows: tuple[Looked, ...]) -> str:
-    cells = "".join(f"<tr><td>{row.position} {tokens.chip(row.token)}<td class=n>{numbers.plain(row.weight)}<i class=bar style='width:{100 * row.weight:.1f}%'></i>"
-                    for row in rows[:6])
+    cells = "".join(f"<tr><td>{row.position} {tokens.chip(row.token)}<td class=n>{numbers.plain(row.weight)}"
+                    f"<i class=bar style='width:{100 * row.weight:.1f}%'></i>" for row in rows[:6])
     return f"<table><thead><tr><th title='The positions with most of its attention, and their weights.'>Looked at<th class=n></thead>{cells}</table>"
 
 

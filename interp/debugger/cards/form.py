@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from nicegui import ui
 
-from interp.debugger.cards import tokens
+from interp.debugger.cards import tokens, widgets
 from interp.debugger.cards.view import View
 from interp.debugger.question import METRICS, Question
 from interp.debugger.session import Runs
 from minigpt.errors import MiniGPTError
 
-WORD = 'A word stands for the token with a space before it, as inside a sentence. Several: commas between them. In "double quotes" a token is exactly what it says.'
+WORD = ("A word stands for the token with a space before it, as inside a sentence. Several: with commas between them. "
+        'In "double quotes" a token is exactly what it says.')
+EXAMPLE = "When Mary and John went to the store, John gave a drink to"
 METRIC_NAMES = {"logits": "logit difference", "probability": "probability", "loss": "loss", "rank": "rank"}
+TOKENS = ("answers", "distractors", "other_answers", "other_distractors")
 assert set(METRIC_NAMES) == set(METRICS)
 
 
@@ -22,21 +25,14 @@ class Form:
         self.view = view
         with ui.element("form").classes("card form").props("id=form aria-label='The question'").on("submit", js_handler="e => e.preventDefault()"):
             with ui.element("div").classes("fields"):
-                self.prompt = _area("Prompt", "When Mary and John went to the store, John gave a drink to", "prompt", "The text that the model continues; end it without a space.")
-                self.answers = _line("Why this token", "Mary", "answers", f"Left empty: the model's own top token. {WORD}")
-                self.distractors = _line("rather than", "John", "distractors", f"Left empty: the answers' logit alone is asked about. {WORD}")
-                self.metric = ui.select(METRIC_NAMES, value="logits", label="measured by").props("outlined dense").props("data-testid=metric")
-                self.ask = ui.button("Ask", on_click=self.submit).props("unelevated no-caps").classes("ask").props("data-testid=ask")
+                self._first()
             with ui.element("div").classes("fields") as self.second:
-                self.other = _area("Second prompt", "the same with one thing changed", "other", "To compare with, and to take values from.")
-                self.other_answers = _line("its answers", "the same", "other-answers", f"Left empty: those of the first prompt. {WORD}")
-                self.other_distractors = _line("rather than", "the same", "other-distractors", f"Left empty: those of the first prompt. {WORD}")
-                ui.button("Remove", on_click=self.remove).props("flat no-caps").classes("wide").props("data-testid=remove-other")
+                self._second()
             with ui.element("div").classes("under"):
-                self.add = ui.button("Add a second prompt", icon="add", on_click=self.more).props("flat dense no-caps").props("data-testid=add-other")
-                ui.button("Swap the tokens", icon="swap_horiz", on_click=self.swap).props("flat dense no-caps").props("data-testid=swap")
-                self.trouble = ui.label().classes("trouble").props("role=alert").props("data-testid=form-trouble")
-        for field in (self.prompt, self.answers, self.distractors, self.other, self.other_answers, self.other_distractors):
+                self.add = widgets.button("Add a second prompt", self.more, "add-other", icon="add", look="flat")
+                widgets.button("Swap the tokens", self.swap, "swap", icon="swap_horiz", look="flat")
+                self.trouble = ui.label().classes("trouble").props("role=alert data-testid=form-trouble")
+        for field in (self.prompt, self.other, self.answers, self.distractors, self.other_answers, self.other_distractors):
             field.on("keydown.enter.exact.prevent", self.submit)
         self.say("")
         self._open(False)
@@ -50,7 +46,10 @@ class Form:
         """Ask what the fields say."""
         self.ask.props("loading")
         try:
-            self.say(await self.view.propose(**self._fields(), node="", trail=(), graph=()) if self._changed() else "")
+            asked = self._fields()
+            changed = any(getattr(self.view.question, name) != value for name, value in asked.items())
+            # A node, a trail or a graph of the prompt before means nothing on another one.
+            self.say(await self.view.propose(**asked, **({"node": "", "trail": (), "graph": ()} if changed else {})))
         except MiniGPTError as error:
             self.say(str(error))
         finally:
@@ -60,7 +59,7 @@ class Form:
         """Show the question's own text in the fields."""
         self.say(self.view.trouble)
         self.prompt.value, self.other.value, self.metric.value = question.prompt, question.other, question.metric
-        for name in ("answers", "distractors", "other_answers", "other_distractors"):
+        for name in TOKENS:
             getattr(self, name).value = tokens.write(getattr(question, name))
         self._open(bool(question.other))
 
@@ -85,26 +84,28 @@ class Form:
         if self.view.question.other:
             await self.submit()
 
-    def _fields(self) -> dict[str, object]:
-        listed = {name: tokens.read(getattr(self, name).value or "") for name in ("answers", "distractors", "other_answers", "other_distractors")}
-        return {"prompt": self.prompt.value or "", "other": self.other.value or "", "metric": self.metric.value, **listed}
+    def _first(self) -> None:
+        self.prompt = _area("Prompt", "prompt", EXAMPLE, "The text that the model continues; end it without a space.")
+        self.answers = widgets.field("Why this token", "answers", "Mary", f"Left empty: the model's own top token. {WORD}")
+        self.distractors = widgets.field("rather than", "distractors", "John", f"Left empty: the answer's logit alone is asked about. {WORD}")
+        self.metric = widgets.choice(METRIC_NAMES, "measured by", "metric")
+        self.ask = ui.button("Ask", on_click=self.submit).props("unelevated no-caps data-testid=ask").classes("ask")
 
-    def _changed(self) -> bool:
-        """Whether anything is asked anew: a selected node of an old prompt means nothing on a new one."""
-        return any(getattr(self.view.question, name) != value for name, value in self._fields().items())
+    def _second(self) -> None:
+        self.other = _area("Second prompt", "other", "the same with one thing changed", "To compare with, and to take values from.")
+        self.other_answers = widgets.field("Why this token", "other-answers", "as above", f"Left empty: those of the first prompt. {WORD}")
+        self.other_distractors = widgets.field("rather than", "other-distractors", "as above", f"Left empty: those of the first prompt. {WORD}")
+        widgets.button("Remove", self.remove, "remove-other", look="flat")
+
+    def _fields(self) -> dict[str, object]:
+        listed = {name: tokens.read(getattr(self, name).value or "") for name in TOKENS}
+        return {"prompt": self.prompt.value or "", "other": self.other.value or "", "metric": self.metric.value, **listed}
 
     def _open(self, second: bool) -> None:
         self.second.set_visibility(second)
         self.add.set_visibility(not second)
 
 
-def _area(label: str, example: str, mark: str, hint: str) -> ui.textarea:
-    area = ui.textarea(label, placeholder=example).props("outlined dense autogrow rows=1 spellcheck=false").classes("wide mono").props(f"data-testid={mark}")
-    area.tooltip(hint).props("delay=600")
-    return area
-
-
-def _line(label: str, example: str, mark: str, hint: str) -> ui.input:
-    line = ui.input(label, placeholder=example).props("outlined dense spellcheck=false").classes("mono").props(f"data-testid={mark}")
-    line.tooltip(hint)
-    return line
+def _area(label: str, name: str, example: str, hint: str) -> ui.textarea:
+    area = ui.textarea(label, placeholder=example).props(f"outlined dense autogrow rows=1 spellcheck=false data-testid={name}").classes("wide mono")
+    return area.tooltip(hint)

@@ -9,11 +9,13 @@ from typing import Any
 from nicegui import ui
 
 from interp.debugger import graph
-from interp.debugger.cards import charts, tokens
+from interp.debugger.cards import charts, numbers, tokens, widgets
 from interp.debugger.cards.card import Card
 from interp.debugger.graph import Edge, Graph, Vertex
-from interp.debugger.question import Question
 from interp.debugger.session import Runs
+
+# Edges drawn; the export has them all.
+LINKS = 200
 
 
 class GraphCard(Card):
@@ -35,18 +37,24 @@ class GraphCard(Card):
         """The picture, and its nodes as chips."""
         shown, suggested = found
         if shown is None:
-            ui.label("No nodes yet. Add them one by one from a selected node's card, or begin with the heads of the largest direct effects.").classes("note")
-            ui.button(f"Begin with {', '.join(suggested)}", on_click=lambda: self.propose(graph=suggested)).props("outline dense no-caps").props("data-testid=begin-graph")
+            widgets.note("No nodes yet. Add them one by one from a selected node's card, or begin with the heads of the largest direct effects.")
+            if suggested:
+                widgets.button(f"Begin with {', '.join(suggested)}", lambda: self.propose(graph=suggested), "begin-graph")
             return
-        ui.echart(options(shown), on_point_click=lambda e: self._clicked(e.data)).style(f"height: {110 + 62 * len({v.layer for v in shown.vertices})}px; width: 100%").props("data-testid=graph-chart")
+        height = 110 + 62 * len({vertex.layer for vertex in shown.vertices})
+        chart = ui.echart(options(shown), on_point_click=lambda event: self._clicked(event.data)).style(f"height: {height}px; width: 100%")
+        chart.props("data-testid=graph-chart")
         with ui.element("div").classes("lines"):
             for address in self.view.question.graph:
-                with ui.element("span").classes("line mono").props("data-testid=vertex"):
-                    ui.button(address, on_click=lambda address=address: self.propose(node=address)).props("flat dense no-caps")
-                    ui.button(icon="close", on_click=lambda address=address: self._drop(address)).props(f"flat dense round size=xs aria-label='Drop {address}'")
-            ui.button("Circuit", icon="download", on_click=lambda: ui.download.content(json.dumps(shown.circuit, indent=1), "circuit.json")).props("flat dense no-caps").props("data-testid=export-circuit")
-        strongest = sorted(shown.edges, key=lambda edge: -abs(edge.effect))[:3]
-        ui.label("Strongest: " + ", ".join(f"{edge.edge} {edge.effect:+.3f}" for edge in strongest)).classes("note mono")
+                self._chip(address)
+            save = json.dumps(shown.circuit, indent=1)
+            widgets.button("Circuit", lambda: ui.download.content(save, "circuit.json"), "export-circuit", icon="download", look="flat")
+        widgets.note("Strongest: " + ", ".join(f"{edge.edge} {numbers.signed(edge.effect)}" for edge in _strongest(shown, 4)), "strongest")
+
+    def _chip(self, address: str) -> None:
+        with ui.element("span").classes("line mono").props("data-testid=vertex"):
+            widgets.button(address, lambda: self.propose(node=address), f"vertex {address}", look="flat")
+            widgets.symbol("close", lambda: self._drop(address), f"drop {address}", f"Drop {address}", size="xs")
 
     async def _drop(self, address: str) -> None:
         await self.propose(graph=tuple(each for each in self.view.question.graph if each != address))
@@ -59,25 +67,43 @@ class GraphCard(Card):
 
 def options(found: Graph) -> dict[str, Any]:
     """The graph for ECharts: x the position, y the layer."""
-    places, tokens_at = _spread(found.vertices), {vertex.position: vertex.token for vertex in found.vertices}
-    columns = sorted(tokens_at)
-    strongest = max((abs(edge.effect) for edge in found.edges), default=1.0) or 1.0
-    nodes = [{"name": v.address, "node": v.address, "x": columns.index(v.position) * 120 + dx, "y": -60 * v.layer, "symbolSize": [max(44, 8 * len(v.address.partition("@")[0])), 22],
-              "itemStyle": {"color": _colour(v.direct)}, "label": {"formatter": v.address.partition("@")[0]},
-              "tooltip": {"formatter": f"{v.address}: direct effect {v.direct or 0.0:+.3f}"}} for v, dx in zip(found.vertices, places, strict=True)]
-    names = {vertex.address for vertex in found.vertices}
-    links = [_link(edge, strongest) for edge in found.edges if {edge.sender, edge.receiver} <= names]
-    marks = [{"name": f"at {t}", "x": i * 120, "y": 60 * 1.9, "symbol": "none", "label": {"formatter": f"{t} {tokens.visible(tokens_at[t])}", "color": charts.INK}} for i, t in enumerate(columns)]
+    written = {vertex.position: vertex.token for vertex in found.vertices}
+    columns = {position: i for i, position in enumerate(sorted(written))}
+    top = max((abs(edge.effect or 0.0) for edge in found.edges), default=1.0) or 1.0
+    nodes = [_node(vertex, columns[vertex.position] + aside) for vertex, aside in zip(found.vertices, _spread(found.vertices), strict=True)]
+    words = [_words(f"{t} {tokens.visible(written[t])}", i, -2) for t, i in columns.items()]
+    layers = {vertex.layer for vertex in found.vertices if not vertex.address.startswith("out")}
+    words += [_words("embedding" if layer < 0 else f"layer {layer}", -0.75, layer) for layer in layers]
+    series = {"type": "graph", "coordinateSystem": "cartesian2d", "symbol": "roundRect", "label": {**charts.MONO, "show": True, "color": "#fff"},
+              "edgeSymbol": ["none", "arrow"], "edgeSymbolSize": 7, "data": nodes + words, "links": [_link(edge, top) for edge in _strongest(found, LINKS)],
+              "emphasis": {"focus": "adjacency", "lineStyle": {"opacity": 1}}}
+    ends = {"x": (-0.95, len(columns) - 0.4), "y": (-2.3, max(vertex.layer for vertex in found.vertices) + 0.4)}
+    axes = {f"{axis}Axis": {"type": "value", "show": False, "min": low, "max": high} for axis, (low, high) in ends.items()}
     return {"animation": False, "textStyle": charts.FONT, "tooltip": {"confine": True, "transitionDuration": 0},
-            "series": [{"type": "graph", "layout": "none", "roam": False, "left": 50, "right": 50, "top": 24, "bottom": 18, "symbol": "roundRect",
-                        "label": {**charts.MONO, "show": True, "color": "#fff"}, "edgeSymbol": ["none", "arrow"], "edgeSymbolSize": 7,
-                        "data": nodes + marks, "links": links, "emphasis": {"focus": "adjacency", "lineStyle": {"opacity": 1}}}]}
+            "grid": {"left": 0, "right": 0, "top": 0, "bottom": 0}, **axes, "series": [series]}
 
 
-def _link(edge: Edge, strongest: float) -> dict[str, Any]:
-    share = abs(edge.effect) / strongest
-    return {"source": edge.sender, "target": edge.receiver, "sender": edge.sender, "tooltip": {"formatter": f"{edge.edge}: {edge.effect:+.4f}"},
-            "lineStyle": {"width": 0.5 + 5 * share, "opacity": 0.15 + 0.7 * share, "color": charts.FOR if edge.effect < 0 else charts.AGAINST,
+def _node(vertex: Vertex, x: float) -> dict[str, Any]:
+    name = vertex.address.partition("@")[0]
+    return {"name": vertex.address, "node": vertex.address, "value": [x, vertex.layer], "symbolSize": [max(46, 8 * len(name)), 22],
+            "itemStyle": {"color": _colour(vertex.direct)}, "label": {"formatter": name},
+            "tooltip": {"formatter": f"{vertex.address}: direct effect {numbers.signed(vertex.direct)}"}}
+
+
+def _words(text: str, x: float, y: float) -> dict[str, Any]:
+    return {"name": text, "value": [x, y], "symbol": "none", "label": {"color": charts.INK}, "tooltip": {"show": False}}
+
+
+def _strongest(found: Graph, k: int) -> list[Edge]:
+    """The k edges of the largest exact effects."""
+    return sorted((edge for edge in found.edges if edge.effect), key=lambda edge: -abs(edge.effect or 0.0))[:k]
+
+
+def _link(edge: Edge, top: float) -> dict[str, Any]:
+    effect = edge.effect or 0.0
+    share = abs(effect) / top
+    return {"source": edge.sender, "target": edge.receiver, "sender": edge.sender, "tooltip": {"formatter": f"{edge.edge}: {effect:+.4f}"},
+            "lineStyle": {"width": 0.5 + 5 * share, "opacity": 0.15 + 0.7 * share, "color": charts.FOR if effect < 0 else charts.AGAINST,
                           "curveness": {"q": 0.12, "k": -0.12, "v": 0.22}.get(edge.port, 0.05)}}
 
 
@@ -92,6 +118,6 @@ def _spread(vertices: tuple[Vertex, ...]) -> list[float]:
     found = []
     for vertex in vertices:
         place = vertex.layer, vertex.position
-        found.append(54.0 * (seen[place] - (total[place] - 1) / 2))
+        found.append((seen[place] - (total[place] - 1) / 2) * 0.9 / max(total[place], 3))
         seen[place] += 1
     return found

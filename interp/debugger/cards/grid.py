@@ -7,17 +7,21 @@ from typing import Any
 
 from nicegui import ui
 
+from interp.debugger.both import Both
+from interp.debugger.cards import numbers
+
 # Functions in style.js; a key that begins with a colon is evaluated in the browser. No key comes from a prompt.
 TINTED = {":valueFormatter": "p => debuggerPage.number(p.value)", ":cellStyle": "p => debuggerPage.tint(p)", "cellClass": "n", "headerClass": "n"}
 Column = dict[str, Any]
+Record = dict[str, Any]
 
 
 def text(field: str, title: str, width: int, hint: str, **more: Any) -> Column:
     """A column of words."""
-    return {"field": field, "headerName": title, "headerTooltip": hint, "width": width, "tooltipField": field, **more}
+    return {"field": field, "headerName": title, "headerTooltip": hint, "width": width, "tooltipField": field, "cellClass": "mono", **more}
 
 
-def number(field: str, title: str, hint: str, group: str, width: int = 96, **more: Any) -> Column:
+def number(field: str, title: str, hint: str, group: str, width: int = 104, **more: Any) -> Column:
     """A column of numbers, tinted by the largest of its group."""
     return {"field": field, "headerName": title, "headerTooltip": hint, "width": width, "context": {"group": group}, **{"sortable": False}, **TINTED, **more}
 
@@ -39,8 +43,9 @@ class Grid:
         self.element = ui.aggrid({
             "columnDefs": [], "rowData": [], "suppressFieldDotNotation": True, ":getRowId": "p => p.data.id", "animateRows": False,
             "rowHeight": 27, "headerHeight": 30, "groupHeaderHeight": 26, "suppressMovableColumns": True, "tooltipShowDelay": 400,
-            "enableBrowserTooltips": True, "context": self._context({}, ""), "sortingOrder": ["desc"],
-            "overlayNoRowsTemplate": "<span class=note>no rows</span>", "defaultColDef": {"sortable": False, "resizable": True, "suppressHeaderMenuButton": True},
+            "enableBrowserTooltips": True, "context": self._context({}, ""), 
+            "overlayNoRowsTemplate": "<span class=note>no rows</span>", 
+            "defaultColDef": {"sortable": False, "resizable": True, "suppressHeaderMenuButton": True, "sortingOrder": ["desc"]},
             "rowClassRules": {":chosen": "p => p.data.node === p.context.chosen", ":closing": "p => !!p.node.rowPinned"},
             ":onSortChanged": "e => debuggerPage.sorted(e)", ":onCellKeyDown": "e => debuggerPage.key(e)",
         }, theme="balham", auto_size_columns=False).classes("grid").props(f"data-testid={mark}")
@@ -49,15 +54,16 @@ class Grid:
         if on_sort is not None:
             ui.on(f"sorted {mark}", lambda event: on_sort(event.args))
 
-    def show(self, columns: Sequence[Column], rows: Sequence[dict[str, Any]], closing: Sequence[dict[str, Any]], largest: dict[str, float], chosen: str) -> None:
+    def show(self, columns: Sequence[Column], rows: Sequence[Record], closing: Sequence[Record], largest: dict[str, float], chosen: str) -> None:
         """New columns, rows, and the closing lines under them."""
         self._set("context", self._context(largest, chosen))
         self._set("columnDefs", list(columns))
         self._set("rowData", list(rows))
         self._set("pinnedBottomRowData", list(closing))
-        self.element.style(f"height: {min(27 * (len(rows) + len(closing)) + (60 if any('children' in c for c in columns) else 34) + 18, 660)}px")
+        head = 60 if any("children" in column for column in columns) else 34
+        self.element.style(f"height: {min(27 * (max(len(rows), 1) + len(closing)) + head + 18, 660)}px")
 
-    def update(self, rows: Sequence[dict[str, Any]], largest: dict[str, float], chosen: str) -> None:
+    def update(self, rows: Sequence[Record], largest: dict[str, float], chosen: str) -> None:
         """Other numbers in some of the rows."""
         self._set("context", self._context(largest, chosen))
         self.element.run_grid_method("applyTransaction", {"update": list(rows)})
@@ -75,7 +81,20 @@ class Grid:
         self.element.run_grid_method("setGridOption", option, value)
 
 
-def largest(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, float]:
+def largest(rows: Sequence[Record], names: Sequence[str]) -> dict[str, float]:
     """The largest size of each group of columns."""
     fields = {name: (name, f"{name}.right", f"{name}.difference") for name in names}
     return {name: max((abs(row[f]) for row in rows for f in group if row.get(f) is not None), default=0.0) for name, group in fields.items()}
+
+
+def closing(rest: Both, whole: Both) -> list[Record]:
+    """The lines under a table of direct effects: what is not shown, and the sum."""
+    return [{"id": "rest", "address": "all others", **numbers.cells("direct", rest)}, {"id": "sum", "address": "sum", **numbers.cells("direct", whole)}]
+
+
+def sorted_by(field: str, columns: list[Column]) -> list[Column]:
+    """The columns, one of them with the mark of what the rows are sorted by."""
+    for column in columns:
+        for each in column.get("children", [column]):
+            each["sort"] = "desc" if each["field"] == field else None
+    return columns

@@ -5,6 +5,7 @@ from __future__ import annotations
 from nicegui import ui
 
 from interp.debugger import summary
+from interp.debugger.cards import widgets
 from interp.debugger.cards.card import Card
 from interp.debugger.cards.view import View
 from interp.debugger.question import Question
@@ -29,8 +30,8 @@ class InterventionsCard(Card):
         self.lines: tuple[str, ...] = ()
         super().__init__(view)
         with self.heading:
-            self.undone = ui.button(icon="undo", on_click=self.undo).props("flat dense round size=sm aria-label=Undo").props("data-testid=undo").tooltip("Undo (u)")
-            self.redone = ui.button(icon="redo", on_click=self.redo).props("flat dense round size=sm aria-label=Redo").props("data-testid=redo").tooltip("Redo (r)")
+            self.undone = widgets.symbol("undo", self.undo, "undo", "Undo (u)")
+            self.redone = widgets.symbol("redo", self.redo, "redo", "Redo (r)")
 
     def compute(self, runs: Runs) -> Receipt | None:
         """What the interventions did."""
@@ -50,16 +51,15 @@ class InterventionsCard(Card):
             for line in self.lines:
                 with ui.element("span").classes("line mono").props("data-testid=line"):
                     ui.label(line)
-                    ui.button(icon="close", on_click=lambda line=line: self.remove(line)).props(f"flat dense round size=xs aria-label='Remove {_quoted(line)}'").props("data-testid=remove-line")
-            self.next = ui.input(placeholder=EXAMPLE).props("dense outlined spellcheck=false").classes("mono add").props("data-testid=new-line").on("keydown.enter", self.add)
-            self.next.tooltip(LINE)
-            ui.button("Add", on_click=self.add).props("outline dense no-caps").props("data-testid=add-line")
+                    widgets.symbol("close", lambda line=line: self.remove(line), "remove-line", f"Remove {line}", size="xs")
+            self.next = widgets.field("", "new-line", EXAMPLE, LINE).classes("add").on("keydown.enter", self.add)
+            widgets.button("Add", self.add, "add-line")
             if self.view.question.other and self.lines:
                 self._compare()
         if found is not None:
-            ui.label(f"{'' if found.effective else 'Nothing changed. '}{found.words}").classes("note" if found.effective else "trouble").props("data-testid=receipt")
+            widgets.note(f"{'' if found.effective else 'Nothing changed. '}{found.words}", "receipt")
         elif not self.lines:
-            ui.label("None yet. Select a node below and ablate it, or type a line.").classes("note")
+            widgets.note("None yet. Select a node below and ablate it, or type a line.")
 
     async def add(self) -> None:
         """One more line; its text stays where it cannot be understood."""
@@ -86,9 +86,5 @@ class InterventionsCard(Card):
 
     def _compare(self) -> None:
         choice = ui.toggle({"": "before and after", "other": "after and second prompt"}, value="other" if self.view.question.compare == "other" else "")
-        choice.props("dense no-caps unelevated size=sm").props("data-testid=compare")
+        choice.props("dense no-caps unelevated size=sm data-testid=compare")
         choice.on("update:model-value", lambda: self.propose(compare=choice.value))
-
-
-def _quoted(line: str) -> str:
-    return line.replace("'", "").replace('"', "")

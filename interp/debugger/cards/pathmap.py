@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from nicegui import ui
-
 from interp.debugger import pathmap
-from interp.debugger.cards import charts
+from interp.debugger.cards import charts, numbers, widgets
 from interp.debugger.cards.card import Card
 from interp.debugger.cards.view import View
 from interp.debugger.pathmap import PathMap
 from interp.debugger.question import Question
 from interp.debugger.session import Runs
+
+PORTS = "Ports, with spaces between them: a3.4.q a3.6.q. Left empty: the output."
 
 
 class PathMapCard(Card):
@@ -23,10 +23,9 @@ class PathMapCard(Card):
 
     def __init__(self, view: View) -> None:
         super().__init__(view)
-        with self.heading:
-            self.receivers = ui.input("to", placeholder="out").props("dense outlined spellcheck=false").classes("mono receivers").props("data-testid=receivers")
-            self.receivers.tooltip("Ports with spaces between them: a3.4.q a3.6.q. Left empty: the output.")
-            self.at = ui.input("at", placeholder="END").props("dense outlined spellcheck=false").classes("mono at").props("data-testid=at").tooltip("END, a position, or all.")
+        with self.controls.classes("controls"):
+            self.receivers = widgets.field("to", "receivers", "out", PORTS).classes("receivers")
+            self.at = widgets.field("at", "at", "END", "END, a position, or all.").classes("at")
         for field in (self.receivers, self.at):
             field.on("keydown.enter", self.ask)
 
@@ -49,7 +48,8 @@ class PathMapCard(Card):
         charts.heat(cells, [str(head) for head in range(len(found.cells[0]))], [str(layer) for layer in range(len(found.cells))], signed=True,
                     top=max((abs(cell[2]) for cell in cells), default=1.0) or 1.0, on_click=lambda head, layer: self._clicked(f"a{layer}.{head}"),
                     height=60 + 34 * len(found.cells)).props("data-testid=pathmap-chart")
-        ui.label(f"To {' '.join(found.receivers) or 'out'} at {found.at}; {found.metric_name} {found.metric:+.3f} before. {found.receipt}").classes("note")
+        before = f"{found.metric_name} {numbers.signed(found.metric)} before"
+        widgets.note(f"To {' '.join(found.receivers)} at {found.at}; {before}. {found.receipt}", "pathmap-note")
 
     async def ask(self) -> None:
         """The map to the receivers that are written there."""

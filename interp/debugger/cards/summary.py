@@ -15,7 +15,7 @@ from interp.debugger.summary import Next, Piece, Summary
 
 
 class SummaryCard(Card):
-    """On the left the question and its number, on the right the next tokens, below them the prompt."""
+    """On the left the question, its number and the prompt, on the right the next tokens."""
 
     name, title = "summary", "What the model says"
     hint = "The metric is read at the last position: the mean logit of the answers less that of the others, unless said otherwise."
@@ -25,15 +25,15 @@ class SummaryCard(Card):
         return summary.summary(runs, k=6)
 
     def draw(self, found: Summary) -> None:
-        """Question, numbers, tokens."""
+        """Question, numbers, the prompt; beside them the next tokens."""
         with ui.element("div").classes("split"):
             with ui.element("div"):
                 ui.label(found.question).classes("question").props("data-testid=question")
                 ui.html(_metric(found)).props("data-testid=metric-value")
                 for note in found.notes:
                     ui.label(note).classes("note")
+                ui.html(strip(found.tokens, found.sides)).classes("strip").props("data-testid=tokens")
             ui.html(_next(found)).props("data-testid=next-tokens")
-        ui.html(strip(found.tokens, found.sides)).classes("strip").props("data-testid=tokens")
 
 
 def strip(pieces: tuple[Piece, ...], sides: tuple[str, ...]) -> str:
@@ -48,8 +48,8 @@ def _metric(found: Summary) -> str:
     sides = [(name, value) for name, value in zip((*found.sides, "difference"), _numbers(found.metric), strict=False) if value is not None]
     if len(found.sides) == 1:
         sides = sides[:1]
-    cells = "".join(f"<div><b class='{numbers.sign(value)}'>{numbers.signed(value)}</b><span>{escape(name if len(sides) > 1 else found.metric_name)}</span></div>"
-                    for name, value in sides)
+    named = [(name if len(sides) > 1 else found.metric_name, value) for name, value in sides]
+    cells = "".join(f"<div><b class='{numbers.sign(value)}'>{numbers.signed(value)}</b><span>{escape(name)}</span></div>" for name, value in named)
     return f"<div class=metrics title='{escape(found.metric_name)}'>{cells}</div>"
 
 
@@ -65,7 +65,7 @@ def _next(found: Summary) -> str:
 
 def _columns(two: bool) -> list[tuple[str, str]]:
     if not two:
-        return [("probability", "Over the whole vocabulary."), ("logit", "Before the softmax."), ("rank", "1: the most probable.")]
+        return [("probability", "Over the whole vocabulary."), ("logit", "Before the softmax."), ("rank", "How many tokens are more probable.")]
     return [("left", "Probability on the left."), ("right", "Probability on the right."), ("logit, left", "Before the softmax."),
             ("right", "Before the softmax."), ("change", "Of the logit.")]
 

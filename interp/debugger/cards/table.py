@@ -10,7 +10,7 @@ from nicegui import ui
 
 from interp.debugger import nodes
 from interp.debugger.both import Both
-from interp.debugger.cards import grid, numbers, tokens
+from interp.debugger.cards import grid, numbers, tokens, widgets
 from interp.debugger.cards.card import Card
 from interp.debugger.cards.view import View
 from interp.debugger.nodes import DEFINITIONS, Row, Table
@@ -21,6 +21,8 @@ from interp.debugger.totals import totals
 TITLES = {"direct": "direct effect", "total": "total effect", "activation": "activation", "norm": "write norm"}
 INSTEAD_NAMES = {"0": "zero", "mean(reference)": "its mean", "other": "the second prompt's"}
 assert set(INSTEAD_NAMES) == set(INSTEAD)
+
+FIND = "Rows that have every word: of the node's name or kind, @ and a position, or of the token there."
 
 
 class TableCard(Card):
@@ -36,14 +38,14 @@ class TableCard(Card):
         self.rows: list[dict[str, Any]] = []
         self.addresses: list[str] = []
         self.cancelled = False
-        with self.heading:
+        with self.controls.classes("controls"):
             self._controls()
         with self.body:
             self.grid = grid.Grid("node-grid", self._choose, lambda column: self.propose(sort=column))
             with ui.element("div").classes("under"):
                 self.closure = ui.label().classes("closure").props("data-testid=closure")
-                self.state = ui.label().classes("note").props("data-testid=totals-state")
-                self.cancel = ui.button("Cancel", on_click=self.stop).props("outline dense no-caps size=sm").props("data-testid=cancel")
+                self.state = widgets.note("", "totals-state")
+                self.cancel = widgets.button("Cancel", self.stop, "cancel")
             self.progress = ui.linear_progress(0, show_value=False, size="3px").props("data-testid=progress")
 
     def compute(self, runs: Runs) -> tuple[Runs, Table, list[str]]:
@@ -96,8 +98,8 @@ class TableCard(Card):
 
     def _show(self, table: Table) -> None:
         self.rows = [record(row, self.known) for row in table.rows]
-        sums = [{"id": "rest", "address": "all others", **numbers.cells("direct", table.rest)}, {"id": "sum", "address": "sum", **numbers.cells("direct", table.sum)}]
-        columns = list(_columns(table.sides, self.runs.question.sort))
+        sums = grid.closing(table.rest, table.sum)
+        columns = _columns(table.sides, self.runs.question.sort)
         self.grid.show(columns, self.rows, sums if table.gap is not None else [], grid.largest(self.rows, tuple(TITLES)), self.view.question.node)
         self.closure.set_text(closure(table))
 
@@ -122,16 +124,14 @@ class TableCard(Card):
         await self.propose(node=node)
 
     def _controls(self) -> None:
-        self.find = ui.input(placeholder="filter: a2, head, @13, Mary", on_change=None).props("dense outlined clearable debounce=300").classes("find").props("data-testid=find")
+        self.find = widgets.field("filter", "find", "a2 head @13 Mary", FIND).props("clearable debounce=300").classes("find")
         self.find.on("update:model-value", lambda: self.propose(find=self.find.value or ""))
-        self.k = ui.number(label="top and bottom", min=1, max=200, format="%d").props("dense outlined debounce=400").classes("k").props("data-testid=k")
-        self.k.on("update:model-value", lambda: self.propose(k=int(self.k.value)) if self.k.value else None)
-        self.keys = ui.checkbox("heads by key", on_change=None).props("dense").props("data-testid=split-keys")
-        self.neurons = ui.checkbox("neurons", on_change=None).props("dense").props("data-testid=split-neurons")
+        self.k = ui.number("top and bottom", min=1, max=MAX_K, format="%d").props("dense outlined debounce=400 data-testid=k").classes("k")
+        self.k.on("update:model-value", lambda: self.propose(k=int(self.k.value or 10)))
+        self.instead = widgets.choice(INSTEAD_NAMES, "in a node's place", "instead", lambda: self.propose(instead=self.instead.value)).classes("instead")
+        self.keys, self.neurons = (ui.checkbox(label).props(f"dense data-testid=split-{label.split()[-1]}") for label in ("heads by key", "neurons"))
         for box in (self.keys, self.neurons):
             box.on("update:model-value", lambda: self.propose(split=self._split()))
-        self.instead = ui.select(INSTEAD_NAMES, label="total effect: put").props("dense outlined").classes("instead").props("data-testid=instead")
-        self.instead.on("update:model-value", lambda: self.propose(instead=self.instead.value))
 
     def _split(self) -> tuple[str, ...]:
         return tuple(name for name, box in (("keys", self.keys), ("neurons", self.neurons)) if box.value)
@@ -155,14 +155,11 @@ def closure(table: Table) -> str:
     if table.gap is None or table.sum.left is None or table.metric.left is None:
         return count + " ".join(table.notes)
     holds = "=" if table.bound is None or table.gap <= table.bound else "≠"
-    return f"{count}Direct effects sum to {numbers.signed(table.sum.left)} {holds} {table.metric_name} {numbers.signed(table.metric.left)} (gap {table.gap:.0e})."
+    sums = f"{numbers.signed(table.sum.left)} {holds} {table.metric_name} {numbers.signed(table.metric.left)}"
+    return f"{count}Direct effects sum to {sums} (gap {table.gap:.0e})."
 
 
 def _columns(sides: tuple[str, ...], sort: str) -> list[grid.Column]:
-    words = [grid.text("address", "node", 112, DEFINITIONS["address"], pinned="left", cellClass="mono"),
-             grid.text("token", "at", 92, DEFINITIONS["token"], cellClass="mono"), grid.text("looks_at", "looks at", 112, DEFINITIONS["looks_at"], cellClass="mono")]
-    found = words + [grid.sides(name, title, DEFINITIONS[name], sides, sortable=True, width=96) for name, title in TITLES.items()]
-    for column in (each for column in found for each in column.get("children", [column])):
-        if column["field"] == sort:
-            column["sort"] = "desc"
-    return found
+    words = [grid.text("address", "node", 108, DEFINITIONS["address"], pinned="left"), grid.text("token", "at", 92, DEFINITIONS["token"]),
+             grid.text("looks_at", "looks at", 112, DEFINITIONS["looks_at"])]
+    return grid.sorted_by(sort, words + [grid.sides(name, title, DEFINITIONS[name], sides, sortable=True) for name, title in TITLES.items()])

@@ -7,7 +7,7 @@ from typing import Any
 from nicegui import ui
 
 from interp.debugger import upstream
-from interp.debugger.cards import grid, numbers, tokens
+from interp.debugger.cards import grid, numbers, tokens, widgets
 from interp.debugger.cards.card import Card
 from interp.debugger.cards.view import View
 from interp.debugger.question import Question
@@ -23,7 +23,8 @@ class UpstreamCard(Card):
     """The trail as crumbs, the score's parts as a grid, and from the selected part the next steps."""
 
     name, title = "upstream", "Trace upstream"
-    hint = "A score taken apart into the writes that it is made of. Click a row, then go on from it: every step stays in the trail, and the question stays what it was."
+    hint = ("A score taken apart into the writes that it is made of. Click a row, then go on from it: every step stays in the trail, "
+            "and the question stays what it was.")
     depends = ("trail", "k", "instead", "split", "node")
 
     def __init__(self, view: View) -> None:
@@ -49,8 +50,7 @@ class UpstreamCard(Card):
         self._crumbs(step)
         self.words.set_text(f"{step.words}")
         rows = [record(source) for source in step.sources]
-        closing = [{"id": "rest", "address": "all others", **numbers.cells("direct", step.rest)}, {"id": "sum", "address": "sum", **numbers.cells("direct", step.sum)}]
-        self.grid.show(_columns(step.sides), rows, closing, grid.largest(rows, ("direct", "exact")), self.view.question.node)
+        self.grid.show(_columns(step.sides), rows, grid.closing(step.rest, step.sum), grid.largest(rows, ("direct", "exact")), self.view.question.node)
         self.closure.set_text(f"Sum {numbers.signed(step.sum.left)} = score {numbers.signed(step.score.left)} (gap {step.gap:.0e}). {step.stated}")
         self._onward(onward)
 
@@ -62,21 +62,23 @@ class UpstreamCard(Card):
         trail = self.view.question.trail
         self.crumbs.clear()
         with self.crumbs:
-            ui.button("the metric", on_click=lambda: self.propose(trail=())).props("flat dense no-caps").props('data-testid="crumb 0"')
-            for depth, each in enumerate(trail):
+            widgets.button("the metric", lambda: self.propose(trail=()), "crumb 0", look="flat")
+            for depth, each in enumerate(trail, 1):
                 ui.label("›")
-                last = depth + 1 == len(trail)
-                crumb = ui.button(each, on_click=lambda depth=depth: self.propose(trail=trail[: depth + 1])).props("flat dense no-caps" + (" disable" if last else ""))
-                crumb.classes("mono" + (" here" if last else "")).props(f'data-testid="crumb {depth + 1}"').tooltip(step.trail[depth])
+                crumb = widgets.button(each, lambda depth=depth: self.propose(trail=trail[:depth]), f"crumb {depth}", look="flat", hint=step.trail[depth - 1])
+                crumb.classes("mono" + (" here" if depth == len(trail) else ""))
 
     def _onward(self, steps: dict[str, str]) -> None:
         self.next.clear()
         with self.next:
             if not steps:
-                ui.label("Click a head or a neuron in the table to go on from it.").classes("note")
+                widgets.note("Click a head or a neuron in the table to go on from it.")
             for step, words in steps.items():
-                ui.button(words, icon="subdirectory_arrow_right", on_click=lambda step=step: self.propose(trail=(*self.view.question.trail, step))).props(
-                    "flat dense no-caps align=left").classes("step").props(f'data-testid="onward {step}"')
+                go_on = widgets.button(words, lambda step=step: self._go_on(step), f"onward {step}", icon="subdirectory_arrow_right", look="flat align=left")
+                go_on.classes("step")
+
+    async def _go_on(self, step: str) -> None:
+        await self.propose(trail=(*self.view.question.trail, step))
 
 
 def record(source: Source) -> dict[str, Any]:
@@ -86,9 +88,9 @@ def record(source: Source) -> dict[str, Any]:
 
 
 def _columns(sides: tuple[str, ...]) -> list[grid.Column]:
-    return [grid.text("address", "node", 112, "The earlier node, and where it wrote.", cellClass="mono", pinned="left"),
-            grid.text("token", "at", 92, "The token there.", cellClass="mono"), grid.text("edge", "edge", 150, "From the node to the port that reads it.", cellClass="mono"),
-            grid.sides("direct", "direct effect", DIRECT, sides, width=110), grid.sides("exact", "exact effect", EXACT, sides, width=110)]
+    words = [grid.text("address", "node", 108, "The earlier node, and where it wrote.", pinned="left"), grid.text("token", "at", 92, "The token there."),
+             grid.text("edge", "edge", 160, "From the node to the port that reads it.")]
+    return [*words, grid.sides("direct", "direct effect", DIRECT, sides), grid.sides("exact", "exact effect", EXACT, sides)]
 
 
 def _steps(runs: Runs) -> dict[str, str]:
