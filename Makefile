@@ -6,10 +6,13 @@ BIN := $(VENV)/bin
 # GPT-2's vocabulary, where a copy lies beside the repository; tiktoken fetches it once otherwise.
 export TIKTOKEN_CACHE_DIR ?= $(wildcard $(abspath ../shared/tokenizer))
 
-.PHONY: demo test test-slow test-gpt2 lint bench bench-engine clean
+.PHONY: demo debug test test-slow test-gpt2 lint bench bench-engine clean
 
 demo: $(BIN)/.runtime
 	$(BIN)/interp why "When Mary and John went to the store, John gave a drink to" --answer " Mary" --over " John" --html report.html
+
+debug: $(BIN)/.debugger
+	$(BIN)/interp debug
 
 test: $(BIN)/.test
 	$(BIN)/python -m pytest -q -m "not slow"
@@ -42,6 +45,10 @@ $(BIN)/python:
 
 $(BIN)/.runtime: $(BIN)/python setup.cfg pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q -c constraints.txt -e .
+	touch $@
+
+$(BIN)/.debugger: $(BIN)/.runtime
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[debugger]"
 	touch $@
 
 $(BIN)/.test: $(BIN)/.runtime

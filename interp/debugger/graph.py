@@ -11,9 +11,10 @@ from interp.debugger.both import both
 from interp.debugger.place import Place, kind
 from interp.debugger.question import QuestionError
 from interp.debugger.session import Runs, Side
-from interp.debugger.totals import edit, effects_of
+from interp.debugger.totals import CHUNK, edit, effects_of
 from minigpt import Config, Site
 from minigpt.errors import problem
+from minigpt.patch import Patch
 
 # By what a node reads, and how many nodes a graph may have.
 _READS = {"attn": ("q", "k", "v"), "mlp": ("in",), "out": ("out",)}
@@ -47,7 +48,7 @@ class Edge:
 
 @dataclass(frozen=True)
 class Graph:
-    """Vertices and edges; the output is the vertex "out@END". circuit: the same as roles and edges, as Circuit takes them."""
+    """Vertices, and the edges computed so far, done of so many; the output is the last vertex. circuit: the same as roles and edges, as Circuit takes them."""
 
     metric_name: str
     metric: float
@@ -55,27 +56,40 @@ class Graph:
     vertices: tuple[Vertex, ...]
     edges: tuple[Edge, ...]
     circuit: dict[str, object]
+    done: int
+    of: int
 
 
-def graph(runs: Runs) -> Graph:
-    """The graph of the question's nodes on the left side; the edges from each to the output and to every later one that can read it.
+def graphs(runs: Runs) -> Iterator[Graph]:
+    """The graph of the question's nodes on the left side, with more of its edges each time: from each to the output and to every later
+    node that can read it.
 
     An edge is exact: the port sees the sender's other write at that position, everything after it is computed again. A head reads
     keys and values at earlier positions too; such an edge changes them for every query.
     """
-    side, config = runs.left, runs.model.config
     found = sorted({_node(text, runs) for text in runs.question.graph}, key=lambda p: (p.site.stage, p.at, str(p)))
     if len(found) > MAX_NODES:
         raise QuestionError(problem(f"a graph of {len(found)} nodes", f"up to {MAX_NODES}"))
-    every = [*found, Place(Site("out"), len(side.tokens) - 1)]
-    edges = [(a, port, b) for a, b in combinations(every, 2) for port in _ports(a, b)]
-    names = [f"{a.site}>{port}@{a.at}" for a, port, _ in edges]
-    effects, _ = effects_of(runs.model, side, [edit(f"{name} = {runs.question.instead}", side) for name in names])
-    drawn = tuple(Edge(name, str(a), str(b), port.kind, both(value).left) for name, (a, port, b), value in zip(names, edges, effects, strict=True))
-    direct = [_direct(side, place) for place in found] + [None]
-    vertices = tuple(Vertex(str(p), _layer(p.site, config), p.at, side.tokens[p.at], value) for p, value in zip(every, direct, strict=True))
-    circuit: dict[str, object] = {"roles": _roles(found), "edges": names}
-    return Graph(side.metric.name, float(side.metric(side.trace)), runs.question.instead, vertices, drawn, circuit)
+    every = [*found, Place(Site("out"), len(runs.left.tokens) - 1)]
+    edges = [(f"{a.site}>{port}@{a.at}", a, port, b) for a, b in combinations(every, 2) for port in _ports(a, b)]
+    return _chunks(runs, every, edges, [edit(f"{name} = {runs.question.instead}", runs.left) for name, *_ in edges])
+
+
+def graph(runs: Runs) -> Graph:
+    """The whole graph."""
+    *_, last = graphs(runs)
+    return last
+
+
+def _chunks(runs: Runs, every: Sequence[Place], edges: Sequence[tuple[str, Place, Site, Place]], edits: Sequence[Patch | None]) -> Iterator[Graph]:
+    """The graph with the edges whose effects are known so far; without edges, once."""
+    side, size, drawn = runs.left, max(1, CHUNK // len(runs.left.tokens)), list[Edge]()
+    vertices = tuple(Vertex(str(p), _layer(p.site, runs.model.config), p.at, side.tokens[p.at], _direct(side, p)) for p in every)
+    circuit: dict[str, object] = {"roles": _roles(every[:-1]), "edges": [name for name, *_ in edges]}
+    for start in range(0, max(1, len(edges)), size):
+        effects, _ = effects_of(runs.model, side, edits[start : start + size])
+        drawn += [Edge(name, str(a), str(b), port.kind, both(x).left) for (name, a, port, b), x in zip(edges[start : start + size], effects, strict=True)]
+        yield Graph(side.metric.name, float(side.metric(side.trace)), runs.question.instead, vertices, tuple(drawn), circuit, len(drawn), len(edges))
 
 
 def suggested(runs: Runs, k: int = 4) -> tuple[str, ...]:
@@ -101,7 +115,7 @@ def _ports(a: Place, b: Place) -> Iterator[Site]:
 
 
 def _direct(side: Side, place: Place) -> float | None:
-    if not side.metric.linear:
+    if not side.metric.linear or place.site.kind == "out":
         return None
     g = attribution.gradient(side.trace, side.metric)[0]
     return float(place.wrote(side.trace).double() @ g) if place.at == len(side.tokens) - 1 else 0.0

@@ -31,6 +31,7 @@ OPERATIONS = {
     "freeze": ("this", "It keeps writing what it wrote in the clean run, whatever else changes."),
     "other": ("other", "It writes what it wrote on the other prompt."),
 }
+MAX_FACTOR = 1e6
 SOURCES = "0, mean(reference), other, this, x0.5 (a factor)"
 _SCALED = re.compile(r"x(-?\d+(?:\.\d+)?(?:e-?\d+)?)")
 
@@ -65,7 +66,7 @@ def _line(text: str, sources: Sources) -> Patch:
     if not sign or not target:
         raise QuestionError(problem(f"'{text}' is no intervention", f"ADDRESS = SOURCE, a source being {SOURCES}", "'a2.6@13 = 0'"))
     if scaled := _SCALED.fullmatch(word):
-        return _given(target, float(scaled[1]) * _value(sources.this, _address(target, sources), None), word)
+        return _given(target, _factor(scaled[1]) * _value(sources.this, _address(target, sources), None), word)
     if word == "other" and sources.other is None:
         raise QuestionError(problem(f"'{text}' without another prompt", "a second prompt, from which the value is taken", f"'{target} = 0'"))
     if word == "other" and sources.twins != tuple(range(sources.this.tokens.shape[1])):
@@ -74,6 +75,13 @@ def _line(text: str, sources: Sources) -> Patch:
     if word not in ("0", "mean(reference)", *known):
         raise QuestionError(problem(f"'{text}': the source '{word}'", SOURCES, f"'{target} = 0'"))
     return Patch.parse(text, {**known, "reference": sources.reference()} if word == "mean(reference)" else known)
+
+
+def _factor(text: str) -> float:
+    """A factor of a size that leaves every value finite."""
+    if not abs(float(text)) <= MAX_FACTOR:
+        raise QuestionError(problem(f"the factor {text}", f"-{MAX_FACTOR:,.0f} to {MAX_FACTOR:,.0f}"))
+    return float(text)
 
 
 def _address(target: str, sources: Sources) -> Address:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import parse_qsl, urlencode
 
 from minigpt.errors import MiniGPTError, problem
@@ -19,7 +19,7 @@ COLUMNS = ("activation", "norm", "direct", "total")
 SORTS = tuple(f"{column}{side}" for column in COLUMNS for side in ("", ".right", ".difference")) + ("address",)
 INSTEAD = ("0", "mean(reference)", "other")
 # Bounds of what one question may ask for.
-MAX_PROMPTS, MAX_TOKENS, MAX_CHARACTERS, MAX_ITEMS, MAX_K = 64, 1024, 16_384, 256, 1000
+MAX_PROMPTS, MAX_TOKENS, MAX_CHARACTERS, MAX_ITEMS, MAX_K, MAX_STEPS = 64, 1024, 16_384, 256, 1000, 32
 
 
 class QuestionError(MiniGPTError):
@@ -69,6 +69,8 @@ class Question:
     graph: tuple[str, ...] = ()
     receivers: tuple[str, ...] = ()
     at: str = "END"
+    # Read by pydantic where a question comes as JSON: a name that means nothing is refused there too.
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
         for name, value in _values(self):
@@ -79,6 +81,8 @@ class Question:
                 raise QuestionError(problem(f"{name}={given!r}", " ".join(map(repr, legal))))
         if not 1 <= self.k <= MAX_K:
             raise QuestionError(problem(f"k={self.k}", f"1 to {MAX_K}"))
+        if len(self.trail) > MAX_STEPS:
+            raise QuestionError(problem(f"a trail of {len(self.trail)} steps", f"up to {MAX_STEPS}"))
         if len(self.prompts) > MAX_PROMPTS:
             raise QuestionError(problem(f"{len(self.prompts)} prompts", f"up to {MAX_PROMPTS}: the prompt, the other and the reference together"))
 
