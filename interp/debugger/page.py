@@ -22,21 +22,23 @@ from interp.debugger.cards.upstream import UpstreamCard
 from interp.debugger.cards.view import View
 from interp.debugger.cards.welcome import Welcome
 from interp.debugger.session import Session
+from interp.debugger.workers import Workers
 
 
-def build(app: FastAPI, session: Session) -> None:
-    """Put the page onto an application, at /."""
+def build(app: FastAPI, session: Session, workers: Workers | None = None) -> None:
+    """Put the page onto an application, at /. It computes in these workers, or in its own."""
+    pool = workers or Workers()
 
     @ui.page("/", title="Ask a model why")
     async def _(request: Request) -> None:
-        await _page(session, request.url.query)
+        await _page(session, pool, request.url.query)
 
     ui.run_with(app, tailwind=False, show_welcome_message=False, dark=None, reconnect_timeout=10)
 
 
-async def _page(session: Session, query: str) -> None:
+async def _page(session: Session, workers: Workers, query: str) -> None:
     """One tab."""
-    view = View(session, ui.context.client)
+    view = View(session, workers, ui.context.client)
     _head()
     _top(view)
     with ui.element("div").classes("page"):
@@ -93,7 +95,7 @@ def _acts(view: View) -> dict[str, tuple[str, Act]]:
         "g": ("add it to the graph, or drop it", lambda: _run(click.format("to-graph"))),
         "u": ("undo an intervention", lambda: _run(click.format("undo"))),
         "r": ("redo it", lambda: _run(click.format("redo"))),
-        "c": ("cancel long work", lambda: _run(click.format("cancel"))),
+        "c": ("cancel long work", lambda: _run("document.querySelector('.cancel:not(.hidden)')?.click()")),
         "d": ("light or dark", lambda: _run(click.format("dark"))),
     }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import fields
 from typing import Any
 
@@ -84,7 +83,7 @@ class Card:
         self.shown, self.runs = None, runs
         self.place.classes(add="busy")
         try:
-            found = await asyncio.to_thread(self.compute, runs)
+            found = await self.view.workers.run(lambda: self.compute(runs))
         except MiniGPTError as error:
             self.found = None
             self.body.clear()

@@ -8,6 +8,9 @@ from typing import Any
 from nicegui import ui
 
 FOR, AGAINST, INK, LINE = "#2f7bd0", "#d24545", "#8792a0", "rgba(135,146,160,0.25)"
+STEPS = [i / 15 for i in range(16)]
+FADING = [f"rgba(47,123,208,{step:.2f})" for step in STEPS]
+SIGNED = [f"rgba(210,69,69,{step:.2f})" for step in reversed(STEPS)] + FADING
 FONT = {"color": INK, "fontFamily": "system-ui, sans-serif", "fontSize": 11}
 RING = {"borderColor": INK, "borderWidth": 2}
 MONO = {**FONT, "fontFamily": "ui-monospace, monospace"}
@@ -25,6 +28,6 @@ def heat(cells: Sequence[Cell], columns: Sequence[str], rows: Sequence[str], *, 
         "xAxis": {**axis, "data": list(columns), "axisLabel": {**MONO, "interval": 0, "rotate": rotate}},
         "yAxis": {**axis, "data": list(rows), "inverse": True, "axisLabel": {**MONO, "interval": 0}},
         "visualMap": {"show": False, "min": -top if signed else 0, "max": top, "dimension": 2,
-                      "inRange": {"color": [AGAINST, "rgba(135,146,160,0.06)", FOR] if signed else ["rgba(47,123,208,0.03)", FOR]}},
+                      "inRange": {"color": SIGNED if signed else FADING}},
         "series": [{"type": "heatmap", "data": data, "itemStyle": {"borderWidth": 1, "borderColor": LINE}, "emphasis": {"itemStyle": RING}}]}
     return ui.echart(options, on_point_click=lambda e: on_click(int(e.value[0]), int(e.value[1]))).style(f"height: {height}px; width: 100%")

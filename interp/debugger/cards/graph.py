@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 from nicegui import ui
 
 from interp.debugger import graph
 from interp.debugger.cards import charts, numbers, tokens, widgets
-from interp.debugger.cards.card import Card
+from interp.debugger.cards.long import LongCard
 from interp.debugger.graph import Edge, Graph, Vertex
 from interp.debugger.session import Runs
 
@@ -18,28 +19,22 @@ from interp.debugger.session import Runs
 LINKS = 200
 
 
-class GraphCard(Card):
+class GraphCard(LongCard):
     """Positions from left to right, layers from bottom to top, as a model is drawn; the output on top."""
 
     name, title = "graph", "Circuit graph"
     hint = "An edge's width is how much the metric changes when that edge alone carries something else. Click a node for its details; add and drop nodes there."
     depends = ("graph", "instead")
 
-    def compute(self, runs: Runs) -> tuple[Graph | None, tuple[str, ...]]:
-        """The graph, or nodes to begin with where none is chosen."""
-        return (graph.graph(runs), ()) if runs.question.graph else (None, graph.suggested(runs))
+    def begin(self, runs: Runs) -> Iterator[Graph]:
+        """The graph, with more of its edges each time."""
+        self.suggested = () if runs.question.graph else graph.suggested(runs)
+        return graph.graphs(runs)
 
-    def exported(self) -> Graph | None:
-        """The graph alone."""
-        return self.found[0]
-
-    def draw(self, found: tuple[Graph | None, tuple[str, ...]]) -> None:
+    def draw(self, shown: Graph) -> None:
         """The picture, and its nodes as chips."""
-        shown, suggested = found
-        if shown is None:
-            widgets.note("No nodes yet. Add them one by one from a selected node's card, or begin with the heads of the largest direct effects.")
-            if suggested:
-                widgets.button(f"Begin with {', '.join(suggested)}", lambda: self.propose(graph=suggested), "begin-graph")
+        if not self.view.question.graph:
+            self._empty()
             return
         height = 110 + 62 * len({vertex.layer for vertex in shown.vertices})
         chart = ui.echart(options(shown), on_point_click=lambda event: self._clicked(event.data)).style(f"height: {height}px; width: 100%")
@@ -50,6 +45,11 @@ class GraphCard(Card):
             save = json.dumps(shown.circuit, indent=1)
             widgets.button("Circuit", lambda: ui.download.content(save, "circuit.json"), "export-circuit", icon="download", look="flat")
         widgets.note("Strongest: " + ", ".join(f"{edge.edge} {numbers.signed(edge.effect)}" for edge in _strongest(shown, 4)), "strongest")
+
+    def _empty(self) -> None:
+        widgets.note("No nodes yet. Add them one by one from a selected node's card, or begin with the heads of the largest direct effects.")
+        if begin := self.suggested:
+            widgets.button(f"Begin with {', '.join(begin)}", lambda: self.propose(graph=begin), "begin-graph")
 
     def _chip(self, address: str) -> None:
         with ui.element("span").classes("line mono").props("data-testid=vertex"):
@@ -91,7 +91,7 @@ def _node(vertex: Vertex, x: float) -> dict[str, Any]:
 
 
 def _words(text: str, x: float, y: float) -> dict[str, Any]:
-    return {"name": text, "value": [x, y], "symbol": "none", "label": {"color": charts.INK}, "tooltip": {"show": False}}
+    return {"name": text, "value": [x, y], "symbolSize": 1, "itemStyle": {"opacity": 0}, "label": {"color": charts.INK}, "tooltip": {"show": False}}
 
 
 def _strongest(found: Graph, k: int) -> list[Edge]:

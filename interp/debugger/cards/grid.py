@@ -32,7 +32,7 @@ def sides(field: str, title: str, hint: str, names: Sequence[str], **more: Any) 
         return number(field, title, hint, field, **more)
     parts = ((field, names[0]), (f"{field}.right", names[1]), (f"{field}.difference", "difference"))
     return {"headerName": title, "headerTooltip": hint, "headerClass": "group",
-            "children": [number(each, name, f"{hint} {name}.", field, 92, **more) for each, name in parts]}
+            "children": [number(each, name.removesuffix(" prompt"), f"{hint} {name}.", field, 79, **more) for each, name in parts]}
 
 
 class Grid:

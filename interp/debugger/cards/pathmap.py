@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from interp.debugger import pathmap
 from interp.debugger.cards import charts, numbers, widgets
-from interp.debugger.cards.card import Card
+from interp.debugger.cards.long import LongCard
 from interp.debugger.cards.view import View
 from interp.debugger.pathmap import PathMap
 from interp.debugger.question import Question
@@ -13,7 +15,7 @@ from interp.debugger.session import Runs
 PORTS = "Ports, with spaces between them: a3.4.q a3.6.q. Left empty: the output."
 
 
-class PathMapCard(Card):
+class PathMapCard(LongCard):
     """Layers from top to bottom, heads from left to right."""
 
     name, title = "pathmap", "Path patching"
@@ -38,13 +40,14 @@ class PathMapCard(Card):
         self.receivers.value, self.at.value = " ".join(question.receivers), question.at
         await super().follow(question, runs)
 
-    def compute(self, runs: Runs) -> PathMap:
-        """The map."""
-        return pathmap.pathmap(runs)
+    def begin(self, runs: Runs) -> Iterator[PathMap]:
+        """The map, more of it each time."""
+        return pathmap.pathmaps(runs)
 
     def draw(self, found: PathMap) -> None:
         """The map, and what it cost."""
-        cells = [(head, layer, value, f"a{layer}.{head}: {value:+.4f}") for layer, row in enumerate(found.cells) for head, value in enumerate(row)]
+        known = ((layer, head, value) for layer, row in enumerate(found.cells) for head, value in enumerate(row) if value is not None)
+        cells = [(head, layer, value, f"a{layer}.{head}: {value:+.4f}") for layer, head, value in known]
         charts.heat(cells, [str(head) for head in range(len(found.cells[0]))], [str(layer) for layer in range(len(found.cells))], signed=True,
                     top=max((abs(cell[2]) for cell in cells), default=1.0) or 1.0, on_click=lambda head, layer: self._clicked(f"a{layer}.{head}"),
                     height=60 + 34 * len(found.cells)).props("data-testid=pathmap-chart")

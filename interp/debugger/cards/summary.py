@@ -22,7 +22,7 @@ class SummaryCard(Card):
 
     def compute(self, runs: Runs) -> Summary:
         """The summary."""
-        return summary.summary(runs, k=6)
+        return summary.summary(runs, k=6 if runs.right is None else 4)
 
     def draw(self, found: Summary) -> None:
         """Question, numbers, the prompt; beside them the next tokens."""
@@ -58,22 +58,24 @@ def _numbers(value: Both) -> tuple[float | None, ...]:
 
 
 def _next(found: Summary) -> str:
-    two = len(found.sides) > 1
-    heads = "".join(f"<th class=n title='{escape(title)}'>{name}" for name, title in _columns(two))
-    return (f"<table><thead><tr><th>next token<th>{heads}</thead><tbody>{''.join(_row(row, two) for row in found.next)}</tbody></table>")
+    heads = "".join(f"<th class=n title='{escape(hint)}'>{escape(title)}" for title, hint in _columns(found.sides))
+    rows = "".join(_row(row, len(found.sides) > 1) for row in found.next)
+    return f"<table><thead><tr><th>next token<th>{heads}</thead><tbody>{rows}</tbody></table>"
 
 
-def _columns(two: bool) -> list[tuple[str, str]]:
-    if not two:
+def _columns(sides: tuple[str, ...]) -> list[tuple[str, str]]:
+    if len(sides) == 1:
         return [("probability", "Over the whole vocabulary."), ("logit", "Before the softmax."), ("rank", "How many tokens are more probable.")]
-    return [("left", "Probability on the left."), ("right", "Probability on the right."), ("logit, left", "Before the softmax."),
-            ("right", "Before the softmax."), ("change", "Of the logit.")]
+    short = [side.removesuffix(" prompt") for side in sides]
+    logits = [(f"logit {side}" if i == 0 else side, f"Before the softmax, {side}.") for i, side in enumerate(short)]
+    return [*((side, f"Probability, {side}.") for side in short), *logits, ("change", "Of the logit.")]
 
 
 def _row(row: Next, two: bool) -> str:
     p, x = row.probability, row.logit
-    cells = [numbers.percent(p.left), numbers.percent(p.right), numbers.plain(x.left), numbers.plain(x.right), numbers.signed(x.difference)] if two else [
-        numbers.percent(p.left), numbers.plain(x.left), numbers.whole(row.rank.left)]
+    ones = [numbers.percent(p.left), numbers.plain(x.left), numbers.whole(row.rank.left)]
+    both = [numbers.percent(p.left), numbers.percent(p.right), numbers.plain(x.left), numbers.plain(x.right), numbers.signed(x.difference)]
+    first, *others = both if two else ones
     bar = f"<i class=bar style='width:{100 * (p.left or 0):.1f}%'></i>"
-    return (f"<tr class='{escape(row.role)}'><td>{tokens.chip(row.token)}<td class=role>{escape(row.role)}"
-            + "".join(f"<td class=n>{cell}{bar if i == 0 else ''}" for i, cell in enumerate(cells)))
+    cells = "".join(f"<td class=n>{cell}" for cell in others)
+    return f"<tr class='{escape(row.role)}'><td>{tokens.chip(row.token)}<td class=role>{escape(row.role)}<td class=n>{first}{bar}{cells}"

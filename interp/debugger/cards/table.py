@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +11,7 @@ from interp.debugger import nodes
 from interp.debugger.both import Both
 from interp.debugger.cards import grid, numbers, tokens, widgets
 from interp.debugger.cards.card import Card
+from interp.debugger.cards.progress import Progress
 from interp.debugger.cards.view import View
 from interp.debugger.nodes import DEFINITIONS, Row, Table
 from interp.debugger.question import INSTEAD, MAX_K
@@ -42,11 +42,8 @@ class TableCard(Card):
             self._controls()
         with self.body:
             self.grid = grid.Grid("node-grid", self._choose, lambda column: self.propose(sort=column))
-            with ui.element("div").classes("under"):
-                self.closure = ui.label().classes("closure").props("data-testid=closure")
-                self.state = widgets.note("", "totals-state")
-                self.cancel = widgets.button("Cancel", self.stop, "cancel")
-            self.progress = ui.linear_progress(0, show_value=False, size="3px").props("data-testid=progress")
+            self.closure = ui.label().classes("closure").props("data-testid=closure")
+            self.progress = Progress("totals", self.stop)
 
     def compute(self, runs: Runs) -> tuple[Runs, Table, list[str]]:
         """The table, and the nodes whose exact total effects it needs: those shown or, to sort by them, all (of very many, those that write most)."""
@@ -77,8 +74,7 @@ class TableCard(Card):
         if self.shown is None or self.cancelled or not missing:
             return
         self._say_progress(running=True)
-        chunks = totals(self.runs, missing)
-        while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
+        async for chunk in self.view.workers.stream(totals(self.runs, missing)):
             self.known |= chunk.effects
             self._totals_arrived(chunk.effects)
             self._say_progress(running=True)
@@ -111,14 +107,11 @@ class TableCard(Card):
 
     async def _resort(self) -> None:
         if self.runs.question.sort.startswith("total"):
-            self._show(await asyncio.to_thread(nodes.table, self.runs, self.known))
+            self._show(await self.view.workers.run(lambda: nodes.table(self.runs, self.known)))
 
     def _say_progress(self, running: bool) -> None:
-        done, of = len(self.known), len(self.addresses)
-        self.progress.value = done / of if of else 1.0
-        self.cancel.set_visibility(running)
         put = INSTEAD_NAMES[self.runs.question.instead]
-        self.state.set_text(f"Exact total effects ({put} in its place): {'cancelled at ' if self.cancelled and done < of else ''}{done:,} of {of:,}")
+        self.progress.say(f"Exact total effects, {put} in the node's place", len(self.known), len(self.addresses), running)
 
     async def _choose(self, node: str) -> None:
         await self.propose(node=node)
@@ -160,6 +153,6 @@ def closure(table: Table) -> str:
 
 
 def _columns(sides: tuple[str, ...], sort: str) -> list[grid.Column]:
-    words = [grid.text("address", "node", 108, DEFINITIONS["address"], pinned="left"), grid.text("token", "at", 92, DEFINITIONS["token"]),
-             grid.text("looks_at", "looks at", 112, DEFINITIONS["looks_at"])]
+    words = [grid.text("address", "node", 104, DEFINITIONS["address"], pinned="left"), grid.text("token", "at", 84, DEFINITIONS["token"]),
+             grid.text("looks_at", "looks at", 100, DEFINITIONS["looks_at"])]
     return grid.sorted_by(sort, words + [grid.sides(name, title, DEFINITIONS[name], sides, sortable=True) for name, title in TITLES.items()])

@@ -11,6 +11,7 @@ from nicegui.client import Client
 
 from interp.debugger.question import Question
 from interp.debugger.session import Runs, Session
+from interp.debugger.workers import Workers
 from minigpt.errors import MiniGPTError
 
 
@@ -27,8 +28,8 @@ class Follower(Protocol):
 class View:
     """Data flows one way: propose -> question -> address bar -> followers, one after the other, the first ones first."""
 
-    def __init__(self, session: Session, client: Client) -> None:
-        self.session, self.client, self.question = session, client, Question()
+    def __init__(self, session: Session, workers: Workers, client: Client) -> None:
+        self.session, self.workers, self.client, self.question = session, workers, client, Question()
         self.followers: list[Follower] = []
         self.trouble = ""
         self._work: asyncio.Task[None] | None = None
@@ -63,7 +64,7 @@ class View:
             self._work.cancel()
 
     async def _runs(self, question: Question) -> Runs | None:
-        return await asyncio.to_thread(self.session.runs, question) if question.prompt else None
+        return await self.workers.run(lambda: self.session.runs(question)) if question.prompt else None
 
     def _follow(self, question: Question, runs: Runs | None) -> None:
         self.stop()

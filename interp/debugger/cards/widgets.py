@@ -23,7 +23,7 @@ def symbol(icon: str, act: Callable[[], Any] | None, name: str, words: str, *, s
 
 def field(label: str, name: str, example: str = "", hint: str = "") -> ui.input:
     """A line to type an address or tokens into."""
-    made = ui.input(label, placeholder=example).props(f"outlined dense spellcheck=false data-testid={name}").classes("mono")
+    made = ui.input(label or None, placeholder=example).props(f"outlined dense spellcheck=false data-testid={name}").classes("mono")
     return made.tooltip(hint) if hint else made
 
 

@@ -1,0 +1,27 @@
+"""How far long work is, and the button that ends it. It keeps its room when there is nothing to say, so that nothing jumps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from nicegui import ui
+
+from interp.debugger.cards import widgets
+
+
+class Progress:
+    """A line of words, a button, a thin bar."""
+
+    def __init__(self, name: str, cancel: Callable[[], Any]) -> None:
+        with ui.element("div").classes("under"):
+            self.words = widgets.note("", f"{name}-state")
+            self.cancel = widgets.button("Cancel", cancel, f"{name}-cancel").classes("cancel")
+        self.bar = ui.linear_progress(0, show_value=False, size="3px").props(f"data-testid={name}-progress instant-feedback")
+
+    def say(self, words: str, done: int, of: int, running: bool) -> None:
+        """How much of what is done."""
+        self.words.set_text(f"{words}: {'' if running or done >= of else 'cancelled at '}{done:,} of {of:,}" if of else "")
+        self.cancel.set_visibility(running and done < of)
+        self.bar.value = done / of if of else 0.0
+        self.bar.classes(add="" if running else "idle", remove="idle" if running else "")
