@@ -61,7 +61,7 @@ def _top(view: View) -> None:
         ui.label(", ".join(view.session.models)).classes("model")
         ui.element("div").classes("space")
         ui.button("Copy link", icon="link", on_click=lambda: _run("debuggerPage.copy()")).props("flat dense no-caps").props("data-testid=copy-link")
-        ui.button("API", on_click=lambda: ui.navigate.to("/api/docs")).props("flat dense no-caps")
+        ui.button("API", on_click=lambda: ui.navigate.to("/api/openapi.json")).props("flat dense no-caps")
         ui.button(icon="contrast", on_click=lambda: _run("debuggerPage.turn()")).props(
             "flat dense round aria-label='Light or dark'").props("data-testid=dark").tooltip("Light or dark (d)")
         help_ = keys(_acts(view))
@@ -77,11 +77,10 @@ def _body(view: View) -> None:
     with ui.element("div").classes("column all"):
         top: list[Card] = [SummaryCard(view), InterventionsCard(view)]
     with ui.element("div").classes("column"):
-        left: list[Card] = [TableCard(view), UpstreamCard(view), GraphCard(view)]
+        left: list[Card] = [TableCard(view), AttentionCard(view), UpstreamCard(view), GraphCard(view)]
     with ui.element("div").classes("column"):
-        right: list[Card] = [DetailsCard(view), AttentionCard(view), PathMapCard(view)]
-    table, upstream, graph = left
-    view.followers = [form, welcome, *top, table, *right[:2], upstream, right[2], graph]
+        right: list[Card] = [DetailsCard(view), PathMapCard(view)]
+    view.followers = [form, welcome, *top, left[0], right[0], *left[1:], right[1]]
 
 
 def _acts(view: View) -> dict[str, tuple[str, Act]]:

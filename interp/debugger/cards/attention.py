@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from nicegui import ui
+
 from interp.debugger import attention
 from interp.debugger.attention import Attention, Pattern
 from interp.debugger.cards import charts, tokens, widgets
@@ -35,10 +37,12 @@ class AttentionCard(Card):
     def draw(self, found: Attention) -> None:
         """Each side's two maps."""
         query, key = place(self.view.question.node)
-        for side in found.sides:
-            for kind, (title, words) in KINDS.items():
-                widgets.heading(f"{found.head} {title}{f', {side.side}' if len(found.sides) > 1 else ''}").tooltip(words)
-                self._map(side, found.head, kind, query, key)
+        with ui.element("div").classes("maps"):
+            for side in found.sides:
+                for kind, (title, words) in KINDS.items():
+                    with ui.element("div"):
+                        widgets.heading(f"{found.head} {title}{f', {side.side}' if len(found.sides) > 1 else ''}").tooltip(words)
+                        self._map(side, found.head, kind, query, key)
 
     def _map(self, side: Pattern, name: str, kind: str, query: int, key: int | None) -> None:
         values, labels = getattr(side, kind), [f"{i} {tokens.visible(token)}" for i, token in enumerate(side.tokens)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
@@ -27,15 +28,19 @@ class Card:
 
     name = title = hint = ""
     depends: tuple[str, ...] = ()
+    runs: Runs
+    found: Any
+    shown: tuple[object, ...] | None
 
     def __init__(self, view: View) -> None:
-        self.view, self.found, self.runs, self.shown = view, None, None, None
+        self.view, self.found, self.shown = view, None, None
         with ui.element("section").classes("card").props(f"data-testid={self.name} aria-label='{self.title}'") as self.place:
             with ui.element("header"):
                 ui.label(self.title).classes("title")
                 ui.icon("help_outline").classes("hint").tooltip(self.hint)
                 self.heading = ui.element("div").classes("heading")
-                exports(self)
+                if self.name in export.RESULTS:
+                    exports(self)
             self.controls = ui.element("div")
             self.trouble = ui.label().classes("trouble").props("role=alert")
             self.body = ui.element("div").classes("body")
@@ -76,8 +81,12 @@ class Card:
         """What takes long, once every card shows something."""
 
     def exported(self) -> Any:
-        """The result that the card's menu saves."""
-        return self.found
+        """The result that the card's menu saves: what the script gives, which may be more than is shown."""
+        return export.result(self.runs, self.name)
+
+    def script(self) -> str:
+        """The Python lines that compute it again."""
+        return export.as_python(self.view.question, self.name)
 
     async def _renew(self, runs: Runs) -> None:
         self.shown, self.runs = None, runs
@@ -105,14 +114,13 @@ class Card:
 def exports(card: Card) -> None:
     """The menu by which a result leaves the page."""
     with widgets.symbol("download", None, f"export-{card.name}", f"Export: {card.title}"), ui.menu():
-        for kind, made in {"JSON": lambda: export.as_json(card.exported()), "CSV": lambda: export.as_csv(card.exported()),
-                           "Python": lambda: export.as_python(card.view.question, card.name)}.items():
-            suffix = {"JSON": "json", "CSV": "csv", "Python": "py"}[kind]
-            ui.menu_item(kind, lambda made=made, suffix=suffix: _download(card, made, suffix))
+        for kind, (ending, make) in {"JSON": ("json", lambda: export.as_json(card.exported())), "CSV": ("csv", lambda: export.as_csv(card.exported())),
+                                     "Python": ("py", card.script)}.items():
+            ui.menu_item(kind, lambda ending=ending, make=make: _download(card, ending, make)).props(f"data-testid=export-{card.name}-{ending}")
 
 
-def _download(card: Card, made: Any, suffix: str) -> None:
+async def _download(card: Card, ending: str, make: Callable[[], str]) -> None:
     if card.found is None:
         card.say("There is no result to export yet.")
         return
-    ui.download.content(made(), f"{card.name}.{suffix}")
+    ui.download.content(await card.view.workers.run(make), f"{card.name}.{ending}")

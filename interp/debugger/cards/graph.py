@@ -68,30 +68,29 @@ class GraphCard(LongCard):
 def options(found: Graph) -> dict[str, Any]:
     """The graph for ECharts: x the position, y the layer."""
     written = {vertex.position: vertex.token for vertex in found.vertices}
-    columns = {position: i for i, position in enumerate(sorted(written))}
+    columns, rows = ({each: i for i, each in enumerate(sorted(used))} for used in (written, {vertex.layer for vertex in found.vertices}))
     top = max((abs(edge.effect or 0.0) for edge in found.edges), default=1.0) or 1.0
-    nodes = [_node(vertex, columns[vertex.position] + aside) for vertex, aside in zip(found.vertices, _spread(found.vertices), strict=True)]
-    words = [_words(f"{t} {tokens.visible(written[t])}", i, -2) for t, i in columns.items()]
-    layers = {vertex.layer for vertex in found.vertices if not vertex.address.startswith("out")}
-    words += [_words("embedding" if layer < 0 else f"layer {layer}", -0.75, layer) for layer in layers]
+    nodes = [_node(vertex, columns[vertex.position] + aside, rows[vertex.layer]) for vertex, aside in zip(found.vertices, _spread(found.vertices), strict=True)]
+    words = [_words(f"{t} {tokens.visible(written[t])}", i, -0.8) for t, i in columns.items()]
+    words += [_words("embedding" if layer < 0 else f"layer {layer}", -0.8, i) for layer, i in rows.items() if i + 1 < len(rows)]
     series = {"type": "graph", "coordinateSystem": "cartesian2d", "symbol": "roundRect", "label": {**charts.MONO, "show": True, "color": "#fff"},
               "edgeSymbol": ["none", "arrow"], "edgeSymbolSize": 7, "data": nodes + words, "links": [_link(edge, top) for edge in _strongest(found, LINKS)],
               "emphasis": {"focus": "adjacency", "lineStyle": {"opacity": 1}}}
-    ends = {"x": (-0.95, len(columns) - 0.4), "y": (-2.3, max(vertex.layer for vertex in found.vertices) + 0.4)}
+    ends = {"x": (-1.0, len(columns) - 0.4), "y": (-1.1, len(rows) - 0.6)}
     axes = {f"{axis}Axis": {"type": "value", "show": False, "min": low, "max": high} for axis, (low, high) in ends.items()}
     return {"animation": False, "textStyle": charts.FONT, "tooltip": {"confine": True, "transitionDuration": 0},
             "grid": {"left": 0, "right": 0, "top": 0, "bottom": 0}, **axes, "series": [series]}
 
 
-def _node(vertex: Vertex, x: float) -> dict[str, Any]:
+def _node(vertex: Vertex, x: float, y: float) -> dict[str, Any]:
     name = vertex.address.partition("@")[0]
-    return {"name": vertex.address, "node": vertex.address, "value": [x, vertex.layer], "symbolSize": [max(46, 8 * len(name)), 22],
+    return {"name": vertex.address, "node": vertex.address, "value": [x, y], "symbolSize": [max(46, 8 * len(name)), 22],
             "itemStyle": {"color": _colour(vertex.direct)}, "label": {"formatter": name},
             "tooltip": {"formatter": f"{vertex.address}: direct effect {numbers.signed(vertex.direct)}"}}
 
 
 def _words(text: str, x: float, y: float) -> dict[str, Any]:
-    return {"name": text, "value": [x, y], "symbolSize": 1, "itemStyle": {"opacity": 0}, "label": {"color": charts.INK}, "tooltip": {"show": False}}
+    return {"name": text, "value": [x, y], "symbolSize": 1, "itemStyle": {"color": "transparent"}, "label": {"color": charts.INK}, "tooltip": {"show": False}}
 
 
 def _strongest(found: Graph, k: int) -> list[Edge]:

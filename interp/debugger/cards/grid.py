@@ -23,16 +23,17 @@ def text(field: str, title: str, width: int, hint: str, **more: Any) -> Column:
 
 def number(field: str, title: str, hint: str, group: str, width: int = 104, **more: Any) -> Column:
     """A column of numbers, tinted by the largest of its group."""
-    return {"field": field, "headerName": title, "headerTooltip": hint, "width": width, "context": {"group": group}, **{"sortable": False}, **TINTED, **more}
+    return {"field": field, "headerName": title, "headerTooltip": hint,
+            "flex": 1, "minWidth": width, "context": {"group": group}, **{"sortable": False}, **TINTED, **more}
 
 
 def sides(field: str, title: str, hint: str, names: Sequence[str], **more: Any) -> Column:
     """A column for each side, and their difference; with one side a single one."""
     if len(names) == 1:
         return number(field, title, hint, field, **more)
-    parts = ((field, names[0]), (f"{field}.right", names[1]), (f"{field}.difference", "difference"))
+    parts = ((field, names[0]), (f"{field}.right", names[1]), (f"{field}.difference", "diff"))
     return {"headerName": title, "headerTooltip": hint, "headerClass": "group",
-            "children": [number(each, name.removesuffix(" prompt"), f"{hint} {name}.", field, 79, **more) for each, name in parts]}
+            "children": [number(each, name.removesuffix(" prompt"), f"{hint} {name}.", field, 78, **more) for each, name in parts]}
 
 
 class Grid:
@@ -61,7 +62,7 @@ class Grid:
         self._set("rowData", list(rows))
         self._set("pinnedBottomRowData", list(closing))
         head = 60 if any("children" in column for column in columns) else 34
-        self.element.style(f"height: {min(27 * (max(len(rows), 1) + len(closing)) + head + 18, 660)}px")
+        self.element.style(f"height: {min(27 * (max(len(rows), 1) + len(closing)) + head + (18 if head > 40 else 2), 660)}px")
 
     def update(self, rows: Sequence[Record], largest: dict[str, float], chosen: str) -> None:
         """Other numbers in some of the rows."""

@@ -47,6 +47,10 @@ class LongCard(Card):
             self.say(str(error))
         self.fill(self.found)
 
+    def exported(self) -> Any:
+        """What is computed so far."""
+        return self.found
+
     def stop(self) -> None:
         """No more parts; show what is there."""
         self.view.stop()

@@ -23,5 +23,6 @@ class Progress:
         """How much of what is done."""
         self.words.set_text(f"{words}: {'' if running or done >= of else 'cancelled at '}{done:,} of {of:,}" if of else "")
         self.cancel.set_visibility(running and done < of)
+        self.bar.set_visibility(of > 0)
         self.bar.value = done / of if of else 0.0
         self.bar.classes(add="" if running else "idle", remove="idle" if running else "")

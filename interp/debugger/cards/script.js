@@ -26,6 +26,7 @@ window.debuggerPage = {
   },
   copy() {
     navigator.clipboard?.writeText(location.href);
+    Quasar.Notify.create({ message: "The link to this view is copied.", timeout: 1500 });
   },
   turn() {
     const dark = !document.body.classList.contains("body--dark");

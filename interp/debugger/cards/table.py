@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -92,6 +93,10 @@ class TableCard(Card):
         """The table as it stands, with the total effects that are known."""
         return nodes.table(self.runs, self.known)
 
+    def script(self) -> str:
+        """The table's own lines, and before them those for the total effects that are known."""
+        return with_totals(super().script(), tuple(self.known))
+
     def _show(self, table: Table) -> None:
         self.rows = [record(row, self.known) for row in table.rows]
         sums = grid.closing(table.rest, table.sum)
@@ -133,6 +138,14 @@ class TableCard(Card):
         """The controls as the question has them."""
         self.find.value, self.k.value, self.instead.value = question.find, question.k, question.instead
         self.keys.value, self.neurons.value = "keys" in question.split, "neurons" in question.split
+
+
+def with_totals(script: str, addresses: Sequence[str]) -> str:
+    """A script that prints a node table, changed to print it with these exact total effects."""
+    first, printed, end = script.partition("print(")
+    known = f"known = totals.complete(runs, {list(addresses)!r}).effects\n"
+    return first.replace("import export, session", "import export, nodes, session, totals") + known + (
+        "print(export.as_json(nodes.table(runs, known)))\n" if printed else end)
 
 
 def record(row: Row, known: dict[str, Both]) -> dict[str, Any]:

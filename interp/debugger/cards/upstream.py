@@ -54,10 +54,6 @@ class UpstreamCard(Card):
         self.closure.set_text(f"Sum {numbers.signed(step.sum.left)} = score {numbers.signed(step.score.left)} (gap {step.gap:.0e}). {step.stated}")
         self._onward(onward)
 
-    def exported(self) -> Upstream:
-        """The step alone."""
-        return self.found[0]
-
     def _crumbs(self, step: Upstream) -> None:
         trail = self.view.question.trail
         self.crumbs.clear()

@@ -1,0 +1,49 @@
+"""A server of the debugger in its own process, and a real browser in front of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+MISSING = "no Chromium here: apt-get install chromium, then make test runs these too"
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason=MISSING)
+
+
+@contextmanager
+def served() -> Iterator[str]:
+    """`interp debug` on a free port, until the block ends. Gives its address."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "interp.cli", "debug", "--no-open", "--port", str(port)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    try:
+        yield _ready(f"http://127.0.0.1:{port}", process)
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _ready(url: str, process: subprocess.Popen[bytes]) -> str:
+    end = time.monotonic() + 90
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            urlopen(f"{url}/api/models", timeout=5).close()
+        except OSError:
+            time.sleep(0.2)
+        else:
+            return url
+    process.kill()
+    assert process.stdout is not None
+    raise AssertionError(f"the server did not start: {process.stdout.read().decode()}")
