@@ -20,6 +20,7 @@ import weights
 from interp.debugger import export, nodes, pathmap, summary, upstream
 from interp.debugger.cards import numbers
 from interp.debugger.cards.tokens import visible
+from interp.debugger.cards.upstream import source_id
 from interp.debugger.cards.welcome import worked
 from interp.debugger.question import Question
 from interp.debugger.session import Runs, Session
@@ -156,7 +157,7 @@ def test_flow_2_trace_a_name_movers_query_to_what_it_comes_from(tab: Tab) -> Non
     source = next(each for each in step.sources if each.address == "a0.6@13")
     assert source.direct.left is not None
     assert source.direct.left > 0.9
-    sync_api.expect(tab.cell(f"{source.edge} {source.address}", "exact", "upstream-grid")).to_have_text(digits(source.exact.left))
+    sync_api.expect(tab.cell(source_id(source), "exact", "upstream-grid")).to_have_text(digits(source.exact.left))
     tab.row("a0.6@13", "upstream-grid").click()
     onward = tab.page.get_by_test_id(re.compile(r"^onward a0\.6\.v@13"))
     onward.click()
@@ -373,14 +374,21 @@ def test_the_keyboard_is_enough(tab: Tab) -> None:
 def test_a_cell_of_a_map_and_a_node_of_the_graph_can_be_clicked(tab: Tab) -> None:
     tab.open(replace(COMPARED, node="a2.6@13", graph=("a2.6@13", "a3.4@13")))
     settled(tab)
-    chart = tab.one("map-weights").first
-    box = chart.bounding_box()
-    chart.click(position={"x": box["width"] - 14, "y": 6 + 13.4 * 15})
-    tab.page.wait_for_url(lambda url: "<" in tab.question(url).node)
-    tab.one("pathmap-chart").click(position={"x": 40, "y": 20})
+    click_on(tab.one("attention-map").first, 9, 13)
+    tab.addressed(node="a2.6@13<9")
+    click_on(tab.one("pathmap-chart"), 0, 0)
     tab.addressed(node="a0.0@13")
     tab.one("to-graph").click()
     tab.addressed(graph=("a2.6@13", "a3.4@13", "a0.0@13"))
+    settled(tab)
+    click_on(tab.one("graph-chart"), 0, 2)
+    tab.addressed(node="a3.4@13")
+
+
+def click_on(chart, x: float, y: float) -> None:
+    """Click where a chart has this point of its axes."""
+    pixel = chart.evaluate(f"element => getElement(Number(element.id.slice(1))).chart.convertToPixel('grid', [{x}, {y}])")
+    chart.click(position={"x": pixel[0], "y": pixel[1]})
 
 
 def test_the_choice_of_dark_is_remembered(browser, server: str) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from itertools import zip_longest
+
 from nicegui import ui
 
 from interp.debugger import attention
 from interp.debugger.attention import Attention, Pattern
 from interp.debugger.cards import charts, tokens, widgets
 from interp.debugger.cards.card import Card
+from interp.debugger.cards.view import View
 from interp.debugger.question import Question
 from interp.debugger.session import Runs
 from minigpt import parse
@@ -15,8 +19,7 @@ from minigpt.errors import MiniGPTError
 
 # Prompts longer than this show the selected position's row alone: a map of a million cells says nothing.
 MAP = 96
-KINDS = {"weights": ("pattern", "attention weights; each row sums to 1"),
-         "weighted": ("weighted by values", "each weight times the length of the vector taken from there")}
+KINDS = {"weights": "pattern: each row sums to 1", "weighted": "weighted: times the length of what is taken"}
 
 
 class AttentionCard(Card):
@@ -26,6 +29,11 @@ class AttentionCard(Card):
     hint = "A row is the position that looks, a column the one looked at. Hover for the number; click to pin the pair, and see what was taken from there."
     depends = ("node",)
 
+    def __init__(self, view: View) -> None:
+        super().__init__(view)
+        self.maps: list[Map] = []
+        self.body.classes("maps")
+
     def wanted(self, question: Question) -> bool:
         """Whether a head is selected."""
         return head(question.node) != ""
@@ -34,24 +42,47 @@ class AttentionCard(Card):
         """The head's patterns."""
         return attention.attention(runs, head(runs.question.node))
 
-    def draw(self, found: Attention) -> None:
+    def fill(self, found: Attention) -> None:
         """Each side's two maps."""
-        query, key = place(self.view.question.node)
-        with ui.element("div").classes("maps"):
-            for side in found.sides:
-                for kind, (title, words) in KINDS.items():
-                    with ui.element("div"):
-                        widgets.heading(f"{found.head} {title}{f', {side.side}' if len(found.sides) > 1 else ''}").tooltip(words)
-                        self._map(side, found.head, kind, query, key)
+        wanted = [(side, kind) for side in found.sides for kind in KINDS]
+        while len(self.maps) < len(wanted):
+            with self.body:
+                self.maps.append(Map(self._pin))
+        for place, each in zip_longest(self.maps, wanted):
+            place.show(found.head, *each, self.view.question.node, len(found.sides) > 1) if each else place.hide()
 
-    def _map(self, side: Pattern, name: str, kind: str, query: int, key: int | None) -> None:
-        values, labels = getattr(side, kind), [f"{i} {tokens.visible(token)}" for i, token in enumerate(side.tokens)]
-        queries = list(range(len(labels))) if len(labels) <= MAP else [query]
-        cells = [(u, i, values[t][u], f"{name} from {labels[t]} to {labels[u]}: {values[t][u]:.3f}") for i, t in enumerate(queries) for u in range(t + 1)]
+    async def _pin(self, query: int, key: int) -> None:
+        await self.propose(node=f"{self.found.head}@{query}<{key}")
+
+
+class Map:
+    """One map and its heading."""
+
+    def __init__(self, pin: Callable[[int, int], Awaitable[None]]) -> None:
+        self.pin, self.queries = pin, range(0)
+        with ui.element("div") as self.place:
+            self.title = widgets.heading("")
+        self.chart = charts.Chart(self.place, "attention-map", self._clicked)
+
+    def hide(self) -> None:
+        """Nothing to show here."""
+        self.place.set_visibility(False)
+
+    def show(self, name: str, side: Pattern, kind: str, node: str, named: bool) -> None:
+        """A side's map of one kind, with the selected pair pinned."""
+        values, labels, (query, key) = getattr(side, kind), [f"{i} {tokens.visible(token)}" for i, token in enumerate(side.tokens)], place(node)
+        self.queries = range(len(labels)) if len(labels) <= MAP else range(query, query + 1)
+        cells = [(u, i, values[t][u], f"{name} from {labels[t]} to {labels[u]}: {values[t][u]:.3f}") for i, t in enumerate(self.queries) for u in range(t + 1)]
         top = 1.0 if kind == "weights" else max((cell[2] for cell in cells), default=1.0) or 1.0
-        pinned = None if key is None or query not in queries else (key, queries.index(query))
-        charts.heat(cells, labels, [labels[t] for t in queries], signed=False, top=top, height=92 + max(15 * len(queries), 30), pinned=pinned, rotate=60,
-                    on_click=lambda u, i: self.propose(node=f"{name}@{queries[i]}<{u}")).props(f'data-testid="map-{kind}"')
+        pinned = None if key is None or query not in self.queries else (key, self.queries.index(query))
+        self.place.set_visibility(True)
+        self.title.set_text(f"{name} {KINDS[kind]}{f', {side.side}' if named else ''}")
+        self.chart.show(charts.heat(cells, labels, [labels[t] for t in self.queries], signed=False, top=top, pinned=pinned, rotate=60),
+                        height=92 + max(15 * len(self.queries), 30))
+
+    async def _clicked(self, data: dict[str, list[float]]) -> None:
+        key, row = map(int, data["value"][:2])
+        await self.pin(self.queries[row], key)
 
 
 def head(node: str) -> str:

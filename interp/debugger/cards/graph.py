@@ -12,6 +12,7 @@ from nicegui import ui
 from interp.debugger import graph
 from interp.debugger.cards import charts, numbers, tokens, widgets
 from interp.debugger.cards.long import LongCard
+from interp.debugger.cards.view import View
 from interp.debugger.graph import Edge, Graph, Vertex
 from interp.debugger.session import Runs
 
@@ -26,19 +27,29 @@ class GraphCard(LongCard):
     hint = "An edge's width is how much the metric changes when that edge alone carries something else. Click a node for its details; add and drop nodes there."
     depends = ("graph", "instead")
 
+    def __init__(self, view: View) -> None:
+        super().__init__(view)
+        with self.body:
+            self.picture, self.words = ui.element("div"), ui.element("div")
+        self.chart = charts.Chart(self.picture, "graph-chart", self._clicked)
+
     def begin(self, runs: Runs) -> Iterator[Graph]:
         """The graph, with more of its edges each time."""
         self.suggested = () if runs.question.graph else graph.suggested(runs)
         return graph.graphs(runs)
 
-    def draw(self, shown: Graph) -> None:
-        """The picture, and its nodes as chips."""
-        if not self.view.question.graph:
-            self._empty()
-            return
-        height = 110 + 62 * len({vertex.layer for vertex in shown.vertices})
-        chart = ui.echart(options(shown), on_point_click=lambda event: self._clicked(event.data)).style(f"height: {height}px; width: 100%")
-        chart.props("data-testid=graph-chart")
+    def fill(self, found: Graph) -> None:
+        """The picture, its nodes as chips."""
+        super().fill(found)
+        chosen = bool(self.view.question.graph)
+        self.picture.set_visibility(chosen)
+        if chosen:
+            self.chart.show(options(found), height=80 + 62 * len({vertex.layer for vertex in found.vertices}))
+        self.words.clear()
+        with self.words:
+            self._chips(found) if chosen else self._empty()
+
+    def _chips(self, shown: Graph) -> None:
         with ui.element("div").classes("lines"):
             for address in self.view.question.graph:
                 self._chip(address)

@@ -50,10 +50,10 @@ class Grid:
             "rowClassRules": {":chosen": "p => p.data.node === p.context.chosen", ":closing": "p => !!p.node.rowPinned"},
             ":onSortChanged": "e => debuggerPage.sorted(e)", ":onCellKeyDown": "e => debuggerPage.key(e)",
         }, theme="balham", auto_size_columns=False).classes("grid").props(f"data-testid={mark}")
-        self.element.on("rowClicked", lambda e: e.args["rowPinned"] or on_choose(e.args["data"]["node"]), ["data", "rowPinned"])
-        ui.on(f"chosen {mark}", lambda event: on_choose(event.args))
+        self.element.on("rowClicked", lambda event: on_choose(event.args["data"]["node"]) if "node" in event.args["data"] else None, ["data"])
+        ui.on(f"chosen-{mark}", lambda event: on_choose(event.args))
         if on_sort is not None:
-            ui.on(f"sorted {mark}", lambda event: on_sort(event.args))
+            ui.on(f"sorted-{mark}", lambda event: on_sort(event.args))
 
     def show(self, columns: Sequence[Column], rows: Sequence[Record], closing: Sequence[Record], largest: dict[str, float], chosen: str) -> None:
         """New columns, rows, and the closing lines under them."""

@@ -30,7 +30,6 @@ class LongCard(Card):
 
     def fill(self, found: Any) -> None:
         """Show a part, and how far it is."""
-        super().fill(found)
         self._say(running=found.done < found.of)
 
     async def afterwards(self) -> None:
@@ -54,7 +53,7 @@ class LongCard(Card):
     def stop(self) -> None:
         """No more parts; show what is there."""
         self.view.stop()
-        super().fill(self.found)
+        self.fill(self.found)
         self._say(running=False)
 
     def _say(self, running: bool) -> None:

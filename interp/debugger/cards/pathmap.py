@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from nicegui import ui
+
 from interp.debugger import pathmap
 from interp.debugger.cards import charts, numbers, widgets
 from interp.debugger.cards.long import LongCard
@@ -28,6 +30,9 @@ class PathMapCard(LongCard):
         with self.controls.classes("controls"):
             self.receivers = widgets.field("to", "receivers", "out", PORTS).classes("receivers")
             self.at = widgets.field("at", "at", "END", "END, a position, or all.").classes("at")
+        with self.body:
+            self.chart = charts.Chart(ui.element("div"), "pathmap-chart", self._clicked)
+            self.cost = widgets.note("", "pathmap-note")
         for field in (self.receivers, self.at):
             field.on("keydown.enter", self.ask)
 
@@ -44,20 +49,22 @@ class PathMapCard(LongCard):
         """The map, more of it each time."""
         return pathmap.pathmaps(runs)
 
-    def draw(self, found: PathMap) -> None:
+    def fill(self, found: PathMap) -> None:
         """The map, and what it cost."""
+        super().fill(found)
         known = ((layer, head, value) for layer, row in enumerate(found.cells) for head, value in enumerate(row) if value is not None)
         cells = [(head, layer, value, f"a{layer}.{head}: {value:+.4f}") for layer, head, value in known]
-        charts.heat(cells, [str(head) for head in range(len(found.cells[0]))], [str(layer) for layer in range(len(found.cells))], signed=True,
-                    top=max((abs(cell[2]) for cell in cells), default=1.0) or 1.0, on_click=lambda head, layer: self._clicked(f"a{layer}.{head}"),
-                    height=60 + 34 * len(found.cells)).props("data-testid=pathmap-chart")
+        top = max((abs(cell[2]) for cell in cells), default=1.0) or 1.0
+        columns, rows = ([str(i) for i in range(len(each))] for each in (found.cells[0], found.cells))
+        self.chart.show(charts.heat(cells, columns, rows, signed=True, top=top), height=60 + 34 * len(found.cells))
         before = f"{found.metric_name} {numbers.signed(found.metric)} before"
-        widgets.note(f"To {' '.join(found.receivers)} at {found.at}; {before}. {found.receipt}", "pathmap-note")
+        self.cost.set_text(f"To {' '.join(found.receivers)} at {found.at}; {before}. {found.receipt}")
 
     async def ask(self) -> None:
         """The map to the receivers that are written there."""
         await self.propose(receivers=tuple(self.receivers.value.split()), at=self.at.value.strip() or "END")
 
-    async def _clicked(self, head: str) -> None:
+    async def _clicked(self, data: dict[str, list[float]]) -> None:
+        head = "a{1:.0f}.{0:.0f}".format(*data["value"])
         at, tokens = self.found.at, len(self.runs.left.tokens)
         await self.propose(node=f"{head}@{int(at) % tokens if at.lstrip('-').isdigit() else tokens - 1}")

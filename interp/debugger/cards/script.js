@@ -9,10 +9,10 @@ window.debuggerPage = {
   sorted(e) {
     if (e.source !== "uiColumnSorted") return;
     const column = e.api.getColumnState().find((each) => each.sort);
-    emitEvent(`sorted ${e.context.mark}`, column ? column.colId : "direct");
+    emitEvent(`sorted-${e.context.mark}`, column ? column.colId : "direct");
   },
   key(e) {
-    if (e.event.key === "Enter" && !e.node.rowPinned) emitEvent(`chosen ${e.context.mark}`, e.node.data.node);
+    if (e.event.key === "Enter" && !e.node.rowPinned) emitEvent(`chosen-${e.context.mark}`, e.node.data.node);
   },
   find: (name) => document.querySelector(`[data-testid="${name}"]`),
   click(name) {

@@ -77,9 +77,14 @@ class UpstreamCard(Card):
         await self.propose(trail=(*self.view.question.trail, step))
 
 
+def source_id(source: Source) -> str:
+    """A part's own name: the node, and the port that reads it."""
+    return f"{source.address} {source.edge.partition('>')[2]}"
+
+
 def record(source: Source) -> dict[str, Any]:
     """A part as the grid takes it."""
-    return {"id": f"{source.edge} {source.address}", "node": source.address, "address": source.address, "edge": source.edge,
+    return {"id": source_id(source), "node": source.address, "address": source.address, "edge": source.edge,
             "token": f"{source.position} {tokens.visible(source.token)}", **numbers.cells("direct", source.direct), **numbers.cells("exact", source.exact)}
 
 
