@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -63,15 +62,9 @@ class Refusal:
 
 
 def build(session: Session, workers: Workers | None = None) -> FastAPI:
-    """The application with its OpenAPI page at /api/docs; the page is put onto it by page.build(app, session)."""
+    """The application with its OpenAPI page at /api/docs; the page is put onto it by page.build(app, session, workers)."""
     pool = workers or Workers()
-
-    @asynccontextmanager
-    async def life(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        pool.close()
-
-    app = FastAPI(title="Why does a GPT-2 say what it says?", description=__doc__ or "", version="1", lifespan=life, docs_url="/api/docs",
+    app = FastAPI(title="Why does a GPT-2 say what it says?", description=__doc__ or "", version="1", docs_url="/api/docs",
                   redoc_url=None, openapi_url="/api/openapi.json", responses={400: {"model": Refusal}, 422: {"model": Refusal}, 503: {"model": Refusal}})
     app.add_exception_handler(MiniGPTError, _refused)
     app.add_exception_handler(RequestValidationError, _unreadable)

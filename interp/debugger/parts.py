@@ -39,7 +39,7 @@ def parts(trace: Trace, score: Score, split: Sequence[str], place: Callable[[int
     toward = torch.stack([r.share * r.gradient(trace) for r in readings])
     at, names = torch.tensor([r.at for r in readings]), [(str(r.port), place(r.at)) for r in readings]
     effects: dict[Key, float] = {}
-    for sender, added in _added(trace, readings[0].port, at, toward, "neurons" in split):
+    for sender, added in _added(trace, [r.port for r in readings], at, toward, "neurons" in split):
         for (port, where), value in zip(names, added.tolist(), strict=True):
             effects[sender, port, where] = effects.get((sender, port, where), 0.0) + value
     for (port, where), reading in zip(names, readings, strict=True):
@@ -69,15 +69,16 @@ def is_node(sender: str) -> bool:
     return " " not in sender
 
 
-def _added(trace: Trace, port: Site, at: Tensor, toward: Float[Tensor, "readings d_model"], split: bool) -> Iterator[tuple[str, Float[Tensor, "readings"]]]:
-    """What each earlier write adds to each reading."""
+def _added(trace: Trace, ports: Sequence[Site], at: Tensor, toward: Float[Tensor, "readings d_model"],
+           split: bool) -> Iterator[tuple[str, Float[Tensor, "readings"]]]:
+    """What each earlier write adds to each reading; their ports are of one head, or one MLP's."""
     for site in nodes(trace.config):
-        if site.stage < port.stage and site.kind != "out.b":
+        if site.stage < ports[0].stage and site.kind != "out.b":
             if split and site.kind == "mlp":
                 yield from _neurons(trace, site, at, toward)
             else:
                 yield str(site), _dot(trace.write(site)[0, at], toward)
-    yield from ((name, _dot(written, toward)) for name, written in _edits(trace, port, at, split))
+    yield from ((name, _dot(written, toward)) for name, written in _edits(trace, ports, at, split))
 
 
 def _neurons(trace: Trace, mlp: Site, at: Tensor, toward: Float[Tensor, "readings d_model"]) -> Iterator[tuple[str, Float[Tensor, "readings"]]]:
@@ -91,16 +92,16 @@ def _neurons(trace: Trace, mlp: Site, at: Tensor, toward: Float[Tensor, "reading
     yield str(bias), _dot(trace.write(bias)[0, at], toward)
 
 
-def _edits(trace: Trace, port: Site, at: Tensor, split: bool) -> Iterator[tuple[str, Float[Tensor, "readings d_model"]]]:
-    """What edits put in the place of wholes whose parts are listed, of a stream before the port, and of what the port reads."""
+def _edits(trace: Trace, ports: Sequence[Site], at: Tensor, split: bool) -> Iterator[tuple[str, Float[Tensor, "readings d_model"]]]:
+    """What edits put in the place of wholes whose parts are listed, of a stream before the ports, and of what ports read."""
     computed = replace(trace, overrides={}, ports={})
     for site, override in trace.overrides.items():
         listed = site.kind in ("input", "attn") or (split and site.kind == "mlp")
-        if site.stage < port.stage and (site.role == "stream" or (site.part is None and listed)):
+        if site.stage < ports[0].stage and (site.role == "stream" or (site.part is None and listed)):
             own = attribution.unwritten(trace, site) if site.role == "stream" else computed.write(site)
             yield f"edit of {site}", torch.where(override.rows[0, at, None], override.values[0, at].double() - own[0, at].double(), 0)
-    if port in trace.ports:
-        yield "edit of the port", trace.ports[port][0, at].double() - computed.stream(port)[0, at].double()
+    if any(port in trace.ports for port in ports):
+        yield "edit of the port", torch.stack([(trace.stream(port) - computed.stream(port))[0, t].double() for port, t in zip(ports, at.tolist(), strict=True)])
 
 
 def _given(sender: str, at: int, instead: str, sources: Sources) -> Float[Tensor, "d_model"] | None:

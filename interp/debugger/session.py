@@ -99,6 +99,8 @@ class Session:
             raise QuestionError(problem(f"a question in words, but {model.name} has no tokenizer", "a model with a vocabulary"))
         clean = self._run(question, question.prompt)
         other = self._run(question, question.other) if question.other else None
+        if question.reference:
+            _batch(model, question.reference, len(clean.tokens[0]))
         reference = partial(self._reference, question, clean)
         left, right = ((trace, _tokens(trace, tokenizer)) for trace in (clean, other or clean))
         here = twins(left[1], right[1])

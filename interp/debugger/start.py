@@ -14,14 +14,15 @@ from fastapi import FastAPI
 from interp.debugger import api
 from interp.debugger.guard import Guard
 from interp.debugger.session import Session
+from interp.debugger.workers import Workers
 from minigpt.errors import MiniGPTError, NoEffectWarning, problem
 
 
-def application(session: Session, host: str = "127.0.0.1") -> FastAPI:
+def application(session: Session, workers: Workers, host: str = "127.0.0.1") -> FastAPI:
     """The API and the page, answering to the loopback's names and to `host`."""
     from interp.debugger import page  # NiceGUI changes a process on import: only one that serves pages has it
-    app = api.build(session)
-    page.build(app, session)
+    app = api.build(session, workers)
+    page.build(app, session, workers)
     app.add_middleware(Guard, names=[host])
     return app
 
@@ -31,10 +32,14 @@ def serve(session: Session, host: str = "127.0.0.1", port: int = 8080, *, show: 
     bound = _socket(host, port)
     # A patch that changes nothing says so on the page, in its receipt.
     warnings.filterwarnings("ignore", category=NoEffectWarning)
-    server = uvicorn.Server(uvicorn.Config(application(session, host), log_level="warning", server_header=False, timeout_graceful_shutdown=3))
+    workers = Workers()
+    server = uvicorn.Server(uvicorn.Config(application(session, workers, host), log_level="warning", server_header=False, timeout_graceful_shutdown=3))
     if show:
         threading.Thread(target=_open, args=(server, f"http://{host}:{bound.getsockname()[1]}/"), daemon=True).start()
-    server.run(sockets=[bound])
+    try:
+        server.run(sockets=[bound])
+    finally:
+        workers.close()
 
 
 def _socket(host: str, port: int) -> socket.socket:
