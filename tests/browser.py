@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -22,9 +23,26 @@ MISSING = "no Chromium here: apt-get install chromium, then make test runs these
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason=MISSING)
 
 
+@dataclass(frozen=True)
+class Server:
+    """Where it is, and the process that it is."""
+
+    url: str
+    pid: int
+
+    def cpu(self) -> float:
+        """Seconds of processor time used so far."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def memory(self) -> int:
+        """Bytes that it has in memory."""
+        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 @contextmanager
-def served() -> Iterator[str]:
-    """`interp debug` on a free port, until the block ends. Gives its address; at the end, it may have printed nothing about anything that failed."""
+def served() -> Iterator[Server]:
+    """`interp debug` on a free port, until the block ends. At the end, it may have printed nothing of anything that failed."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "interp.cli", "debug", "--no-open", "--port", str(port)]
@@ -32,7 +50,7 @@ def served() -> Iterator[str]:
         process = subprocess.Popen(command, cwd=ROOT, stdout=said, stderr=said, env={**os.environ, "PYTHONPATH": str(ROOT)})
         try:
             _wait(f"http://127.0.0.1:{port}", process)
-            yield f"http://127.0.0.1:{port}"
+            yield Server(f"http://127.0.0.1:{port}", process.pid)
         finally:
             process.terminate()
             process.wait(20)

@@ -46,6 +46,7 @@ async def _page(session: Session, workers: Workers, query: str) -> None:
     ui.on("address", lambda event: view.open(event.args))
     await view.client.connected()
     await view.open(query)
+    view.client.on_connect(view.resume)
 
 
 def _head() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from interp.debugger.cards.card import Card
-from interp.debugger.cards.progress import Progress
+from interp.debugger.cards.progress import Progress, paced
 from interp.debugger.cards.view import View
 from interp.debugger.session import Runs
 from minigpt.errors import MiniGPTError
@@ -39,8 +39,8 @@ class LongCard(Card):
         runs = self.runs
         try:
             # From the start again: a part that was interrupted may still be on its way in the iterator before.
-            async for part in self.view.workers.stream(await self.view.workers.run(lambda: self.begin(runs))):
-                self.found = part
+            async for parts in paced(self.view.workers.stream(await self.view.workers.run(lambda: self.begin(runs)))):
+                self.found = (parts or [self.found])[-1]
                 self._say(running=True)
         except MiniGPTError as error:
             self.say(str(error))

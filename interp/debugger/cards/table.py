@@ -12,7 +12,7 @@ from interp.debugger import nodes
 from interp.debugger.both import Both
 from interp.debugger.cards import grid, numbers, tokens, widgets
 from interp.debugger.cards.card import Card
-from interp.debugger.cards.progress import Progress
+from interp.debugger.cards.progress import Progress, paced
 from interp.debugger.cards.view import View
 from interp.debugger.nodes import DEFINITIONS, Row, Table
 from interp.debugger.question import INSTEAD, MAX_K
@@ -75,9 +75,10 @@ class TableCard(Card):
         if self.shown is None or self.cancelled or not missing:
             return
         self._say_progress(running=True)
-        async for chunk in self.view.workers.stream(totals(self.runs, missing)):
-            self.known |= chunk.effects
-            self._totals_arrived(chunk.effects)
+        async for chunks in paced(self.view.workers.stream(totals(self.runs, missing))):
+            arrived = {address: effect for chunk in chunks for address, effect in chunk.effects.items()}
+            self.known |= arrived
+            self._totals_arrived(arrived)
             self._say_progress(running=True)
         await self._resort()
         self._say_progress(running=False)

@@ -32,8 +32,9 @@ class View:
         self.session, self.workers, self.client, self.question = session, workers, client, Question()
         self.followers: list[Follower] = []
         self.trouble = ""
+        self.runs: Runs | None = None
         self._work: asyncio.Task[None] | None = None
-        client.on_delete(self.stop)
+        client.on_disconnect(self.stop)
 
     async def propose(self, **changes: Any) -> str:
         """Ask the question with some of its fields changed; what is wrong with it, and nothing changes, where it cannot be asked."""
@@ -58,8 +59,12 @@ class View:
             self.trouble = str(error)
         self._follow(question, runs)
 
+    def resume(self) -> None:
+        """Go on where a lost connection stopped it."""
+        self._follow(self.question, self.runs)
+
     def stop(self) -> None:
-        """Nothing more is computed for this tab."""
+        """Nothing more is computed for this tab, until it asks again."""
         if self._work is not None:
             self._work.cancel()
 
@@ -68,7 +73,7 @@ class View:
 
     def _follow(self, question: Question, runs: Runs | None) -> None:
         self.stop()
-        self.question = question
+        self.question, self.runs = question, runs
         self._work = background_tasks.create(self._each(question, runs), name="follow a question")
 
     async def _each(self, question: Question, runs: Runs | None) -> None:
