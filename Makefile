@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # GPT-2's vocabulary, where a copy lies beside the repository; tiktoken fetches it once otherwise.
 export TIKTOKEN_CACHE_DIR ?= $(wildcard $(abspath ../shared/tokenizer))
 
-.PHONY: demo debug test test-slow test-gpt2 lint bench bench-engine clean
+.PHONY: demo debug screenshots test test-slow test-gpt2 lint bench bench-engine clean
 
 demo: $(BIN)/.runtime
 	$(BIN)/interp why "When Mary and John went to the store, John gave a drink to" --answer " Mary" --over " John" --html report.html
@@ -19,6 +19,9 @@ test: $(BIN)/.test
 
 test-slow: $(BIN)/.test
 	$(BIN)/python -m pytest -q -m slow
+
+screenshots: $(BIN)/.test
+	PICTURES=docs/img $(BIN)/python -m pytest -q tests/test_debugger_browser.py -k pictures
 
 test-gpt2: $(BIN)/.test
 	$(BIN)/interp fetch gpt2

@@ -17,12 +17,12 @@ import pytest
 from browser import CHROMIUM, ROOT, needs_chromium, served
 
 import weights
-from interp.debugger import export, nodes, pathmap, summary, upstream
+from interp.debugger import export, nodes, pathmap, summary, totals, upstream
 from interp.debugger.cards import numbers
 from interp.debugger.cards.tokens import visible
 from interp.debugger.cards.upstream import source_id
 from interp.debugger.cards.welcome import worked
-from interp.debugger.question import Question
+from interp.debugger.question import MAX_K, Question
 from interp.debugger.session import Runs, Session
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install '.[test]'")
@@ -61,7 +61,7 @@ class Tab:
     """A tab of its own browser profile. Whatever it sends elsewhere and whatever goes wrong in it is kept."""
 
     def __init__(self, browser, server: str, **settings) -> None:
-        context = browser.new_context(viewport={"width": 1280, "height": 900}, **settings)
+        context = browser.new_context(viewport={"width": 1280, "height": 1160}, **settings)
         self.page, self.server, self.wrong = context.new_page(), server, []
         self.page.set_default_timeout(15_000)
         self.page.on("request", self._request)
@@ -355,6 +355,19 @@ def test_interventions_are_undone_redone_and_removed(tab: Tab) -> None:
     tab.addressed(patches=("m1@13 = x0.5",))
 
 
+def test_another_metric_is_sorted_by_its_exact_total_effects(tab: Tab) -> None:
+    tab.open(ASKED)
+    tab.one("metric").click()
+    tab.page.get_by_role("option", name="probability").click()
+    tab.one("ask").click()
+    tab.addressed(metric="probability", sort="total")
+    asked = replace(ASKED, metric="probability", sort="total")
+    known = totals.complete(runs(asked), [row.address for row in nodes.table(runs(replace(asked, sort="norm", k=MAX_K))).rows]).effects
+    row = nodes.table(runs(asked), known).rows[-1]
+    sync_api.expect(tab.cell(row.address, "total")).to_have_text(digits(row.total.left))
+    tab.says("closure", "No direct effects")
+
+
 def test_the_keyboard_is_enough(tab: Tab) -> None:
     settled(tab.open(ASKED))
     tab.page.keyboard.press("t")
@@ -403,7 +416,8 @@ def test_the_choice_of_dark_is_remembered(browser, server: str) -> None:
 
 PICTURES = {
     "debugger-welcome": None,
-    "debugger": replace(ASKED, node="a2.6@13", trail=("a2.6.q@13<1",)),
+    "debugger": replace(ASKED, node="a2.6@13"),
+    "debugger-trace": replace(ASKED, node="a0.6@13", trail=("a2.6.q@13<1",)),
     "debugger-interventions": replace(ASKED, node="a3.4@13", patches=("a2.6@13 = 0",), sort="direct.difference"),
     "debugger-two-prompts": replace(COMPARED, node="a0.6@9", graph=("emb@9", "a0.6@9", "m0@9", "a1.2@9", "a2.6@13", "a3.4@13", "m1@13", "m3@13")),
 }
@@ -418,7 +432,7 @@ def test_pictures_of_the_finished_pages(browser, server: str, scheme: str, tmp_p
             tab.open(question or f"{server}/")
             tab.one("welcome").wait_for() if question is None else settled(tab)
             assert tab.page.evaluate("document.documentElement.scrollWidth") <= 1280
-            picture = tab.page.screenshot(path=folder / f"{name}-{scheme}.png", full_page=True)
+            picture = tab.page.screenshot(path=folder / f"{name}-{scheme}.png", full_page=name != "debugger")
             assert len(picture) > 20_000
 
 

@@ -19,14 +19,15 @@ from minigpt.errors import MiniGPTError
 
 # Prompts longer than this show the selected position's row alone: a map of a million cells says nothing.
 MAP = 96
-KINDS = {"weights": "pattern: each row sums to 1", "weighted": "weighted: times the length of what is taken"}
+KINDS = {"weights": "pattern", "weighted": "weighted by value"}
 
 
 class AttentionCard(Card):
     """The pattern, and the same weighted by what is taken."""
 
     name, title = "attention", "Attention"
-    hint = "A row is the position that looks, a column the one looked at. Hover for the number; click to pin the pair, and see what was taken from there."
+    hint = ("A row is the position that looks, a column the one looked at. Weighted by value: times the length of the vector taken from there. "
+            "Hover for the number; click to pin the pair.")
     depends = ("node",)
 
     def __init__(self, view: View) -> None:

@@ -123,4 +123,6 @@ async def _download(card: Card, ending: str, make: Callable[[], str]) -> None:
     if card.found is None:
         card.say("There is no result to export yet.")
         return
-    ui.download.content(await card.view.workers.run(make), f"{card.name}.{ending}")
+    text = await card.view.workers.run(make)
+    with card.view.client:
+        ui.download.content(text, f"{card.name}.{ending}")

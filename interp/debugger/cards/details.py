@@ -49,7 +49,7 @@ class DetailsCard(Card):
 
     async def _trace(self, step: str) -> None:
         await self.propose(trail=(step,))
-        ui.run_javascript("debuggerPage.reveal('upstream')")
+        self.view.client.run_javascript("debuggerPage.reveal('upstream')")
 
     def _acts(self, found: Details) -> None:
         target, q = found.address.partition("<")[0], self.view.question

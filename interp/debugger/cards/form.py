@@ -47,9 +47,7 @@ class Form:
         self.ask.props("loading")
         try:
             asked = self._fields()
-            changed = any(getattr(self.view.question, name) != value for name, value in asked.items())
-            # A node, a trail or a graph of the prompt before means nothing on another one.
-            self.say(await self.view.propose(**asked, **({"node": "", "trail": (), "graph": ()} if changed else {})))
+            self.say(await self.view.propose(**asked, **following(self.view.question, asked)))
         except MiniGPTError as error:
             self.say(str(error))
         finally:
@@ -104,6 +102,13 @@ class Form:
     def _open(self, second: bool) -> None:
         self.second.set_visibility(second)
         self.add.set_visibility(not second)
+
+
+def following(before: Question, asked: dict[str, object]) -> dict[str, object]:
+    """What else changes with a form's fields: a node, a trail or a graph of another prompt means nothing; only logits have direct effects."""
+    changed = any(getattr(before, name) != value for name, value in asked.items())
+    found: dict[str, object] = {"node": "", "trail": (), "graph": ()} if changed else {}
+    return {**found, "sort": "total"} if asked["metric"] != "logits" and before.sort.startswith("direct") else found
 
 
 def _area(label: str, name: str, example: str, hint: str) -> ui.textarea:

@@ -113,7 +113,7 @@ def _link(edge: Edge, top: float) -> dict[str, Any]:
     effect = edge.effect or 0.0
     share = abs(effect) / top
     return {"source": edge.sender, "target": edge.receiver, "sender": edge.sender, "tooltip": {"formatter": f"{edge.edge}: {effect:+.4f}"},
-            "lineStyle": {"width": 0.5 + 5 * share, "opacity": 0.15 + 0.7 * share, "color": charts.FOR if effect < 0 else charts.AGAINST,
+            "lineStyle": {"width": 0.5 + 5 * share, "opacity": 0.25 + 0.65 * share, "color": charts.FOR if effect < 0 else charts.AGAINST,
                           "curveness": {"q": 0.12, "k": -0.12, "v": 0.22}.get(edge.port, 0.05)}}
 
 

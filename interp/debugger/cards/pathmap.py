@@ -55,8 +55,8 @@ class PathMapCard(LongCard):
         known = ((layer, head, value) for layer, row in enumerate(found.cells) for head, value in enumerate(row) if value is not None)
         cells = [(head, layer, value, f"a{layer}.{head}: {value:+.4f}") for layer, head, value in known]
         top = max((abs(cell[2]) for cell in cells), default=1.0) or 1.0
-        columns, rows = ([str(i) for i in range(len(each))] for each in (found.cells[0], found.cells))
-        self.chart.show(charts.heat(cells, columns, rows, signed=True, top=top), height=60 + 34 * len(found.cells))
+        columns, rows = ([f"{word} {i}" for i in range(len(each))] for word, each in (("head", found.cells[0]), ("layer", found.cells)))
+        self.chart.show(charts.heat(cells, columns, rows, signed=True, top=top, rotate=60), height=70 + 34 * len(found.cells))
         before = f"{found.metric_name} {numbers.signed(found.metric)} before"
         self.cost.set_text(f"To {' '.join(found.receivers)} at {found.at}; {before}. {found.receipt}")
 

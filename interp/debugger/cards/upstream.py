@@ -69,7 +69,7 @@ class UpstreamCard(Card):
         with self.next:
             if not steps:
                 widgets.note("Click a head or a neuron in the table to go on from it.")
-            for step, words in steps.items():
+            for step, words in ((step, words) for step, words in steps.items() if step != self.view.question.trail[-1]):
                 go_on = widgets.button(words, lambda step=step: self._go_on(step), f"onward {step}", icon="subdirectory_arrow_right", look="flat align=left")
                 go_on.classes("step")
 

@@ -44,7 +44,9 @@ class View:
         except MiniGPTError as error:
             return str(error)
         if question != self.question:
-            ui.navigate.history.push(f"/?{question.to_url()}")
+            # Of the page, not of the button that was pressed: that one may have been replaced while the runs were made.
+            with self.client:
+                ui.navigate.history.push(f"/?{question.to_url()}")
         self._follow(question, runs)
         return ""
 

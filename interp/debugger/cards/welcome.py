@@ -26,15 +26,15 @@ def worked() -> tuple[Worked, ...]:
     """Five questions to the embedded model."""
     why = {"model": MODEL, "prompt": PROMPT, "answers": (" Mary",), "distractors": (" John",)}
     return (
-        Worked("Why does it say Mary rather than John?", "Which heads push for Mary, where they look, and what they write.", Question(**why, node="a2.6@13")),
+        Worked("Why does it say Mary rather than John?", "Which heads push for Mary, where they look, and what they write.", Question(**why, node="a3.4@13")),
         Worked("Why does head 2.6 look at Mary?", "Its score for Mary, taken apart into every earlier write: who tells it that John came twice?",
                Question(**why, node="a2.6@13<1", trail=("a2.6.q@13<1",))),
-        Worked("What if the strongest head were gone?", "Before, after and difference in every table: which heads take over?",
+        Worked("What if head 2.6 were gone?", "Before, after and difference in every table: which head takes over?",
                Question(**why, patches=("a2.6@13 = 0",), sort="direct.difference")),
         Worked("What changes when Mary, not John, comes twice?", "Two prompts side by side; path patching shows through which heads the difference travels.",
                Question(**why, other=OTHER, other_answers=(" John",), other_distractors=(" Mary",))),
         Worked("Which heads make up the circuit?", "Nodes by position and layer, with every edge between them measured exactly.",
-               Question(**why, graph=("a0.6@9", "a2.6@13"))),
+               Question(**why, graph=("emb@9", "a0.6@9", "a1.2@9", "m1@13", "a2.6@13", "a3.4@13"))),
     )
 
 
