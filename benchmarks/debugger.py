@@ -15,7 +15,7 @@ from interp.debugger.session import Session
 from minigpt import GPT2
 from minigpt.address import heads
 
-PROMPT = "Then, when Mary and John went to the old store, John decided to give a bottle of milk to"
+PROMPT = "Today, when Mary and John went to the store, John decided to give a bottle of milk to"
 # Seconds that a person may have to wait.
 WANTED = {"first table": 2.0, "intervention": 1.0, "step upstream": 1.0, "total effects of all heads": 20.0}
 
@@ -23,7 +23,7 @@ WANTED = {"first table": 2.0, "intervention": 1.0, "step upstream": 1.0, "total 
 def waits(model: GPT2) -> dict[str, Callable[[], float]]:
     """What is timed, by name."""
     asked = Question(model=model.name, prompt=PROMPT, answers=(" Mary",), distractors=(" John",))
-    changed, traced = replace(asked, patches=("a9.6 = 0",)), replace(asked, trail=("a9.6.q@19<4",))
+    changed, traced = replace(asked, patches=("a9.6 = 0",)), replace(asked, trail=("a9.6.q@19<3",))
     names = list(map(str, heads(model.config)))
 
     def fresh(first: Question | None, then: Callable[[Session], object]) -> float:

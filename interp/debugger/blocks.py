@@ -82,7 +82,16 @@ def _heads(trace: Trace, layer: int) -> Block:
     """A node a head; its activation is the largest weight of its pattern, its key where that is."""
     sites = [str(site) for site in heads(trace.config, layer)]
     weight, key = trace[f"a{layer}.pattern"][0].max(-1)
-    return _block("head", tuple((site, "") for site in sites), _norms(trace, *sites), weight, key)
+    return _block("head", tuple((site, "") for site in sites), _head_norms(trace, layer), weight, key)
+
+
+def _head_norms(trace: Trace, layer: int) -> Float[Tensor, "head pos"]:
+    """The norms of all heads' writes in one product; of those that edits wrote as vectors, of these."""
+    z, w_o = trace[f"a{layer}.z"][0].transpose(0, 1), trace.params.blocks[layer].w_o
+    found = (z @ w_o.unflatten(0, (trace.config.n_head, -1))).norm(dim=-1)
+    for site in (site for site in trace.overrides if site.kind == "attn" and site.layer == layer and site.part is not None):
+        found[_part(site)] = trace[str(site)][0].norm(dim=-1)
+    return found
 
 
 def _pairs(trace: Trace, layer: int) -> Block:
