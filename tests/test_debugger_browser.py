@@ -157,6 +157,7 @@ def test_flow_2_trace_a_name_movers_query_to_what_it_comes_from(tab: Tab) -> Non
     source = next(each for each in step.sources if each.address == "a0.6@13")
     assert source.direct.left is not None
     assert source.direct.left > 0.9
+    tab.says("details", "as measured by the logit difference")
     sync_api.expect(tab.cell(source_id(source), "exact", "upstream-grid")).to_have_text(digits(source.exact.left))
     tab.row("a0.6@13", "upstream-grid").click()
     onward = tab.page.get_by_test_id(re.compile(r"^onward a0\.6\.v@13"))
@@ -328,13 +329,15 @@ def test_the_five_worked_questions_lead_to_their_answers(tab: Tab, server: str) 
 
 
 def test_a_prompt_of_markup_is_shown_as_text(tab: Tab) -> None:
-    markup = "<script>wrong()</script><b>Mary</b>"
-    given = "".join(f"{word} " for word in ("<", "b")) and markup
-    tokenizer = runs(ASKED).tokenizer
-    known = given if all(i is not None for i in tokenizer.encode(given)) else PROMPT
-    tab.open(Question(prompt=known, node="a0.0@1"))
-    assert "".join(tab.one("tokens").locator(".token").all_inner_texts()) == "".join(map(visible, runs(Question(prompt=known)).left.tokens))
-    assert tab.page.locator("b:text-is('Mary')").count() == 0
+    markup = "<script>console.error('run')</script><b>Mary</b><img src=x onerror=alert(1)>"
+    tab.open(Question(prompt=markup, other=markup.replace("Mary", "John"), node="a0.0@1", graph=("a0.0@1",)))
+    settled(tab)
+    tab.says("question", markup)
+    left = tab.one("tokens").locator(".token:first-of-type").all_inner_texts()
+    assert "".join(left) == "".join(map(visible, runs(Question(prompt=markup)).left.tokens))
+    assert tab.page.locator("b:text-is('Mary'), img[src=x]").count() == 0
+    tab.page.goto(f"{tab.server}/?{Question(prompt=PROMPT, answers=(markup,)).to_url()}")
+    tab.says("form-trouble", "<b>Mary</b>")
 
 
 def test_interventions_are_undone_redone_and_removed(tab: Tab) -> None:
@@ -402,6 +405,32 @@ def click_on(chart, x: float, y: float) -> None:
     """Click where a chart has this point of its axes."""
     pixel = chart.evaluate(f"element => getElement(Number(element.id.slice(1))).chart.convertToPixel('grid', [{x}, {y}])")
     chart.click(position={"x": pixel[0], "y": pixel[1]})
+
+
+def test_a_mistake_in_one_card_is_said_there_and_can_be_mended_there(tab: Tab) -> None:
+    settled(tab.open(replace(COMPARED, trail=("a9.9.q@13<1",))))
+    tab.says("upstream", "layer 9 of 4")
+    tab.one("receivers").fill("nowhere")
+    tab.one("receivers").press("Enter")
+    tab.says("pathmap", "'nowhere' is no address")
+    assert tab.one("receivers").input_value() == "nowhere"
+    tab.one("receivers").fill("a3.4.q")
+    tab.one("receivers").press("Enter")
+    tab.says("pathmap-note", pathmap.pathmap(runs(replace(COMPARED, receivers=("a3.4.q",)))).receipt)
+    tab.row("a2.6@13").click()
+    tab.page.get_by_test_id("trace a2.6.k@13<1").click()
+    tab.says("upstream-closure", "score")
+
+
+def test_means_are_over_the_prompts_that_are_given(tab: Tab) -> None:
+    given = (OTHER, PROMPT.replace("store", "park"))
+    tab.open(replace(ASKED, patches=("a2.6@13 = mean(reference)",)))
+    tab.says("summary", "shuffles of the prompt's own tokens")
+    tab.one("reference").fill("\n".join(given))
+    tab.one("reference").blur()
+    tab.addressed(reference=given)
+    found = summary.summary(runs(replace(ASKED, patches=("a2.6@13 = mean(reference)",), reference=given)))
+    tab.says("metric-value", numbers.signed(found.metric.right))
 
 
 def test_the_choice_of_dark_is_remembered(browser, server: str) -> None:

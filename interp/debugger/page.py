@@ -74,7 +74,7 @@ def _body(view: View) -> None:
     """The cards in the order in which they are read, which is the order in which they are filled."""
     with ui.element("div").classes("all"):
         form = Form(view)
-    welcome = Welcome()
+    welcome = Welcome(view.session.models)
     with ui.element("div").classes("column all"):
         top: list[Card] = [SummaryCard(view), InterventionsCard(view)]
     with ui.element("div").classes("column"):

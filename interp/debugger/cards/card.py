@@ -95,11 +95,12 @@ class Card:
             found = await self.view.workers.run(lambda: self.compute(runs))
         except MiniGPTError as error:
             self.found = None
-            self.body.clear()
             self.say(str(error))
+            self.body.set_visibility(False)
         else:
             self.found = found
             self.say("")
+            self.body.set_visibility(True)
             self.fill(found)
         finally:
             self.place.classes(remove="busy")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from html import escape
 
 from nicegui import ui
@@ -21,11 +22,12 @@ class DetailsCard(Card):
 
     name, title = "details", "Selected node"
     hint = "What it read and wrote. Promoted tokens: what its write adds to their logits through the final LayerNorm's scale, over the mean token."
-    depends = ("node", "graph", "trail")
+    depends = ("node", "graph")
 
     def compute(self, runs: Runs) -> Details | None:
-        """The details; None where no node is selected."""
-        return details.details(runs, runs.question.node, k=6) if runs.question.node else None
+        """The details; None where no node is selected. The steps are those of a new trail: what goes on an old one stands under it."""
+        fresh = replace(runs, question=replace(runs.question, trail=()))
+        return details.details(fresh, runs.question.node, k=6) if runs.question.node else None
 
     def draw(self, found: Details | None) -> None:
         """Name, next questions, what can be done, what it read and wrote."""

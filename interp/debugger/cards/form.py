@@ -31,6 +31,8 @@ class Form:
             with ui.element("div").classes("under"):
                 self.add = widgets.button("Add a second prompt", self.more, "add-other", icon="add", look="flat")
                 widgets.button("Swap the tokens", self.swap, "swap", icon="swap_horiz", look="flat")
+                self.model = widgets.choice({name: name for name in view.session.models}, "model", "model").classes("k")
+                self.model.set_visibility(len(view.session.models) > 1)
                 self.trouble = ui.label().classes("trouble").props("role=alert data-testid=form-trouble")
         for field in (self.prompt, self.other, self.answers, self.distractors, self.other_answers, self.other_distractors):
             field.on("keydown.enter.exact.prevent", self.submit)
@@ -57,6 +59,7 @@ class Form:
         """Show the question's own text in the fields."""
         self.say(self.view.trouble)
         self.prompt.value, self.other.value, self.metric.value = question.prompt, question.other, question.metric
+        self.model.value = question.model if question.model in self.view.session.models else next(iter(self.view.session.models))
         for name in TOKENS:
             getattr(self, name).value = tokens.write(getattr(question, name))
         self._open(bool(question.other))
@@ -97,7 +100,7 @@ class Form:
 
     def _fields(self) -> dict[str, object]:
         listed = {name: tokens.read(getattr(self, name).value or "") for name in TOKENS}
-        return {"prompt": self.prompt.value or "", "other": self.other.value or "", "metric": self.metric.value, **listed}
+        return {"model": self.model.value, "prompt": self.prompt.value or "", "other": self.other.value or "", "metric": self.metric.value, **listed}
 
     def _open(self, second: bool) -> None:
         self.second.set_visibility(second)

@@ -16,13 +16,15 @@ EXAMPLE = "a2.6@13 = 0"
 LINE = ("ADDRESS = SOURCE. Addresses: a2.6 (everywhere), a2.6@13, m1, m1.n7@9, resid2@4, a0.3>a2.6.q (one edge), a2.6.pattern. "
         "Sources: 0, mean(reference), other, this (the clean run's), x0.5 (a factor).")
 
+REFERENCE = "Each of as many tokens as the prompt. Left empty: 32 shuffles of the prompt's own tokens."
+
 
 class InterventionsCard(Card):
     """Lines, and what they did (the receipt). Before, after and difference then stand in every table."""
 
     name, title = "interventions", "Interventions"
     hint = "Nothing is changed for good: a run with interventions stands beside the run without. Everything that follows from them is computed again, exactly."
-    depends = ()
+    depends = ("instead",)
 
     def __init__(self, view: View) -> None:
         self.past: list[tuple[str, ...]] = []
@@ -56,6 +58,8 @@ class InterventionsCard(Card):
             widgets.button("Add", self.add, "add-line")
             if self.view.question.other and self.lines:
                 self._compare()
+        if any("mean(reference)" in text for text in (*self.lines, self.view.question.instead)):
+            self._reference()
         if found is not None:
             widgets.note(f"{'' if found.effective else 'Nothing changed. '}{found.words}", "receipt")
         elif not self.lines:
@@ -83,6 +87,12 @@ class InterventionsCard(Card):
             target.append(self.lines)
             self.lines = source.pop()
             await self.propose(patches=self.lines)
+
+    def _reference(self) -> None:
+        """The prompts over which means are taken."""
+        lines = ui.textarea("Means are over these prompts, one a line", value="\n".join(self.view.question.reference)).props(
+            "outlined dense autogrow rows=1 spellcheck=false data-testid=reference").classes("mono").tooltip(REFERENCE)
+        lines.on("blur", lambda: self.propose(reference=tuple(line for line in (lines.value or "").splitlines() if line.strip())))
 
     def _compare(self) -> None:
         choice = ui.toggle({"": "before and after", "other": "after and second prompt"}, value="other" if self.view.question.compare == "other" else "")

@@ -66,13 +66,13 @@ class TableCard(Card):
         before = self.shown
         self._settings(question)
         await super().follow(question, runs)
-        if self.shown is not None and self.shown == before:
+        if self.found is not None and self.shown is not None and self.shown == before:
             self.grid.choose(question.node, grid.largest(self.rows, tuple(TITLES)))
 
     async def afterwards(self) -> None:
         """Stream the exact total effects that are not known yet; stopped, they go on from there when the same rows are shown again."""
         missing = [address for address in self.addresses if address not in self.known]
-        if self.shown is None or self.cancelled or not missing:
+        if self.shown is None or self.found is None or self.cancelled or not missing:
             return
         self._say_progress(running=True)
         async for chunks in paced(self.view.workers.stream(totals(self.runs, missing))):
