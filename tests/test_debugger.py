@@ -715,6 +715,15 @@ def test_long_work_comes_as_it_is_computed(client, name, every):
     assert [json.loads(line) for line in reply.text.splitlines()] == [json.loads(export.as_json(each)) for each in every(runs(MODEL, everything()))]
 
 
+def test_totals_of_some_addresses_and_nothing_silently_ignored(client):
+    reply = client.post("/api/totals/stream", json={"question": asdict(ASKED), "addresses": ["a2.6@13"]})
+    assert list(json.loads(reply.text)["effects"]) == ["a2.6@13"]
+    assert client.post("/api/totals/stream", json={"question": asdict(ASKED), "addresses": ["a9.9"]}).status_code == 400
+    assert client.post("/api/totals/stream", json={"question": asdict(ASKED), "addresses": ["a2.6"] * 5000}).status_code == 200
+    many = [f"m{layer}.n{n}" for layer in range(4) for n in range(512)] + [f"m0.n{n}@{t}" for t in range(5) for n in range(512)]
+    assert "up to 4000" in client.post("/api/totals/stream", json={"question": asdict(ASKED), "addresses": many}).json()["detail"]
+
+
 def test_links_and_facts(client):
     assert client.get(f"/api/question?{everything().to_url()}").json() == json.loads(json.dumps(asdict(everything())))
     assert client.post("/api/link", json=asdict(everything())).json() == {"url": everything().to_url()}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import Body, FastAPI, Request
@@ -34,7 +33,8 @@ from minigpt.params import tensors
 
 RECORDS = {"summary": Summary, "nodes": Table, "details": Details, "attention": Attention, "totals": Totals, "upstream": Upstream, "graph": Graph,
            "pathmap": PathMap}
-STREAMS: dict[str, Callable[[Runs], Iterator[Any]]] = {"totals": totals, "graph": graphs, "pathmap": pathmaps}
+STREAMS: dict[str, Callable[[Runs], Iterator[Any]]] = {"graph": graphs, "pathmap": pathmaps}
+LINES: dict[int | str, dict[str, Any]] = {200: {"content": {"application/x-ndjson": {}}, "description": "a record a line"}}
 Name = Literal["summary", "nodes", "details", "attention", "totals", "upstream", "graph", "pathmap"]
 Format = Literal["json", "csv", "python"]
 MEDIA = {"json": "application/json", "csv": "text/csv", "python": "text/x-python"}
@@ -71,6 +71,7 @@ def build(session: Session, workers: Workers | None = None) -> FastAPI:
     _add_facts(app, session)
     for name in RECORDS:
         _add_result(app, session, pool, name)
+    _add_totals(app, session, pool)
     for name in STREAMS:
         _add_stream(app, session, pool, name)
     _add_export(app, session, pool)
@@ -106,15 +107,25 @@ def _add_result(app: FastAPI, session: Session, workers: Workers, name: str) -> 
         return Response(text, media_type="application/json")
 
 
+def _add_totals(app: FastAPI, session: Session, workers: Workers) -> None:
+    """POST /api/totals/stream: of these addresses, as they are computed, a record a line; of every head and MLP where none are given."""
+
+    @app.post("/api/totals/stream", name="totals as a stream", response_class=StreamingResponse, responses=LINES)
+    async def stream(request: Request, question: Question, addresses: Annotated[list[str] | None, Body()] = None) -> StreamingResponse:
+        return await _streamed(request, workers, lambda: totals(session.runs(question), addresses))
+
+
 def _add_stream(app: FastAPI, session: Session, workers: Workers, name: str) -> None:
     """POST /api/NAME/stream: the same as it is computed, a record a line."""
 
-    @app.post(f"/api/{name}/stream", name=f"{name} as a stream", response_class=StreamingResponse, responses={
-        200: {"content": {"application/x-ndjson": {}}, "description": "a record a line"}})
-    async def stream(request: Request, question: Question, addresses: Annotated[list[str] | None, Body()] = None) -> StreamingResponse:
-        start = partial(totals, addresses=addresses) if name == "totals" else STREAMS[name]
-        items = await workers.run(lambda: start(session.runs(question)))
-        return StreamingResponse(_lines(request, workers, items), media_type="application/x-ndjson")
+    @app.post(f"/api/{name}/stream", name=f"{name} as a stream", response_class=StreamingResponse, responses=LINES)
+    async def stream(request: Request, question: Annotated[Question, Body(embed=True)]) -> StreamingResponse:
+        return await _streamed(request, workers, lambda: STREAMS[name](session.runs(question)))
+
+
+async def _streamed(request: Request, workers: Workers, start: Callable[[], Iterator[Any]]) -> StreamingResponse:
+    """What cannot be asked is refused before the first line."""
+    return StreamingResponse(_lines(request, workers, await workers.run(start)), media_type="application/x-ndjson")
 
 
 async def _lines(request: Request, workers: Workers, items: Iterator[Any]) -> AsyncIterator[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from interp import attribution
 from interp.debugger.intervene import Sources
-from interp.debugger.score import Reading, Score
+from interp.debugger.score import Reading, Score, rounding
 from minigpt import Site, Trace, parse
 from minigpt.address import nodes
 
@@ -25,28 +26,43 @@ BIASES = ("LayerNorm bias", "own bias")
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """The score; what each part adds (they sum to it, but for `bound`); the reading of each port and position."""
+    """The score; what each sender adds to each reading (all of it sums to the score, but for `bound`); readings by port and position."""
 
     score: Score
-    effects: dict[Key, float]
+    senders: tuple[str, ...]
     readings: dict[tuple[str, int], Reading]
+    values: Float[Tensor, "senders readings"]
     bound: float
+
+    @cached_property
+    def _places(self) -> tuple[dict[str, int], dict[tuple[str, int], int]]:
+        return {name: i for i, name in enumerate(self.senders)}, {name: i for i, name in enumerate(self.readings)}
+
+    def __getitem__(self, key: Key) -> float | None:
+        """What a part adds; None where there is no such part."""
+        rows, columns = self._places
+        row, column = rows.get(key[0]), columns.get(key[1:])
+        return None if row is None or column is None else float(self.values[row, column])
+
+    def ends(self, k: int) -> list[Key]:
+        """The k largest parts above zero, and the k below."""
+        flat, names = self.values.flatten(), list(self.readings)
+        found = [(sign, flat.mul(sign).topk(min(k, len(flat)))) for sign in (1, -1)]
+        order = [[i for i, x in zip(best.indices.tolist(), best.values.tolist(), strict=True) if x > 0] for _, best in found]
+        return [(self.senders[i // len(names)], *names[i % len(names)]) for i in (*order[0], *order[1][::-1])]
 
 
 def parts(trace: Trace, score: Score, split: Sequence[str], place: Callable[[int], int]) -> Parts:
     """Every part. split: "neurons" for MLPs by neuron; place: this side's position -> the one it is called by."""
     readings = score.readings
-    toward = torch.stack([r.share * r.gradient(trace) for r in readings])
-    at, names = torch.tensor([r.at for r in readings]), [(str(r.port), place(r.at)) for r in readings]
-    effects: dict[Key, float] = {}
+    toward, at = torch.stack([r.share * r.gradient(trace) for r in readings]), torch.tensor([r.at for r in readings])
+    senders: dict[str, list[Tensor]] = {}
     for sender, added in _added(trace, [r.port for r in readings], at, toward, "neurons" in split):
-        for (port, where), value in zip(names, added.tolist(), strict=True):
-            effects[sender, port, where] = effects.get((sender, port, where), 0.0) + value
-    for (port, where), reading in zip(names, readings, strict=True):
-        for sender, value in zip(BIASES, (reading.bias(trace), reading.constant), strict=True):
-            effects[sender, port, where] = float(reading.share * value)
-    bound = sum(float(r.share * r.rounding(trace)) for r in readings)
-    return Parts(score, effects, dict(zip(names, readings, strict=True)), bound)
+        senders.setdefault(sender, []).append(added)
+    for sender, values in zip(BIASES, ([r.bias(trace) for r in readings], [r.constant for r in readings]), strict=True):
+        senders[sender] = [torch.stack([r.share * value for r, value in zip(readings, values, strict=True)])]
+    named = {(str(r.port), place(r.at)): r for r in readings}
+    return Parts(score, tuple(senders), named, torch.stack([sum(many[1:], many[0]) for many in senders.values()]), float(rounding(trace, readings)))
 
 
 def exact(trace: Trace, found: Parts, keys: Sequence[Key], instead: str, sources: Sources) -> dict[Key, float]:

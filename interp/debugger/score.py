@@ -52,20 +52,6 @@ class Reading:
         """What the LayerNorm's bias adds."""
         return norm(trace, self.port)[1].double() @ self.toward
 
-    def rounding(self, trace: Trace) -> Float[Tensor, ""]:
-        """How far the parts may be from the number: each write is a product, each stream an addition, then LayerNorm and the product
-        (interp.attribution.rounding_bound says it of the metric)."""
-        dtype, last = trace.params.wte.dtype, self.port.layer or 0
-        error = bounds.added(trace.cells[0].resid[0, self.at], dtype)
-        for layer, (block, cells) in enumerate(zip(trace.params.blocks, trace.cells, strict=True)):
-            halves = ((cells.z, block.w_o, block.b_o, cells.mid), (cells.act, block.w_out, block.b_out, cells.out))
-            for x, w, b, after in halves[: 2 if layer < last else int(layer == last and self.port.kind == "in")]:
-                error = error + bounds.product(x[0, self.at], w, dtype, b) + bounds.added(after[0, self.at], dtype)
-        x, (w, b) = self.seen(trace).double(), norm(trace, self.port)
-        centred, small = (x - x.mean()).abs(), bounds.gamma(trace.config.d_model + 8, dtype)
-        normed = small * (x.abs().mean() + 2 * centred) / ops.scale(x, trace.config.eps) * w.double().abs() + 2 * bounds.added(b, dtype)
-        return (error * self.gradient(trace).abs()).sum() + (normed * self.toward.abs()).sum() + self.projection
-
     def change(self, trace: Trace, differ: Float[Tensor, "edges d_model"]) -> Float[Tensor, "edges"]:
         """How the number changes when the stream there is another by so much, LayerNorm computed again. float64."""
         w, b = norm(trace, self.port)
@@ -80,6 +66,24 @@ class Score:
 
     value: Float[Tensor, ""]
     readings: tuple[Reading, ...]
+
+
+def rounding(trace: Trace, readings: Sequence[Reading]) -> Float[Tensor, ""]:
+    """How far the parts may be from the number: each write is a product, each stream an addition, then LayerNorm and the product
+    (interp.attribution.rounding_bound says it of the metric). The readings' ports are of one head, or one MLP's."""
+    port, dtype = readings[0].port, trace.params.wte.dtype
+    at, last = torch.tensor([r.at for r in readings]), port.layer or 0
+    error = bounds.added(trace.cells[0].resid[0, at], dtype)
+    for layer, (block, cells) in enumerate(zip(trace.params.blocks[: last + 1], trace.cells, strict=False)):
+        halves = ((cells.z, block.w_o, block.b_o, cells.mid), (cells.act, block.w_out, block.b_out, cells.out))
+        for x, w, b, after in halves[: 2 if layer < last else int(port.kind == "in")]:
+            error = error + bounds.product(x[0, at], w, dtype, b) + bounds.added(after[0, at], dtype)
+    x, (w, b), small = torch.stack([r.seen(trace) for r in readings]).double(), norm(trace, port), bounds.gamma(trace.config.d_model + 8, dtype)
+    normed = small * (x.abs().mean(-1, keepdim=True) + 2 * (x - x.mean(-1, keepdim=True)).abs()) / ops.scale(x, trace.config.eps)[:, None]
+    normed = normed * w.double().abs() + 2 * bounds.added(b, dtype)
+    share, projection = torch.tensor([r.share for r in readings], dtype=torch.float64), torch.stack([r.projection for r in readings])
+    g, toward = (torch.stack(list(each)).abs() for each in ((r.gradient(trace) for r in readings), (r.toward for r in readings)))
+    return (share * ((error * g).sum(-1) + (normed * toward).sum(-1) + projection)).sum()
 
 
 def norm(trace: Trace, port: Site) -> tuple[Float[Tensor, "d_model"], Float[Tensor, "d_model"]]:

@@ -59,10 +59,10 @@ def upstream(runs: Runs, depth: int | None = None) -> Upstream:
     """The last step of the question's trail (or the one at `depth`, from 0): the top and bottom k sources, by direct effect."""
     trail = _trail(runs, depth)
     found = _parts(runs, trail)
-    keys, tokens, metric = _ends(found[0].effects, runs.question.k), runs.left.tokens, runs.left.metric.name
+    keys, tokens, metric = found[0].ends(runs.question.k), runs.left.tokens, runs.left.metric.name
     changes = [exact(side.trace, parts, keys, _instead(runs), side.sources) for side, parts in zip(runs.sides, found, strict=True)]
-    values, sums = [float(parts.score.value) for parts in found], [sum(parts.effects.values()) for parts in found]
-    rest = [total - sum(parts.effects.get(key, 0.0) for key in keys) for total, parts in zip(sums, found, strict=True)]
+    values, sums = [float(parts.score.value) for parts in found], [float(parts.values.sum()) for parts in found]
+    rest = [total - sum(parts[key] or 0.0 for key in keys) for total, parts in zip(sums, found, strict=True)]
     return Upstream(
         str(trail[-1]), words(trail, tokens, metric), STATED, tuple(words(trail[: i + 1], tokens, metric) for i in range(len(trail))),
         tuple(side.name for side in runs.sides), both(*values), tuple(_source(key, found, changes, runs) for key in keys), both(*rest), both(*sums),
@@ -112,17 +112,11 @@ def _instead(runs: Runs) -> str:
     return runs.question.instead
 
 
-def _ends(effects: dict[Key, float], k: int) -> list[Key]:
-    """The k largest parts above zero, and the k below."""
-    order = sorted(effects, key=lambda key: -effects[key])
-    return [key for key in order if effects[key] > 0][:k] + [key for key in order if effects[key] < 0][-k:]
-
-
 def _source(key: Key, found: Sequence[Parts], changes: Sequence[dict[Key, float]], runs: Runs) -> Source:
     sender, port, at = key
     node = is_node(sender)
     return Source(f"{sender}>{port}@{at}" if node else f"{sender}, {port}@{at}", f"{sender}@{at}" if node else "", _kind(sender), at,
-                  runs.left.tokens[at], both(*(parts.effects.get(key) for parts in found)), both(*(each.get(key) for each in changes)))
+                  runs.left.tokens[at], both(*(parts[key] for parts in found)), both(*(each.get(key) for each in changes)))
 
 
 def _kind(sender: str) -> str:
