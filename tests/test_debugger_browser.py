@@ -407,6 +407,7 @@ def click_on(chart, x: float, y: float) -> None:
     chart.click(position={"x": pixel[0], "y": pixel[1]})
 
 
+@pytest.mark.filterwarnings("ignore::minigpt.errors.NoEffectWarning")
 def test_a_mistake_in_one_card_is_said_there_and_can_be_mended_there(tab: Tab) -> None:
     settled(tab.open(replace(COMPARED, trail=("a9.9.q@13<1",))))
     tab.says("upstream", "layer 9 of 4")

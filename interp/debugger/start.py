@@ -32,6 +32,8 @@ def serve(session: Session, host: str = "127.0.0.1", port: int = 8080, *, show: 
     bound = _socket(host, port)
     # A patch that changes nothing says so on the page, in its receipt.
     warnings.filterwarnings("ignore", category=NoEffectWarning)
+    # NiceGUI looks through every living object for its server; torch warns of some that are merely looked at.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="nicegui")
     workers = Workers()
     server = uvicorn.Server(uvicorn.Config(application(session, workers, host), log_level="warning", server_header=False, timeout_graceful_shutdown=3))
     if show:

@@ -19,7 +19,7 @@ def read(text: str) -> tuple[str, ...]:
     while start < len(text.rstrip()):
         item = _ITEM.match(text, start)
         if item is None:
-            raise QuestionError(problem(f"tokens {text!r}", 'words with commas between them, or tokens in double quotes: Mary, " John"'))
+            raise QuestionError(problem(f"tokens {text!r}", "words with commas between them, or tokens in double quotes", 'Mary, " John"'))
         found.append(_token(item[1].strip()))
         start = item.end()
     return tuple(token for token in found if token)
