@@ -5,15 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import json
+import socket
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
 import torch
+import uvicorn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
@@ -457,6 +460,23 @@ def test_defect_13_prompts_of_two_lengths_are_compared_and_patched_where_they_ha
             runs(MODEL, replace(ASKED, prompt=gone.replace(" big", " nice"), other=PROMPT, patches=(line,)))
 
 
+@pytest.mark.parametrize("other", [LONGER, "Then a drink to"])
+def test_what_heads_take_from_each_key_is_compared_with_what_they_take_from_its_twin(other):
+    found = asked(other=other, split=("keys",), k=1000)
+    theirs = {row.address: row for row in table(runs(MODEL, replace(ASKED, prompt=other, split=("keys",), k=1000))).rows}
+    compared = 0
+    for row in table(found).rows:
+        there, key = found.twins[row.position], None if row.key is None else found.twins[row.key]
+        if there is None or (key is None) != (row.key is None):
+            assert row.norm.right is None
+        else:
+            address = f"{row.address.partition('@')[0]}@{there}" + ("" if key is None else f"<{key}")
+            assert address not in theirs or row.direct.right == theirs[address].direct.left
+            compared += address in theirs
+    assert compared > 50
+    assert not any(row.kind == "edit" for row in table(found).rows)
+
+
 def test_each_side_may_have_its_own_answers():
     found = summary(asked(other=OTHER, other_answers=(" John",), other_distractors=(" Mary",)))
     assert found.metric.right == -float(METRIC(MODEL.run(OTHER)))
@@ -695,7 +715,7 @@ def test_the_terminal_gives_the_same_answers(capsys, monkeypatch):
 @pytest.fixture(scope="module")
 def client():
     app = api.build(Session({"ioi-mini": MODEL}))
-    with TestClient(Guard(app), base_url="http://127.0.0.1:8080", raise_server_exceptions=False) as client:
+    with TestClient(Guard(app), base_url="http://127.0.0.1:8080") as client:
         yield client
 
 
@@ -810,6 +830,36 @@ def test_a_stream_stops_when_its_listener_goes():
     assert computed == [0, 1, 2]
 
 
+@pytest.fixture
+def server():
+    """The API on a real socket."""
+    made = uvicorn.Server(uvicorn.Config(Guard(api.build(Session({"ioi-mini": MODEL}))), port=0, log_level="warning"))
+    bound = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=made.run, kwargs={"sockets": [bound]})
+    thread.start()
+    while not made.started:
+        time.sleep(0.01)
+    yield bound.getsockname()[1]
+    made.should_exit = True
+    thread.join()
+
+
+def test_a_client_that_is_gone_computes_nothing_more(server, monkeypatch):
+    """Over a real socket, hung up after the first line of a sweep of 2,048 chunks."""
+    monkeypatch.setattr(totals, "CHUNK", 14)
+    swept, real = [], GPT2.rerun
+    monkeypatch.setattr(GPT2, "rerun", lambda self, trace, patches, *rest: (swept.append(len(patches)), real(self, trace, patches, *rest))[1])
+    body = json.dumps({"question": asdict(ASKED), "addresses": [f"m{layer}.n{n}" for layer in range(4) for n in range(512)]}).encode()
+    with socket.create_connection(("127.0.0.1", server)) as line:
+        line.sendall(b"POST /api/totals/stream HTTP/1.1\r\nhost: 127.0.0.1:%d\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % (
+            server, len(body)) + body)
+        assert b"m0.n0" in line.recv(4096) + line.recv(4096)
+    time.sleep(0.3)
+    done = len(swept)
+    time.sleep(0.5)
+    assert len(swept) == done < 1500
+
+
 ADDRESSES = st.sampled_from(["a2.6", "a2.6@13", "a9.9", "m1.n7@9", "m1@3", "emb@2", "pos@-1", "out", "out@13", "a3.4.q@13<1", "a3.4@13<1", "a3.4.v@13", "resid2",
                              "resid2@4", "a2.6.pattern@5", "a2.6.z", "a0.1>a2.6.q@4", "m1>out", "a3.b@1", "out.b@13", "m2.b", "input@4", "a2.6@13<", "@", "<", ""])
 LINES = st.tuples(ADDRESSES, st.sampled_from(["0", "other", "this", "mean(reference)", "x2", "x-1e6", "x1e99", "", "zero", "hold"])).map(" = ".join)
@@ -826,7 +876,7 @@ PLAUSIBLE = {
 
 def check_plausible(client, body, name):
     reply = client.post(f"/api/{name}", json=body)
-    assert reply.status_code in (200, 400, 422), reply.text
+    assert reply.status_code in (200, 400, 422), (name, body)
     assert isinstance(reply.json(), dict)
     return reply.status_code
 

@@ -35,26 +35,28 @@ class Block:
         """Which cells there are."""
         return ~self.norm.isnan()
 
-    def under(self, twins: Sequence[int | None]) -> Block:
-        """The same with each position's numbers where its twin stands; nothing at positions without one."""
+    def under(self, names: Sequence[tuple[str, str]], twins: Sequence[int | None]) -> Block:
+        """The same with each number where its twin stands: under these names (of another side), and at twin positions; nothing elsewhere."""
         if tuple(twins) == tuple(range(self.norm.shape[1])):
             return self
-        here = torch.tensor([t is not None for t in twins])
-        there = torch.tensor([t or 0 for t in twins])
-        moved = {name: getattr(self, name)[:, there] for name in ("norm", "activation", "direct")}
-        return replace(self, **{name: x.masked_fill(~here, torch.nan) for name, x in moved.items()}, key=self.key[:, there].masked_fill(~here, -1))
+        index = {name: i for i, name in enumerate(self.names)}
+        rows = [index.get((name, _twin(end, twins))) for name, end in names]
+        here = torch.tensor([i is not None for i in rows])[:, None] & torch.tensor([t is not None for t in twins])
+        there = torch.tensor([i or 0 for i in rows])[:, None], torch.tensor([t or 0 for t in twins])
+        moved = {name: getattr(self, name)[there].masked_fill(~here, torch.nan) for name in ("norm", "activation", "direct")}
+        return replace(self, names=tuple(names), key=self.key[there].masked_fill(~here, -1), **moved)
 
 
 def blocks(trace: Trace, split: Sequence[str], direct: Mapping[str, float], names: Iterable[str]) -> Iterator[Block]:
     """The blocks of a run of one prompt. direct: effects at the last position by address, as attribution.direct names them; none: NaN.
 
-    names: every address with a direct effect on any side; those that are no node are edits, the last block.
+    names: every address with a direct effect on any side; those that are neither a node nor of a key are edits, the last block.
     """
     seen: set[str] = set()
     for block in _nodes(trace, split):
         seen |= {_name(block, i) for i in range(len(block.names))}
         yield _with(block, direct)
-    rest = tuple((name, "") for name in names if name not in seen)
+    rest = tuple((name, "") for name in names if name not in seen and ".v@" not in name)
     if rest:
         yield _with(_block("edit", rest, torch.zeros(len(rest), trace.tokens.shape[1])), direct)
 
@@ -129,6 +131,11 @@ def _with(block: Block, direct: Mapping[str, float]) -> Block:
     found = torch.zeros(block.norm.shape, dtype=torch.float64)
     found[:, -1] = torch.tensor([direct.get(_name(block, i), 0.0) for i in range(len(block.names))], dtype=torch.float64)
     return replace(block, direct=found)
+
+
+def _twin(end: str, twins: Sequence[int | None]) -> str:
+    """What a name ends with on the other side: its key's twin."""
+    return f"<{twins[int(end[1:])]}" if end else ""
 
 
 def _name(block: Block, i: int) -> str:

@@ -113,7 +113,7 @@ def _blocks(runs: Runs, effects: Sequence[Effects | None]) -> Iterator[tuple[Blo
     names = dict.fromkeys(name for found in direct for name in found)
     sides = (blocks(side.trace, runs.question.split, found, names) for side, found in zip(runs.sides, direct, strict=True))
     for found in zip(*sides, strict=True):
-        yield (found[0], *(block.under(runs.twins) for block in found[1:]))
+        yield (found[0], *(block.under(found[0].names, runs.twins) for block in found[1:]))
 
 
 def _kept(sides: tuple[Block, ...], runs: Runs, totals: Mapping[str, Both]) -> _Rows:
