@@ -14,8 +14,9 @@ demo: $(BIN)/.runtime
 debug: $(BIN)/.debugger
 	$(BIN)/interp debug
 
+# Two workers of one thread each; the slow tests run in one process with all threads.
 test: $(BIN)/.test
-	$(BIN)/python -m pytest -q -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile
 
 test-slow: $(BIN)/.test
 	$(BIN)/python -m pytest -q -m slow
