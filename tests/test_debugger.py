@@ -753,6 +753,16 @@ def test_links_and_facts(client):
     assert set(export.RESULTS) == set(api.RECORDS)
 
 
+def test_the_reference_has_every_operation_and_record_and_loads_nothing(client):
+    text, schema = client.get("/api/docs").text, client.get("/api/openapi.json").json()
+    for name in (*schema["paths"], "Question", "Table", "distractors", "other_answers"):
+        assert name in text
+    assert "<script" not in text
+    assert "http" not in text.replace("Http", "")
+    for name in ("Question", "Summary", "Upstream"):
+        assert f"<h2 id={name}>" in text
+
+
 @pytest.mark.parametrize(("body", "status", "part"), [
     ({"prompt": "a " * 2000}, 400, "2001 tokens"), ({"prompt": PROMPT, "reference": [PROMPT] * MAX_PROMPTS}, 422, "65 prompts"),
     ({"prompt": "a" * 20000}, 422, "1,024 tokens"), ({"promt": "x"}, 422, "promt"), ({"prompt": 3}, 422, "prompt"), ([], 422, "question"),

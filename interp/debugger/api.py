@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import Body, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 
 from interp.debugger import export
 from interp.debugger.attention import Attention
@@ -22,6 +22,7 @@ from interp.debugger.graph import Graph, graphs
 from interp.debugger.nodes import DEFINITIONS, Table
 from interp.debugger.pathmap import PathMap, pathmaps
 from interp.debugger.question import MAX_PROMPTS, MAX_TOKENS, Question
+from interp.debugger.reference import reference
 from interp.debugger.session import Runs, Session
 from interp.debugger.summary import Summary
 from interp.debugger.totals import Totals, totals
@@ -64,8 +65,8 @@ class Refusal:
 def build(session: Session, workers: Workers | None = None) -> FastAPI:
     """The application with its OpenAPI page at /api/docs; the page is put onto it by page.build(app, session, workers)."""
     pool = workers or Workers()
-    app = FastAPI(title="Why does a GPT-2 say what it says?", description=__doc__ or "", version="1", docs_url="/api/docs",
-                  redoc_url=None, openapi_url="/api/openapi.json", responses={400: {"model": Refusal}, 422: {"model": Refusal}, 503: {"model": Refusal}})
+    app = FastAPI(title="Why does a GPT-2 say what it says?", description=__doc__ or "", version="1", docs_url=None, redoc_url=None,
+                  openapi_url="/api/openapi.json", responses={400: {"model": Refusal}, 422: {"model": Refusal}, 503: {"model": Refusal}})
     app.add_exception_handler(MiniGPTError, _refused)
     app.add_exception_handler(RequestValidationError, _unreadable)
     _add_facts(app, session)
@@ -79,7 +80,11 @@ def build(session: Session, workers: Workers | None = None) -> FastAPI:
 
 
 def _add_facts(app: FastAPI, session: Session) -> None:
-    """What needs no run: the models, the definitions of the columns, and links."""
+    """What needs no run: the reference, the models, the definitions of the columns, and links."""
+
+    @app.get("/api/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(reference(app.openapi()))
 
     @app.get("/api/models")
     async def models() -> list[Model]:
