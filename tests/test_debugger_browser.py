@@ -437,6 +437,13 @@ def test_means_are_over_the_prompts_that_are_given(tab: Tab) -> None:
     tab.says("metric-value", numbers.signed(found.metric.right))
 
 
+def test_the_apis_reference_is_served_from_here(tab: Tab) -> None:
+    tab.open(ASKED)
+    tab.one("api").click()
+    tab.page.wait_for_url("**/api/docs")
+    sync_api.expect(tab.page.locator("body")).to_contain_text("/api/nodes")
+
+
 def test_the_choice_of_dark_is_remembered(browser, server: str) -> None:
     with tab_of(browser, server, color_scheme="light") as tab:
         tab.open(ASKED)
