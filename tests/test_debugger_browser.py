@@ -142,6 +142,8 @@ def test_flow_1_why_one_token_rather_than_another(tab: Tab, server: str) -> None
         sync_api.expect(tab.cell(row.address, "direct")).to_have_text(digits(row.direct.left))
     tab.says("closure", f"sum to {numbers.signed(table.sum.left)} = logit difference {numbers.signed(found.metric.left)}")
     sync_api.expect(tab.one("node-grid").locator(".ag-floating-bottom .ag-cell[col-id='direct']")).to_have_text([digits(table.rest.left), digits(table.sum.left)])
+    tab.says("answer", f"Most for it: {table.rows[0].address} {numbers.signed(table.rows[0].direct.left)}")
+    tab.says("answer", f"Most against it: {table.rows[-1].address} {numbers.signed(table.rows[-1].direct.left)}")
     tab.says("totals-state", f"{len(table.rows)} of {len(table.rows)}")
     tab.says("next-tokens", "99.8%")
 
@@ -374,6 +376,7 @@ def test_another_metric_is_sorted_by_its_exact_total_effects(tab: Tab) -> None:
 def test_the_keyboard_is_enough(tab: Tab) -> None:
     settled(tab.open(ASKED))
     tab.page.keyboard.press("t")
+    tab.page.wait_for_function("() => document.activeElement.closest('.ag-row')")
     tab.page.keyboard.press("ArrowDown")
     tab.page.keyboard.press("Enter")
     second = nodes.table(runs(ASKED)).rows[1].address
@@ -432,6 +435,13 @@ def test_means_are_over_the_prompts_that_are_given(tab: Tab) -> None:
     tab.addressed(reference=given)
     found = summary.summary(runs(replace(ASKED, patches=("a2.6@13 = mean(reference)",), reference=given)))
     tab.says("metric-value", numbers.signed(found.metric.right))
+
+
+def test_the_apis_reference_is_served_from_here(tab: Tab) -> None:
+    tab.open(ASKED)
+    tab.one("api").click()
+    tab.page.wait_for_url("**/api/docs")
+    sync_api.expect(tab.page.locator("body")).to_contain_text("/api/nodes")
 
 
 def test_the_choice_of_dark_is_remembered(browser, server: str) -> None:

@@ -62,7 +62,7 @@ def _top(view: View) -> None:
         ui.label(", ".join(view.session.models)).classes("model")
         ui.element("div").classes("space")
         ui.button("Copy link", icon="link", on_click=lambda: _run("debuggerPage.copy()")).props("flat dense no-caps").props("data-testid=copy-link")
-        ui.button("API", on_click=lambda: ui.navigate.to("/api/openapi.json")).props("flat dense no-caps")
+        ui.button("API", on_click=lambda: ui.navigate.to("/api/docs")).props("flat dense no-caps data-testid=api")
         ui.button(icon="contrast", on_click=lambda: _run("debuggerPage.turn()")).props(
             "flat dense round aria-label='Light or dark'").props("data-testid=dark").tooltip("Light or dark (d)")
         help_ = keys(_acts(view))

@@ -42,6 +42,7 @@ class TableCard(Card):
         with self.controls.classes("controls"):
             self._controls()
         with self.body:
+            self.answer = ui.label().classes("answer-line").props("data-testid=answer")
             self.grid = grid.Grid("node-grid", self._choose, lambda column: self.propose(sort=column))
             self.closure = ui.label().classes("closure").props("data-testid=closure")
             self.progress = Progress("totals", self.stop)
@@ -104,6 +105,8 @@ class TableCard(Card):
         columns = _columns(table.sides, self.runs.question.sort)
         self.grid.show(columns, self.rows, sums if table.gap is not None else [], grid.largest(self.rows, tuple(TITLES)), self.view.question.node)
         self.closure.set_text(closure(table))
+        asked = self.runs.question
+        self.answer.set_text(answer(table) if asked.sort == "direct" and not asked.find else "")
 
     def _totals_arrived(self, effects: dict[str, Both]) -> None:
         changed = [row | numbers.cells("total", effects[row["id"]]) for row in self.rows if row["id"] in effects]
@@ -154,6 +157,19 @@ def record(row: Row, known: dict[str, Both]) -> dict[str, Any]:
     both = {name: numbers.cells(name, getattr(row, name)) for name in ("direct", "activation", "norm")}
     return {"id": row.address, "node": row.address, "address": row.address, "token": f"{row.position} {tokens.visible(row.token)}", "looks_at": row.looks_at,
             **both["direct"], **numbers.cells("total", known.get(row.address, row.total)), **both["activation"], **both["norm"]}
+
+
+def answer(table: Table, k: int = 3) -> str:
+    """The largest direct effects for and against, as a sentence, of a table sorted by them; empty where there are none."""
+    ranked = sorted((row for row in table.rows if row.direct.left), key=lambda row: row.direct.left or 0.0, reverse=True)
+    ends = {"Most for it": [row for row in ranked if numbers.sign(row.direct.left) == "for"][:k],
+            "Most against it": [row for row in reversed(ranked) if numbers.sign(row.direct.left) == "against"][:k]}
+    return " ".join(f"{words}: {', '.join(map(_push, rows))}." for words, rows in ends.items() if rows)
+
+
+def _push(row: Row) -> str:
+    looks = f" (looks at {row.looks_at.partition(' ')[2]})" if row.looks_at else ""
+    return f"{row.address} {numbers.signed(row.direct.left)}{looks}"
 
 
 def closure(table: Table) -> str:
