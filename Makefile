@@ -6,16 +6,23 @@ BIN := $(VENV)/bin
 # GPT-2's vocabulary, where a copy lies beside the repository; tiktoken fetches it once otherwise.
 export TIKTOKEN_CACHE_DIR ?= $(wildcard $(abspath ../shared/tokenizer))
 
-.PHONY: demo test test-slow test-gpt2 lint bench bench-engine clean
+.PHONY: demo debug screenshots test test-slow test-gpt2 lint bench bench-engine clean
 
 demo: $(BIN)/.runtime
 	$(BIN)/interp why "When Mary and John went to the store, John gave a drink to" --answer " Mary" --over " John" --html report.html
 
+debug: $(BIN)/.debugger
+	$(BIN)/interp debug
+
+# Two workers of one thread each; the slow tests run in one process with all threads.
 test: $(BIN)/.test
-	$(BIN)/python -m pytest -q -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile
 
 test-slow: $(BIN)/.test
 	$(BIN)/python -m pytest -q -m slow
+
+screenshots: $(BIN)/.test
+	PICTURES=docs/img $(BIN)/python -m pytest -q tests/test_debugger_browser.py -k pictures
 
 test-gpt2: $(BIN)/.test
 	$(BIN)/interp fetch gpt2
@@ -29,7 +36,7 @@ bench-engine: $(BIN)/.test
 	$(BIN)/python -m benchmarks.forward
 
 bench: $(BIN)/.test $(foreach peer,tl2 tl4 nnsight,.bench-venv/$(peer)/.done)
-	for workload in forward w1_edges w2_pairs w3_paths w4_neurons w5_cache w6_attribution activation memory "ioi --greedy" scaling plots table; do $(BIN)/python -m benchmarks.$$workload || exit 1; done
+	for workload in forward w1_edges w2_pairs w3_paths w4_neurons w5_cache w6_attribution activation memory "ioi --greedy" scaling debugger plots table; do $(BIN)/python -m benchmarks.$$workload || exit 1; done
 
 .bench-venv/%/.done: benchmarks/peers/requirements-%.txt
 	$(PYTHON) -m venv .bench-venv/$*
@@ -42,6 +49,10 @@ $(BIN)/python:
 
 $(BIN)/.runtime: $(BIN)/python setup.cfg pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q -c constraints.txt -e .
+	touch $@
+
+$(BIN)/.debugger: $(BIN)/.runtime
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[debugger]"
 	touch $@
 
 $(BIN)/.test: $(BIN)/.runtime

@@ -37,7 +37,8 @@ def main() -> None:
     latest = {tuple(line.get(key) for key in ("workload", "batch", "length", "method")): line for line in lines}.values()
     parts = (_forward([x for x in latest if x["workload"] == "forward"]), _sweeps([x for x in latest if "floor" in x]),
              _memory([x for x in latest if "budget" in x]), _caches([x for x in latest if x["workload"].startswith("W5")]),
-             _attribution([x for x in latest if "closure" in x]), _paper([x for x in latest if x["workload"].startswith("IOI")]))
+             _attribution([x for x in latest if "closure" in x]), _paper([x for x in latest if x["workload"].startswith("IOI")]),
+             _waits([x for x in latest if "kept" in x]))
     (Path(__file__).parent / "README.md").write_text(HEAD + "".join(parts) + (PLOTS if PLOT.exists() else ""))
 
 
@@ -80,6 +81,13 @@ def _attribution(lines: list[dict[str, Any]]) -> str:
     rows = [[x["workload"], f"{x['timings']['ours']['median']:.2f} s", f"{x['timings']['peer']['median']:.2f} s", f"**{x['ratio']:.1f}x**", f"{x['gap']:.0e}",
              f"{x['closure']:.1e}", f"{x['closure_bound']:.1e}"] for x in lines]
     return _section("Direct effects", ["workload", "here", "TransformerLens 2.18", "ratio", "largest difference", "sum of all rows less the metric", "which rounding may reach"], rows)
+
+
+def _waits(lines: list[dict[str, Any]]) -> str:
+    """What a person waits for on the debugger's page."""
+    rows = [[name, f"{taken['median']:.2f} s", f"{taken['low']:.2f} to {taken['high']:.2f} s", f"{x['wanted'][name]:g} s"]
+            for x in lines for name, taken in x["timings"].items()]
+    return _section("The debugger's waits, full-size GPT-2, 20 tokens", ["wait", "median", "quartiles", "at most"], rows)
 
 
 def _section(title: str, columns: list[str], rows: list[list[str]]) -> str:

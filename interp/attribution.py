@@ -121,7 +121,7 @@ def _edits(trace: Trace, metric: Metric, read: Callable[[Tensor], Tensor], towar
     computed, rows, output = replace(trace, overrides={}, ports={}), [], Site("out")
     for site, override in trace.overrides.items():
         if site.kind != "pattern":
-            own = _unwritten(trace, site) if site.role == "stream" else computed.write(site)
+            own = unwritten(trace, site) if site.role == "stream" else computed.write(site)
             differs = torch.where(read(override.rows)[:, None], read(override.values).double() - read(own).double(), 0)
             rows.append((str(site), _dot(differs, metric.direction(trace.params) if site.kind == "out.b" else toward)))
     if output in trace.ports:
@@ -129,7 +129,7 @@ def _edits(trace: Trace, metric: Metric, read: Callable[[Tensor], Tensor], towar
     return rows
 
 
-def _unwritten(trace: Trace, site: Site) -> Float[Tensor, "batch pos d_model"]:
+def unwritten(trace: Trace, site: Site) -> Float[Tensor, "batch pos d_model"]:
     """A point of the stream as the nodes before it left it."""
     layer = site.layer or 0
     if site.kind == "mid":

@@ -15,7 +15,7 @@ from rich.console import Console
 
 import weights
 from interp import audit as audits
-from interp import metrics, patching, report, show, tasks
+from interp import cli_debug, metrics, patching, report, show, tasks
 from interp.audit import page, view
 from interp.circuit import Circuit
 from interp.effects import Effects
@@ -33,6 +33,7 @@ from minigpt.sample import generate as continued
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
                   help="Why a GPT-2 says what it says. Start with: interp why \"When Mary and John went to the store, John gave a drink to\"")
 console = Console(highlight=False, soft_wrap=False)
+app.command()(cli_debug.debug)
 
 Prompt = Annotated[str, typer.Argument(help="the text that the model continues; end it without a space")]
 Model = Annotated[str, typer.Option("--model", "-m", help="a name from `interp models`, a folder, or a checkpoint file")]

@@ -86,7 +86,7 @@ def why(model: GPT2, prompt: str, answer: str | None = None, over: str | None = 
         answer=tokenizer.text(right), over=tokenizer.text(wrong), difference=float(effects.base[0]), top=_top(tokenizer, logits),
         toward_answer=pushes[0], toward_other=pushes[1], effects=effects, lens=attribution.logit_lens(trace, metric),
         closure=attribution.closure(trace, metric, effects), attention=_attention(trace, effects.heads().top(k)),
-        notes=tuple(_spacing(tokenizer, text) for text in (answer, over) if text and _spacing(tokenizer, text)))
+        notes=tuple(spacing(tokenizer, text) for text in (answer, over) if text and spacing(tokenizer, text)))
 
 
 def _plain(push: Push) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def _choose(tokenizer: Tokenizer, logits: Float[Tensor, "vocab"], answer: str | 
     return right, wrong
 
 
-def _spacing(tokenizer: Tokenizer, text: str) -> str:
+def spacing(tokenizer: Tokenizer, text: str) -> str:
     """A warning where a word was given without the space that it has inside a sentence."""
     if text.startswith(" ") or not text[:1].isalpha() or len(tokenizer.encode(" " + text)) != 1:
         return ""

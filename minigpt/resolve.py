@@ -94,7 +94,7 @@ class _Resolver:
     def _hold(self, variant: int, hold: Hold, edits: Sequence[Edit]) -> None:
         given = hold.source
         for site, asked in self._held_sites(hold):
-            stage = {"attn": "z", "mlp": "act"}.get(site.kind)
+            stage = {"attn": "z", "mlp": "act"}.get(site.kind) if _told(given, site) else None
             whole, all_but = asked and site.part is None, self._all_but(hold.places(site))
             if stage:
                 rows = self._free(site, edits, all_but) if whole else all_but
@@ -157,7 +157,7 @@ class _Resolver:
         layer = site.layer or 0
         if site.kind == "input" and given.value is None:
             return [found for part in ("emb", "pos") for found in self._write(Edit(Address((Site(part),), edit.target.at), given))]
-        if given.value is None and site.kind in ("attn", "mlp", "z"):
+        if given.value is None and site.kind in ("attn", "mlp", "z") and _told(given, site):
             stage = "act" if site.kind == "mlp" else "z"
             found = [(stage, self._touch(site, rows, _part(self._cell(given, stage, layer), site, self.trace), edit))]
             if site.part is None and site.kind != "z" and given.run is None:
@@ -300,13 +300,18 @@ def _of_one_length(by: Int[Tensor, "prompts"], *lengths: Int[Tensor, "_"]) -> bo
     return len(torch.unique(pairs, dim=0)) == len(torch.unique(pairs[:, 0]))
 
 
+def _told(given: Source, site: Site) -> bool:
+    """Whether cells tell what a node wrote in a source: no edit put a vector in its place there."""
+    return given.run is None or not any(site == other or site.contains(other) for other in given.run.overrides)
+
+
 def _layers(sites: Sequence[Site], hold: Hold, trace: Trace) -> list[Site]:
-    """The sites, a layer's heads taken together where they are all there and none is free anywhere."""
+    """The sites, a layer's heads taken together where they are all there, none is free anywhere, and all are told by cells."""
     heads: dict[int, set[int]] = {}
     for site in sites:
         if site.kind == "attn" and site.layer is not None and site.part is not None:
             heads.setdefault(site.layer, set()).add(site.part)
-    some = {site for site in sites if site.kind == "attn" and hold.places(site)} if hold.but else set()
+    some = {site for site in sites if site.kind == "attn" and (hold.places(site) or not _told(hold.source, site))}
     full = [layer for layer, parts in heads.items() if len(parts) == trace.config.n_head and layer not in {site.layer for site in some}]
     rest = [s for s in sites if not (s.kind == "attn" and s.part is not None and s.layer in full)]
     return [*(Site("attn", layer) for layer in full), *rest]

@@ -197,7 +197,9 @@ def refuse_meetings(patch: Patch, lengths: Sequence[int], positions: Mapping[str
     places = {tuple((at, position(at, length, positions, index)) for at in ats) for index, length in enumerate(lengths)}
     for place in (dict(place) for place in places):
         if len(set(place.values())) < len(ats):
-            Patch(tuple(replace(e, target=replace(e.target, at=place.get(e.target.at))) for e in patch.edits), patch.holds)
+            met = Patch(tuple(replace(e, target=replace(e.target, at=place.get(e.target.at))) for e in patch.edits), patch.holds)
+            if len(met.edits) < len(patch.edits):
+                raise PatchError("one edit twice")
 
 
 def position(at: int | str, length: int, positions: Mapping[str, Sequence[int]], index: int) -> int:

@@ -41,6 +41,9 @@ ORDER = [
 PACKAGES = {"minigpt": (), "weights": ("minigpt",), "interp": ("minigpt",)}
 # The only files of interp that may name a model's weights.
 MAY_LOAD = ("interp.cli", "interp.debugger")
+# What the debugger's functions do not know: that there is a server. Those of its modules that make one up may.
+SERVERS = ("fastapi", "starlette", "uvicorn", "nicegui")
+MAY_SERVE = ("interp.debugger.api", "interp.debugger.start", "interp.debugger.page", "interp.debugger.cards")
 FORBIDDEN = ("backward", "requires_grad", "requires_grad_", "enable_grad", "set_grad_enabled", "autograd")
 
 
@@ -88,6 +91,14 @@ def wrong_package(name: str, source: str) -> list[str]:
         for module in sorted(imports(name, source))
         if module.partition(".")[0] not in allowed
     ]
+
+
+def served(name: str, source: str) -> list[str]:
+    """Imports of a server's libraries where only functions from a question to a record belong."""
+    if name.startswith(MAY_SERVE):
+        return []
+    return [f"{name} imports {module}: only {', '.join(MAY_SERVE)} know of a server" for module in sorted(imported(name, source))
+            if module.partition(".")[0] in SERVERS]
 
 
 def wrong_order(name: str, source: str) -> list[str]:
@@ -153,6 +164,11 @@ def lengths(source: str) -> list[int]:
 @pytest.mark.parametrize("name", OURS)
 def test_imports_between_packages_point_one_way(name: str) -> None:
     assert not wrong_package(name, OURS[name]), "\n".join(wrong_package(name, OURS[name]))
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_only_the_debuggers_outside_knows_of_a_server(name: str) -> None:
+    assert not served(name, OURS[name]), "\n".join(served(name, OURS[name]))
 
 
 @pytest.mark.parametrize("name", sources("minigpt"))
@@ -274,6 +290,12 @@ def test_an_import_along_the_direction_is_not(name: str, source: str) -> None:
 def test_twin_an_import_of_a_later_file_is_seen(source: str) -> None:
     (complaint,) = wrong_order("minigpt.ops", source)
     assert complaint.startswith("minigpt.ops imports minigpt")
+
+
+def test_twin_a_function_that_knows_of_a_server_is_seen() -> None:
+    (complaint,) = served("interp.debugger.nodes", "def f():\n    from fastapi import Request")
+    assert complaint.startswith("interp.debugger.nodes imports fastapi")
+    assert not served("interp.debugger.api", "from fastapi import FastAPI")
 
 
 def test_twin_a_file_that_is_not_in_the_order_is_seen() -> None:

@@ -33,8 +33,9 @@ def model() -> GPT2:
 @pytest.fixture(scope="module")
 def found(model):
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(judged, "NULLS", 40)
-        return study(model, "ioi-mini", n=60, seed=4)
+        for name, less in {"NULLS": 10, "RANDOM": 6, "GREEDY": {"runs": 1, "steps": 2, "sample": 3}}.items():
+            patched.setattr(judged, name, less)
+        return study(model, "ioi-mini", n=40, seed=4)
 
 
 def lab(model: GPT2, n: int = 40) -> Lab:
@@ -43,9 +44,9 @@ def lab(model: GPT2, n: int = 40) -> Lab:
 
 def test_the_circuit_is_what_discover_finds_on_other_prompts_and_is_judged_on_these(found, model):
     circuit = found.circuits["found here"]
-    pairs = ioi.prompts(model.tokenizer, 60, 5)
+    pairs = ioi.prompts(model.tokenizer, 40, 5)
     assert {role: tuple(nodes) for role, nodes in circuit.roles.items()} == discover(model, pairs, metrics.logit_diff(pairs)).roles
-    own = ioi.prompts(model.tokenizer, 60, 4)
+    own = ioi.prompts(model.tokenizer, 40, 4)
     said, judge = found.part("faithfulness").data, circuit.faithfulness(model, own, metrics.logit_diff(own))
     assert said["circuit"] == pytest.approx(float(judge.circuit.mean()), abs=1e-5)
     assert said["gap"] == pytest.approx(judge.gap, abs=1e-5)
@@ -111,6 +112,7 @@ def test_the_backup_part_knocks_out_the_movers(model):
 
 def test_a_circuit_that_is_given_is_looked_at_and_missing_roles_are_said(model, monkeypatch):
     monkeypatch.setattr(judged, "NULLS", 5)
+    monkeypatch.setattr(judged, "GREEDY", {"runs": 1, "steps": 1, "sample": 1})
     short = study(model, "ioi-mini", n=40, circuit=Circuit({published.MOVERS: "a2.6@END"}))
     assert list(short.circuits) == ["given"]
     assert "S-inhibition" in short.part("signals").skipped

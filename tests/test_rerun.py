@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from patches import assert_agrees, patches, reference_of
 
 from minigpt import GPT2, Batch, Site
+from minigpt.address import streams
 from minigpt.errors import AddressError, NoEffectWarning, PatchError
 from minigpt.patch import Patch
 
@@ -213,3 +214,17 @@ def test_a_sweep_from_a_run_with_written_vectors_gives_every_patch_what_it_gets_
     expected = torch.stack([model.rerun(clean, patch)["out@-1"] for patch in many])
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
     assert min(float((value - base["out@-1"]).abs().max()) for value in expected) > 1e-3
+
+
+@pytest.mark.parametrize("text", ["hold heads = run", "a1.0 = run", "a1 = run", "m1 = run", "hold mlps = run", "a1.0@2 = run", "hold heads but a1.0@1 = run",
+                                  "a1.0>m1.in = run", "hold heads = mean(run)"])
+@pytest.mark.parametrize("written", ["a1.0", "m1", "a1.0@2", "m1@-1"])
+def test_values_from_a_run_that_itself_has_written_vectors_are_those_vectors(written, text):
+    model = tiny(2, 2, 16, 32, dtype=torch.float64)
+    clean, corrupt = runs(model, 5, 3, 6)
+    first = Patch.write(written, torch.linspace(-1, 1, 16, dtype=torch.float64), name="given")
+    source = model.rerun(corrupt, first)
+    patch = Patch.parse(text, {"run": source})
+    expected = reference_of(model, clean, patch, {"run": reference_of(model, corrupt, first)})
+    told = ["logits", *map(str, streams(model.config)), "a1", "m1"]  # the parts of what a vector was put in place of, nobody can tell
+    assert_agrees(model.rerun(clean, patch), expected, among=told)

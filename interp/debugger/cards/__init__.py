@@ -1,0 +1,1 @@
+"""The cards of the debugger's page, one a file. Each shows one result; none computes anything."""

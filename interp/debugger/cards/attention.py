@@ -1,0 +1,102 @@
+"""Where the selected head looks, from every position to every earlier one; click a cell to pin it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from itertools import zip_longest
+
+from nicegui import ui
+
+from interp.debugger import attention
+from interp.debugger.attention import Attention, Pattern
+from interp.debugger.cards import charts, tokens, widgets
+from interp.debugger.cards.card import Card
+from interp.debugger.cards.view import View
+from interp.debugger.question import Question
+from interp.debugger.session import Runs
+from minigpt import parse
+from minigpt.errors import MiniGPTError
+
+# Prompts longer than this show the selected position's row alone: a map of a million cells says nothing.
+MAP = 96
+KINDS = {"weights": "pattern", "weighted": "weighted by value"}
+
+
+class AttentionCard(Card):
+    """The pattern, and the same weighted by what is taken."""
+
+    name, title = "attention", "Attention"
+    hint = ("A row is the position that looks, a column the one looked at. Weighted by value: times the length of the vector taken from there. "
+            "Hover for the number; click to pin the pair.")
+    depends = ("node",)
+
+    def __init__(self, view: View) -> None:
+        super().__init__(view)
+        self.maps: list[Map] = []
+        self.body.classes("maps")
+
+    def wanted(self, question: Question) -> bool:
+        """Whether a head is selected."""
+        return head(question.node) != ""
+
+    def compute(self, runs: Runs) -> Attention:
+        """The head's patterns."""
+        return attention.attention(runs, head(runs.question.node))
+
+    def fill(self, found: Attention) -> None:
+        """Each side's two maps."""
+        wanted = [(side, kind) for side in found.sides for kind in KINDS]
+        while len(self.maps) < len(wanted):
+            with self.body:
+                self.maps.append(Map(self._pin))
+        for place, each in zip_longest(self.maps, wanted):
+            place.show(found.head, *each, self.view.question.node, len(found.sides) > 1) if each else place.hide()
+
+    async def _pin(self, query: int, key: int) -> None:
+        await self.propose(node=f"{self.found.head}@{query}<{key}")
+
+
+class Map:
+    """One map and its heading."""
+
+    def __init__(self, pin: Callable[[int, int], Awaitable[None]]) -> None:
+        self.pin, self.queries = pin, range(0)
+        with ui.element("div") as self.place:
+            self.title = widgets.heading("")
+        self.chart = charts.Chart(self.place, "attention-map", self._clicked)
+
+    def hide(self) -> None:
+        """Nothing to show here."""
+        self.place.set_visibility(False)
+
+    def show(self, name: str, side: Pattern, kind: str, node: str, named: bool) -> None:
+        """A side's map of one kind, with the selected pair pinned."""
+        values, labels, (query, key) = getattr(side, kind), [f"{i} {tokens.visible(token)}" for i, token in enumerate(side.tokens)], place(node)
+        self.queries = range(len(labels)) if len(labels) <= MAP else range(query, query + 1)
+        cells = [(u, i, values[t][u], f"{name} from {labels[t]} to {labels[u]}: {values[t][u]:.3f}") for i, t in enumerate(self.queries) for u in range(t + 1)]
+        top = 1.0 if kind == "weights" else max((cell[2] for cell in cells), default=1.0) or 1.0
+        pinned = None if key is None or query not in self.queries else (key, self.queries.index(query))
+        self.place.set_visibility(True)
+        self.title.set_text(f"{name} {KINDS[kind]}{f', {side.side}' if named else ''}")
+        self.chart.show(charts.heat(cells, labels, [labels[t] for t in self.queries], signed=False, top=top, pinned=pinned, rotate=60),
+                        height=92 + max(15 * len(self.queries), 30))
+
+    async def _clicked(self, data: dict[str, list[float]]) -> None:
+        key, row = map(int, data["value"][:2])
+        await self.pin(self.queries[row], key)
+
+
+def head(node: str) -> str:
+    """The head of a row's address, or "" where it is none."""
+    try:
+        site = parse(node.partition("<")[0]).site if node else None
+    except MiniGPTError:
+        return ""
+    return str(site) if site is not None and site.kind == "attn" and site.part is not None else ""
+
+
+def place(node: str) -> tuple[int, int | None]:
+    """The query and the key of a row's address: (13, 3) of "a2.6@13<3"."""
+    address, _, key = node.partition("<")
+    at = parse(address).at
+    return at if isinstance(at, int) else 0, int(key) if key.isdigit() else None

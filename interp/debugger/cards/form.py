@@ -1,0 +1,119 @@
+"""The form: a prompt, the tokens in question, a second prompt if there is one. It asks only when told to, and never loses its text."""
+
+from __future__ import annotations
+
+from nicegui import ui
+
+from interp.debugger.cards import tokens, widgets
+from interp.debugger.cards.view import View
+from interp.debugger.question import METRICS, Question
+from interp.debugger.session import Runs
+from minigpt.errors import MiniGPTError
+
+WORD = ("A word stands for the token with a space before it, as inside a sentence. Several: with commas between them. "
+        'In "double quotes" a token is exactly what it says.')
+EXAMPLE = "When Mary and John went to the store, John gave a drink to"
+METRIC_NAMES = {"logits": "logit difference", "probability": "probability", "loss": "loss", "rank": "rank"}
+TOKENS = ("answers", "distractors", "other_answers", "other_distractors")
+assert set(METRIC_NAMES) == set(METRICS)
+
+
+class Form:
+    """Two rows of fields; the second, of the other prompt, is there when asked for."""
+
+    def __init__(self, view: View) -> None:
+        self.view = view
+        with ui.element("form").classes("card form").props("id=form aria-label='The question'").on("submit", js_handler="e => e.preventDefault()"):
+            with ui.element("div").classes("fields"):
+                self._first()
+            with ui.element("div").classes("fields") as self.second:
+                self._second()
+            with ui.element("div").classes("under"):
+                self.add = widgets.button("Add a second prompt", self.more, "add-other", icon="add", look="flat")
+                widgets.button("Swap the tokens", self.swap, "swap", icon="swap_horiz", look="flat")
+                self.model = widgets.choice({name: name for name in view.session.models}, "model", "model").classes("k")
+                self.model.set_visibility(len(view.session.models) > 1)
+                self.trouble = ui.label().classes("trouble").props("role=alert data-testid=form-trouble")
+        for field in (self.prompt, self.other, self.answers, self.distractors, self.other_answers, self.other_distractors):
+            field.on("keydown.enter.exact.prevent", self.submit)
+        self.say("")
+        self._open(False)
+
+    def say(self, problem: str) -> None:
+        """What is wrong with what was asked."""
+        self.trouble.set_text(problem)
+        self.trouble.set_visibility(bool(problem))
+
+    async def submit(self) -> None:
+        """Ask what the fields say."""
+        self.ask.props("loading")
+        try:
+            asked = self._fields()
+            self.say(await self.view.propose(**asked, **following(self.view.question, asked)))
+        except MiniGPTError as error:
+            self.say(str(error))
+        finally:
+            self.ask.props(remove="loading")
+
+    async def follow(self, question: Question, runs: Runs | None) -> None:
+        """Show the question's own text in the fields."""
+        self.say(self.view.trouble)
+        self.prompt.value, self.other.value, self.metric.value = question.prompt, question.other, question.metric
+        self.model.value = question.model if question.model in self.view.session.models else next(iter(self.view.session.models))
+        for name in TOKENS:
+            getattr(self, name).value = tokens.write(getattr(question, name))
+        self._open(bool(question.other))
+
+    async def afterwards(self) -> None:
+        """Nothing takes long."""
+
+    def swap(self) -> None:
+        """The answers for the distractors."""
+        for a, b in ((self.answers, self.distractors), (self.other_answers, self.other_distractors)):
+            a.value, b.value = b.value, a.value
+
+    def more(self) -> None:
+        """Room for a second prompt, which begins as a copy of the first."""
+        self.other.value = self.other.value or self.prompt.value
+        self._open(True)
+        self.other.run_method("focus")
+
+    async def remove(self) -> None:
+        """No second prompt any more."""
+        self.other.value = self.other_answers.value = self.other_distractors.value = ""
+        self._open(False)
+        if self.view.question.other:
+            await self.submit()
+
+    def _first(self) -> None:
+        self.prompt = _area("Prompt", "prompt", EXAMPLE, "The text that the model continues; end it without a space.")
+        self.answers = widgets.field("Why this token", "answers", "Mary", f"Left empty: the model's own top token. {WORD}")
+        self.distractors = widgets.field("rather than", "distractors", "John", f"Left empty: the answer's logit alone is asked about. {WORD}")
+        self.metric = widgets.choice(METRIC_NAMES, "measured by", "metric")
+        self.ask = ui.button("Ask", on_click=self.submit).props("unelevated no-caps data-testid=ask").classes("ask")
+
+    def _second(self) -> None:
+        self.other = _area("Second prompt", "other", "the same with one thing changed", "To compare with, and to take values from.")
+        self.other_answers = widgets.field("Why this token", "other-answers", "as above", f"Left empty: those of the first prompt. {WORD}")
+        self.other_distractors = widgets.field("rather than", "other-distractors", "as above", f"Left empty: those of the first prompt. {WORD}")
+        widgets.button("Remove", self.remove, "remove-other", look="flat")
+
+    def _fields(self) -> dict[str, object]:
+        listed = {name: tokens.read(getattr(self, name).value or "") for name in TOKENS}
+        return {"model": self.model.value, "prompt": self.prompt.value or "", "other": self.other.value or "", "metric": self.metric.value, **listed}
+
+    def _open(self, second: bool) -> None:
+        self.second.set_visibility(second)
+        self.add.set_visibility(not second)
+
+
+def following(before: Question, asked: dict[str, object]) -> dict[str, object]:
+    """What else changes with a form's fields: a node, a trail or a graph of another prompt means nothing; only logits have direct effects."""
+    changed = any(getattr(before, name) != value for name, value in asked.items())
+    found: dict[str, object] = {"node": "", "trail": (), "graph": ()} if changed else {}
+    return {**found, "sort": "total"} if asked["metric"] != "logits" and before.sort.startswith("direct") else found
+
+
+def _area(label: str, name: str, example: str, hint: str) -> ui.textarea:
+    area = ui.textarea(label, placeholder=example).props(f"outlined dense autogrow rows=1 spellcheck=false data-testid={name}").classes("wide mono")
+    return area.tooltip(hint)

@@ -1,0 +1,101 @@
+"""AG Grid as this page uses it: rows known by an id and standing for a node, numbers tinted by their size, and changed in place so that nothing jumps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from nicegui import ui
+
+from interp.debugger.both import Both
+from interp.debugger.cards import numbers
+
+# Functions in style.js; a key that begins with a colon is evaluated in the browser. No key comes from a prompt.
+TINTED = {":valueFormatter": "p => debuggerPage.number(p.value)", ":cellStyle": "p => debuggerPage.tint(p)", "cellClass": "n", "headerClass": "n"}
+Column = dict[str, Any]
+Record = dict[str, Any]
+
+
+def text(field: str, title: str, width: int, hint: str, **more: Any) -> Column:
+    """A column of words."""
+    return {"field": field, "headerName": title, "headerTooltip": hint, "width": width, "tooltipField": field, "cellClass": "mono", **more}
+
+
+def number(field: str, title: str, hint: str, group: str, width: int = 104, **more: Any) -> Column:
+    """A column of numbers, tinted by the largest of its group."""
+    return {"field": field, "headerName": title, "headerTooltip": hint,
+            "flex": 1, "minWidth": width, "context": {"group": group}, **{"sortable": False}, **TINTED, **more}
+
+
+def sides(field: str, title: str, hint: str, names: Sequence[str], **more: Any) -> Column:
+    """A column for each side, and their difference; with one side a single one."""
+    if len(names) == 1:
+        return number(field, title, hint, field, **more)
+    parts = ((field, names[0]), (f"{field}.right", names[1]), (f"{field}.difference", "diff"))
+    return {"headerName": title, "headerTooltip": hint, "headerClass": "group",
+            "children": [number(each, name.removesuffix(" prompt"), f"{hint} {name}.", field, 78, **more) for each, name in parts]}
+
+
+class Grid:
+    """A grid that keeps its place while its rows change."""
+
+    def __init__(self, mark: str, on_choose: Callable[[str], Any], on_sort: Callable[[str], Any] | None = None) -> None:
+        self.mark = mark
+        self.element = ui.aggrid({
+            "columnDefs": [], "rowData": [], "suppressFieldDotNotation": True, ":getRowId": "p => p.data.id", "animateRows": False,
+            "rowHeight": 27, "headerHeight": 30, "groupHeaderHeight": 26, "suppressMovableColumns": True, "tooltipShowDelay": 400,
+            "enableBrowserTooltips": True, "context": self._context({}, ""), 
+            "overlayNoRowsTemplate": "<span class=note>no rows</span>", 
+            "defaultColDef": {"sortable": False, "resizable": True, "suppressHeaderMenuButton": True, "sortingOrder": ["desc"]},
+            "rowClassRules": {":chosen": "p => p.data.node === p.context.chosen", ":closing": "p => !!p.node.rowPinned"},
+            ":onSortChanged": "e => debuggerPage.sorted(e)", ":onCellKeyDown": "e => debuggerPage.key(e)",
+        }, theme="balham", auto_size_columns=False).classes("grid").props(f"data-testid={mark}")
+        self.element.on("rowClicked", lambda event: on_choose(event.args["data"]["node"]) if "node" in event.args["data"] else None, ["data"])
+        ui.on(f"chosen-{mark}", lambda event: on_choose(event.args))
+        if on_sort is not None:
+            ui.on(f"sorted-{mark}", lambda event: on_sort(event.args))
+
+    def show(self, columns: Sequence[Column], rows: Sequence[Record], closing: Sequence[Record], largest: dict[str, float], chosen: str) -> None:
+        """New columns, rows, and the closing lines under them."""
+        self._set("context", self._context(largest, chosen))
+        self._set("columnDefs", list(columns))
+        self._set("rowData", list(rows))
+        self._set("pinnedBottomRowData", list(closing))
+        head = 60 if any("children" in column for column in columns) else 34
+        self.element.style(f"height: {min(27 * (max(len(rows), 1) + len(closing)) + head + (18 if head > 40 else 2), 660)}px")
+
+    def update(self, rows: Sequence[Record], largest: dict[str, float], chosen: str) -> None:
+        """Other numbers in some of the rows."""
+        self._set("context", self._context(largest, chosen))
+        self.element.run_grid_method("applyTransaction", {"update": list(rows)})
+        self.element.run_grid_method("refreshCells", {"force": True})
+
+    def choose(self, chosen: str, largest: dict[str, float]) -> None:
+        """Mark a row."""
+        self._set("context", self._context(largest, chosen))
+        self.element.run_grid_method("redrawRows")
+
+    def _context(self, largest: dict[str, float], chosen: str) -> dict[str, Any]:
+        return {"mark": self.mark, "chosen": chosen, "largest": largest}
+
+    def _set(self, option: str, value: Any) -> None:
+        self.element.run_grid_method("setGridOption", option, value)
+
+
+def largest(rows: Sequence[Record], names: Sequence[str]) -> dict[str, float]:
+    """The largest size of each group of columns."""
+    fields = {name: (name, f"{name}.right", f"{name}.difference") for name in names}
+    return {name: max((abs(row[f]) for row in rows for f in group if row.get(f) is not None), default=0.0) for name, group in fields.items()}
+
+
+def closing(rest: Both, whole: Both) -> list[Record]:
+    """The lines under a table of direct effects: what is not shown, and the sum."""
+    return [{"id": "rest", "address": "all others", **numbers.cells("direct", rest)}, {"id": "sum", "address": "sum", **numbers.cells("direct", whole)}]
+
+
+def sorted_by(field: str, columns: list[Column]) -> list[Column]:
+    """The columns, one of them with the mark of what the rows are sorted by."""
+    for column in columns:
+        for each in column.get("children", [column]):
+            each["sort"] = "desc" if each["field"] == field else None
+    return columns

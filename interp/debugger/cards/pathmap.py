@@ -1,0 +1,70 @@
+"""The path patching map: from every head to the receivers, the second prompt's value sent along; click a head for its details."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from nicegui import ui
+
+from interp.debugger import pathmap
+from interp.debugger.cards import charts, numbers, widgets
+from interp.debugger.cards.long import LongCard
+from interp.debugger.cards.view import View
+from interp.debugger.pathmap import PathMap
+from interp.debugger.question import Question
+from interp.debugger.session import Runs
+
+PORTS = "Ports, with spaces between them: a3.4.q a3.6.q. Left empty: the output."
+
+
+class PathMapCard(LongCard):
+    """Layers from top to bottom, heads from left to right."""
+
+    name, title = "pathmap", "Path patching"
+    hint = ("How the metric changes when a head's value from the second prompt goes to the receivers and nowhere else: all other heads are held, "
+            "MLPs and LayerNorms recomputed (Wang et al. 2022).")
+    depends = ("receivers", "at")
+
+    def __init__(self, view: View) -> None:
+        super().__init__(view)
+        with self.controls.classes("controls"):
+            self.receivers = widgets.field("to", "receivers", "out", PORTS).classes("receivers")
+            self.at = widgets.field("at", "at", "END", "END, a position, or all.").classes("at")
+        with self.body:
+            self.chart = charts.Chart(ui.element("div"), "pathmap-chart", self._clicked)
+            self.cost = widgets.note("", "pathmap-note")
+        for field in (self.receivers, self.at):
+            field.on("keydown.enter", self.ask)
+
+    def wanted(self, question: Question) -> bool:
+        """Whether there is a second prompt to send values from."""
+        return bool(question.other)
+
+    async def follow(self, question: Question, runs: Runs | None) -> None:
+        """Show this question's map and receivers."""
+        self.receivers.value, self.at.value = " ".join(question.receivers), question.at
+        await super().follow(question, runs)
+
+    def begin(self, runs: Runs) -> Iterator[PathMap]:
+        """The map, more of it each time."""
+        return pathmap.pathmaps(runs)
+
+    def fill(self, found: PathMap) -> None:
+        """The map, and what it cost."""
+        super().fill(found)
+        known = ((layer, head, value) for layer, row in enumerate(found.cells) for head, value in enumerate(row) if value is not None)
+        cells = [(head, layer, value, f"a{layer}.{head}: {value:+.4f}") for layer, head, value in known]
+        top = max((abs(cell[2]) for cell in cells), default=1.0) or 1.0
+        columns, rows = ([f"{word} {i}" for i in range(len(each))] for word, each in (("head", found.cells[0]), ("layer", found.cells)))
+        self.chart.show(charts.heat(cells, columns, rows, signed=True, top=top, rotate=60), height=70 + 34 * len(found.cells))
+        before = f"{found.metric_name} {numbers.signed(found.metric)} before"
+        self.cost.set_text(f"To {' '.join(found.receivers)} at {found.at}; {before}. {found.receipt}")
+
+    async def ask(self) -> None:
+        """The map to the receivers that are written there."""
+        await self.propose(receivers=tuple(self.receivers.value.split()), at=self.at.value.strip() or "END")
+
+    async def _clicked(self, data: dict[str, list[float]]) -> None:
+        head = "a{1:.0f}.{0:.0f}".format(*data["value"])
+        at, tokens = self.found.at, len(self.runs.left.tokens)
+        await self.propose(node=f"{head}@{int(at) % tokens if at.lstrip('-').isdigit() else tokens - 1}")

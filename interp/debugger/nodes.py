@@ -1,0 +1,204 @@
+"""The node table: what every node did at every position, of which the top and the bottom rows of one column are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from interp import attribution
+from interp.debugger.blocks import Block, blocks
+from interp.debugger.both import Both, both
+from interp.debugger.question import Question
+from interp.debugger.session import Runs, Side
+from interp.effects import Effects
+
+# What each column means, as a tooltip says it.
+DEFINITIONS = {
+    "address": "The node, and the position at which it writes.",
+    "token": "The token at that position.",
+    "looks_at": "Heads: the position that gets most of the attention (or, split by key, the one whose value is meant), and its token.",
+    "activation": "Heads: the attention weight of that position. Neurons: the activation after the GELU. Other nodes have none.",
+    "norm": "The length of the vector that the node writes to the residual stream.",
+    "direct": "What the write adds to the metric along the edge to the output only, the final LayerNorm's scale being the run's. All rows sum to the metric.",
+    "total": "How the metric changes when this node is ablated or replaced and everything downstream is computed again.",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One node at one position. kind: embedding, head, pair, neuron, mlp, bias or edit (what an intervention wrote into a stream).
+
+    position and key are the left side's.
+    """
+
+    address: str
+    kind: str
+    position: int
+    token: str
+    key: int | None
+    looks_at: str
+    activation: Both
+    norm: Both
+    direct: Both
+    total: Both
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows as sorted; rest: the direct effects of every row not shown, so that rows + rest = sum = metric.
+
+    gap, bound: how far the sum is from the metric (the worse side), and how far rounding alone may put it. count: rows in all;
+    matching: those that `find` keeps.
+    """
+
+    sides: tuple[str, ...]
+    metric_name: str
+    metric: Both
+    rows: tuple[Row, ...]
+    rest: Both
+    sum: Both
+    gap: float | None
+    bound: float | None
+    count: int
+    matching: int
+    notes: tuple[str, ...]
+
+
+def table(runs: Runs, totals: Mapping[str, Both] | None = None) -> Table:
+    """The table as the question wants it sorted, filtered and split: k rows at each end of the column, largest first.
+
+    totals: exact total effects known so far (totals.py streams them), by address; only they can be sorted by.
+    """
+    effects = [_direct(side, runs.question.split) for side in runs.sides]
+    blocks = [_kept(block, runs, totals or {}) for block in _blocks(runs, effects)]
+    chosen = _ends([row for block in blocks for row in block.rows], runs.question)
+    known = [effect for effect in effects if effect is not None]
+    closures = [attribution.closure(side.trace, side.metric, effect) for side, effect in zip(runs.sides, known, strict=False)]
+    whole, shown = both(*(c.total for c in closures)) if closures else Both(), [row.direct for row in chosen]
+    worst = max(closures, key=lambda c: c.gap / c.bound) if closures else None
+    return Table(
+        tuple(side.name for side in runs.sides), runs.left.metric.name, both(*(float(side.metric(side.trace)) for side in runs.sides)),
+        tuple(chosen), _less(whole, shown), whole, worst and worst.gap, worst and worst.bound,
+        sum(block.count for block in blocks), sum(block.matching for block in blocks), tuple(_notes(runs, closures, totals)))
+
+
+def value(row: Row, sort: str) -> float | None:
+    """The number that a row is sorted by: "direct", "norm.right", "total.difference"."""
+    column, _, side = sort.partition(".")
+    found: float | None = getattr(getattr(row, column), side or "left")
+    return found
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What is kept of a block: the rows that may be shown, how many there are, and how many match."""
+
+    rows: list[Row]
+    count: int
+    matching: int
+
+
+def _direct(side: Side, split: Sequence[str]) -> Effects | None:
+    """The direct effects of every node; None where the metric is not linear in the logits."""
+    return attribution.direct(side.trace, side.metric, neurons="neurons" in split, sources="keys" in split) if side.metric.linear else None
+
+
+def _blocks(runs: Runs, effects: Sequence[Effects | None]) -> Iterator[tuple[Block, ...]]:
+    """The same nodes on each side, block by block; the right side's positions put under those of the left."""
+    direct = [dict(zip(found.addresses, found.per_prompt[:, 0].tolist(), strict=True)) if found else {} for found in effects]
+    names = dict.fromkeys(name for found in direct for name in found)
+    sides = (blocks(side.trace, runs.question.split, found, names) for side, found in zip(runs.sides, direct, strict=True))
+    for found in zip(*sides, strict=True):
+        yield (found[0], *(block.under(found[0].names, runs.twins) for block in found[1:]))
+
+
+def _kept(sides: tuple[Block, ...], runs: Runs, totals: Mapping[str, Both]) -> _Rows:
+    """The rows of a block that can be among the first k or the last k."""
+    block, q = sides[0], runs.question
+    valid = block.valid
+    match = valid & _matching(block, runs)
+    order = _candidates(_key(sides, q.sort, totals), match, q)
+    return _Rows([_row(sides, i, t, runs, totals) for i, t in order], int(valid.sum()), int(match.sum()))
+
+
+def _matching(block: Block, runs: Runs) -> Bool[Tensor, "nodes pos"]:
+    """Which cells have every word of `find`: in the node's name or kind, as "@position", or in the position's token."""
+    found = torch.ones_like(block.norm, dtype=torch.bool)
+    for word in runs.question.find.casefold().split():
+        nodes = torch.tensor([word in f"{name}{end} {block.kind}" for name, end in block.names])
+        places = torch.tensor([word == f"@{t}" or word in token.casefold() for t, token in enumerate(runs.left.tokens)])
+        found &= nodes[:, None] | places
+    return found
+
+
+def _key(sides: tuple[Block, ...], sort: str, totals: Mapping[str, Both]) -> Float[Tensor, "nodes pos"]:
+    """What the cells are sorted by; NaN where there is no such number."""
+    column, _, side = sort.partition(".")
+    if column == "address":
+        return torch.zeros_like(sides[0].norm)
+    if column == "total":
+        return _known(sides[0], {name: getattr(found, side or "left") for name, found in totals.items()})
+    ends = [getattr(block, column) for block in sides]
+    if side and len(ends) < 2:
+        return torch.full_like(ends[0], torch.nan)
+    return ends[1] - ends[0] if side == "difference" else ends[1 if side else 0]
+
+
+def _known(block: Block, totals: Mapping[str, float | None]) -> Float[Tensor, "nodes pos"]:
+    found, index = torch.full_like(block.norm, torch.nan), {name: i for i, name in enumerate(block.names)}
+    for text, number in totals.items():
+        address, sign, key = text.partition("<")
+        name, _, at = address.partition("@")
+        if number is not None and at.isdigit() and (i := index.get((name, sign + key))) is not None:
+            found[i, int(at)] = number
+    return found
+
+
+def _candidates(key: Float[Tensor, "nodes pos"], match: Bool[Tensor, "nodes pos"], q: Question) -> list[tuple[int, int]]:
+    """The first k cells and the last k: of a signed column only those above and below zero."""
+    if q.sort == "address":
+        return [(i, t) for i, t in match.nonzero().tolist()[: q.k]]
+    signed = q.sort not in ("norm", "norm.right")
+    found: dict[tuple[int, int], None] = {}
+    for sign in (1, -1) if signed else (1,):
+        some = torch.where(match & (sign * key > 0), sign * key, -torch.inf).flatten()
+        best = some.topk(min(q.k, len(some)))
+        found |= {divmod(i, key.shape[1]): None for i, x in zip(best.indices.tolist(), best.values.tolist(), strict=True) if x > 0}
+    return list(found)
+
+
+def _row(sides: tuple[Block, ...], i: int, t: int, runs: Runs, totals: Mapping[str, Both]) -> Row:
+    block, (name, end) = sides[0], sides[0].names[i]
+    address, key = f"{name}@{t}{end}", int(block.key[i, t])
+    looks = f"{key} {runs.left.tokens[key]!r}" if key >= 0 else ""
+    columns = [both(*(float(getattr(side, column)[i, t]) for side in sides)) for column in ("activation", "norm", "direct")]
+    return Row(address, block.kind, t, runs.left.tokens[t], key if key >= 0 else None, looks, *columns, totals.get(address, Both()))
+
+
+def _ends(rows: list[Row], q: Question) -> list[Row]:
+    """The k at the top and the k at the bottom of all blocks' rows, in order."""
+    if q.sort == "address":
+        return rows[: q.k]
+    keyed = sorted(((found, row) for row in rows if (found := value(row, q.sort)) is not None), key=lambda pair: -pair[0])
+    above, below = [row for x, row in keyed if x > 0][: q.k], [row for x, row in keyed if x < 0][-q.k :]
+    return above + below
+
+
+def _less(whole: Both, parts: Sequence[Both]) -> Both:
+    """What is left of a sum."""
+    left, right = (None if (end := getattr(whole, side)) is None else end - sum(getattr(part, side) or 0.0 for part in parts) for side in ("left", "right"))
+    return both(left, right)
+
+
+def _notes(runs: Runs, closures: Sequence[object], totals: Mapping[str, Both] | None) -> Iterator[str]:
+    q = runs.question
+    if not closures:
+        yield f"No direct effects: the {runs.left.metric.name} is not linear in the logits; metric=logits has them."
+    if "." in q.sort and runs.right is None:
+        yield f"Sorted by {q.sort}, but there is one side only: no rows."
+    if q.sort.startswith("total") and not totals:
+        yield "Sorted by total effects, none of which is computed yet."

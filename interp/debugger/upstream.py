@@ -1,0 +1,126 @@
+"""Why does a head look there, why is a neuron on: the score taken apart into every earlier write, and each edge's exact effect.
+
+A step: "a3.1.q@13<9" the score of head a3.1 at query 13, key 9 through its query (.k: its key; "a3.1@13<9": both);
+"a3.1.v@13<9" what it takes from position 9 ("a3.1.v@13": from all), measured by the metric or by the step before it;
+"m2.n17@5" a neuron's activation before the GELU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from interp.debugger.align import inverse
+from interp.debugger.both import Both, both
+from interp.debugger.parts import Key, Parts, exact, is_node, parts
+from interp.debugger.place import Place, kind
+from interp.debugger.question import QuestionError
+from interp.debugger.score import STATED, places, score, words
+from interp.debugger.session import Runs
+from minigpt import Site, parse
+from minigpt.errors import problem
+
+
+@dataclass(frozen=True)
+class Source:
+    """An earlier write at a position: the edge to the score's port, its direct effect (they sum to the score), its exact effect.
+
+    exact: how the score changes when this edge alone carries `instead`, LayerNorm computed again. None for the port's own biases.
+    address: the sender's row ("a2.6@13"), "" where it is no node.
+    """
+
+    edge: str
+    address: str
+    kind: str
+    position: int
+    token: str
+    direct: Both
+    exact: Both
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """One step. words: the question it asks; stated: what is frozen; trail: every step's words; rest, sum, gap, bound as in a Table."""
+
+    step: str
+    words: str
+    stated: str
+    trail: tuple[str, ...]
+    sides: tuple[str, ...]
+    score: Both
+    sources: tuple[Source, ...]
+    rest: Both
+    sum: Both
+    gap: float
+    bound: float
+
+
+def upstream(runs: Runs, depth: int | None = None) -> Upstream:
+    """The last step of the question's trail (or the one at `depth`, from 0): the top and bottom k sources, by direct effect."""
+    trail = _trail(runs, depth)
+    found = _parts(runs, trail)
+    keys, tokens, metric = found[0].ends(runs.question.k), runs.left.tokens, runs.left.metric.name
+    changes = [exact(side.trace, parts, keys, _instead(runs), side.sources) for side, parts in zip(runs.sides, found, strict=True)]
+    values, sums = [float(parts.score.value) for parts in found], [float(parts.values.sum()) for parts in found]
+    rest = [total - sum(parts[key] or 0.0 for key in keys) for total, parts in zip(sums, found, strict=True)]
+    return Upstream(
+        str(trail[-1]), words(trail, tokens, metric), STATED, tuple(words(trail[: i + 1], tokens, metric) for i in range(len(trail))),
+        tuple(side.name for side in runs.sides), both(*values), tuple(_source(key, found, changes, runs) for key in keys), both(*rest), both(*sums),
+        max(abs(total - value) for total, value in zip(sums, values, strict=True)), max(parts.bound for parts in found))
+
+
+def steps(runs: Runs, address: str) -> dict[str, str]:
+    """The steps that can be taken from a row's address (a head without a key: to where it looks most), and the question each asks."""
+    place, trace = Place.parse(address, runs.left.trace), runs.left.trace
+    site = place.site
+    if site.part is None:
+        return {}
+    if site.kind == "mlp":
+        return {str(place): words([place], runs.left.tokens, runs.left.metric.name)}
+    key = int(trace[f"{site}.pattern@{place.at}"][0].argmax()) if place.key is None else place.key
+    scores = [Place(Site(kind, site.layer, site.part), place.at, key) for kind in ("q", "k", "attn")]
+    values = [Place(Site("v", site.layer, site.part), place.at, place.key)]
+    trail = places(runs)
+    return {str(step): words([*(trail if step.site.kind == "v" else ()), step], runs.left.tokens, runs.left.metric.name) for step in (*scores, *values)}
+
+
+def _trail(runs: Runs, depth: int | None) -> tuple[Place, ...]:
+    """The steps up to the one that is asked about."""
+    trail = places(runs)
+    if not trail or not -len(trail) <= (depth or 0) < len(trail):
+        raise QuestionError(problem("a step upstream without a trail" if not trail else f"step {depth} of {len(trail)}",
+                                    "steps such as 'a3.4.q@13<1', 'a3.4.v@13', 'm2.n17@5'", "trail=a3.4.q@13<1"))
+    return trail if depth is None else trail[: range(len(trail))[depth] + 1]
+
+
+def _parts(runs: Runs, trail: Sequence[Place]) -> list[Parts]:
+    """The score's parts on each side, the right side's positions called as on the left."""
+    found = [parts(runs.left.trace, score(runs.left, trail), runs.question.split, lambda at: at)]
+    if runs.right is not None:
+        there = [step.under(runs.twins) for step in trail]
+        if None in there:
+            raise QuestionError(problem(f"'{trail[there.index(None)]}' has no twin on the other prompt", "positions that both prompts have"))
+        back = inverse(runs.twins, len(runs.right.tokens))
+        found.append(parts(runs.right.trace, score(runs.right, [step for step in there if step is not None]), runs.question.split,
+                           lambda at: -1 - at if (here := back[at]) is None else here))
+    return found
+
+
+def _instead(runs: Runs) -> str:
+    if runs.question.instead == "other" and runs.other is None:
+        raise QuestionError(problem("instead='other' without another prompt", "a second prompt, or instead=0"))
+    return runs.question.instead
+
+
+def _source(key: Key, found: Sequence[Parts], changes: Sequence[dict[Key, float]], runs: Runs) -> Source:
+    sender, port, at = key
+    node = is_node(sender)
+    return Source(f"{sender}>{port}@{at}" if node else f"{sender}, {port}@{at}", f"{sender}@{at}" if node else "", _kind(sender), at,
+                  runs.left.tokens[at], both(*(parts[key] for parts in found)), both(*(each.get(key) for each in changes)))
+
+
+def _kind(sender: str) -> str:
+    """As in the node table."""
+    if not is_node(sender):
+        return "edit" if sender.startswith("edit") else "bias"
+    return kind(parse(sender).site)
