@@ -15,6 +15,7 @@ from torch import Tensor
 
 from interp import attribution, metrics, patching
 from interp.ablation import Ablation
+from interp.ioi.published import CIRCUIT
 from interp.metrics import Metric
 from interp.tasks import Prompts
 from minigpt import GPT2, Trace, parse
@@ -24,17 +25,12 @@ from minigpt.patch import Patch
 TEMPLATES = ("When John and Mary went to the shops,{} gave the bag to", "When Tom and James went to the park,{} gave the ball to",
              "When Dan and Sid went to the shops,{} gave an apple to", "After Martin and Amy went to the park,{} gave a drink to")
 NAMES = ((" Mary", " John"), (" Tom", " James"), (" Dan", " Sid"), (" Martin", " Amy"))
-CLASSES = {
-    "name mover": "a9.9 a9.6 a10.0", "backup name mover": "a9.0 a9.7 a10.1 a10.2 a10.6 a10.10 a11.2 a11.9", "negative": "a10.7 a11.10",
-    "S-inhibition": "a7.3 a7.9 a8.6 a8.10", "induction": "a5.5 a6.9 a5.8 a5.9", "duplicate token": "a0.1 a3.0 a0.10", "previous token": "a2.2 a4.11",
-}
-# Where each class acts: END but for these.
-PLACES = {"induction": "S2", "duplicate token": "S2", "previous token": "S1+1"}
+CLASSES = {role: " ".join(str(parse(node).site) for node in some) for role, some in CIRCUIT.roles.items()}
 
 
 def nodes(*classes: str) -> list[str]:
     """The heads of some classes where they act, "a9.9@END"."""
-    return [f"{head}@{PLACES.get(each, 'END')}" for each in classes for head in CLASSES[each].split()]
+    return [node for each in classes for node in CIRCUIT.roles[each]]
 
 
 def eight(model: GPT2) -> Prompts:

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.gpt2, pytest.mark.filterwarnings("ignore::interp.tasks
 EIGHT = [3.3368, 3.2018, 2.7098, 3.7976, 1.7206, 5.2815, 2.6010, 5.7676]
 ABLATED_SCALES = [18.523, 17.470, 17.821, 17.507, 17.263, 18.254, 16.180, 17.430]
 # The authors' stored means of 100 prompts (7 + 7 templates) without each class: F(M\\K), F(C\\K). They name backups with the movers.
-KNOCKED = {(): (3.3024, 2.8381), ("name mover", "backup name mover"): (1.5287, 0.9296), ("negative",): (5.6203, 4.2666), ("S-inhibition",): (0.2967, 0.2272),
+KNOCKED = {(): (3.3024, 2.8381), ("name mover", "backup name mover"): (1.5287, 0.9296), ("negative name mover",): (5.6203, 4.2666), ("S-inhibition",): (0.2967, 0.2272),
            ("induction",): (1.5709, 1.0352), ("duplicate token",): (1.5152, 0.7240), ("previous token",): (2.8998, 1.5166)}
 
 
@@ -114,7 +114,7 @@ def test_the_heads_that_path_patching_finds_first_are_the_papers_class(gpt2, pai
 
 
 def test_negative_heads_are_those_without_which_the_logits_difference_rises_most(gpt2, pairs):  # noqa: F811
-    assert set(list(path_map(gpt2, pairs, ["out"], "END"))[-2:]) == set(CLASSES["negative"].split())
+    assert set(list(path_map(gpt2, pairs, ["out"], "END"))[-2:]) == set(CLASSES["negative name mover"].split())
 
 
 def test_figure_5b_duplicate_and_induction_heads_write_the_values_of_s_inhibition(gpt2, pairs):  # noqa: F811
