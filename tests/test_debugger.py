@@ -377,6 +377,20 @@ def test_sources_upstream_on_both_sides_stand_side_by_side():
             assert source.direct.right == theirs[source.address.partition("@")[0]]
 
 
+def test_the_reference_is_as_long_as_the_prompt_and_a_longer_other_prompt_takes_from_it_where_its_twins_are():
+    found = upstream.upstream(asked(other=LONGER, trail=("a3.4.q@13<1",), k=100, instead="mean(reference)"))
+    longer, reference = MODEL.run(LONGER), asked().left.sources.reference()
+
+    def score(trace):
+        return float(trace["a3.4.q@15"][0].double() @ longer["a3.4.k@3"][0].double()) * MODEL.config.d_head**-0.5
+
+    compared = [(source.edge.partition(">")[0], source.exact.right) for source in found.sources if source.exact.right is not None]
+    for sender, change in compared:
+        patched = MODEL.rerun(longer, Patch.read(f"{sender}>a3.4.q@15", reference[f"{sender}@13"].mean(0)))
+        assert change == pytest.approx(score(patched) - score(longer), abs=1e-4), sender
+    assert len(compared) > 5
+
+
 # --- interventions ----------------------------------------------------------------------------------------------------
 
 

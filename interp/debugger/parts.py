@@ -121,9 +121,11 @@ def _edits(trace: Trace, ports: Sequence[Site], at: Tensor, split: bool) -> Iter
 
 
 def _given(sender: str, at: int, instead: str, sources: Sources) -> Float[Tensor, "d_model"] | None:
-    """What an edge carries instead; None where the other prompt has no such position."""
+    """What an edge carries instead; None where the other prompt, or the one that the reference is like, has no such position."""
     if instead == "mean(reference)":
-        return sources.reference().write(_site(sender))[:, at].mean(0)
+        reference = sources.reference()
+        place = at if reference.tokens.shape[1] == sources.this.tokens.shape[1] else sources.twins[at]
+        return None if place is None else reference.write(_site(sender))[:, place].mean(0)
     if instead == "other" and sources.other is not None:
         there = sources.twins[at]
         return None if there is None else _write(sources.other, sender, there)
