@@ -260,9 +260,13 @@ def test_flow_7_back_after_three_changes(tab: Tab) -> None:
 
 
 def test_flow_8_a_long_sweep_is_cancelled_and_what_is_known_stays(tab: Tab) -> None:
-    long = replace(ASKED, prompt="Then Mary and John had a lot of fun at the store. " * 24 + PROMPT, split=("neurons",), sort="total")
+    long = replace(ASKED, prompt="Then Mary and John had a lot of fun at the store. " * 8 + PROMPT, split=("neurons",), sort="total")
+    # A person who is quick: the machine may be quicker than a click from here.
+    tab.page.add_init_script("""const waiting = setInterval(() => {
+        const button = document.querySelector("[data-testid=totals-cancel]");
+        if (button?.offsetParent) { clearInterval(waiting); button.click(); }
+    }, 20)""")
     tab.open(long)
-    tab.one("totals-cancel").dispatch_event("click")
     tab.says("totals-state", "cancelled at")
     done = re.search(r"cancelled at ([\d,]+) of ([\d,]+)", tab.one("totals-state").inner_text())
     assert done is not None
