@@ -139,7 +139,7 @@ def test_twin_work_that_goes_on_is_seen(server: Server) -> None:
 @needs_chromium
 @pytest.mark.parametrize("count", [4, pytest.param(20, marks=pytest.mark.slow)])
 def test_tabs_beside_one_another_show_their_own_answers_and_free_their_work_when_closed(server: Server, known: Session, count: int) -> None:
-    sync_api = pytest.importorskip("playwright.sync_api")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install '.[test]'")
     with sync_api.sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         tabs = [chromium.new_context().new_page() for _ in range(count)]
