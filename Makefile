@@ -22,7 +22,7 @@ test-slow: $(BIN)/.test
 	$(BIN)/python -m pytest -q -m slow
 
 screenshots: $(BIN)/.test
-	PICTURES=docs/img $(BIN)/python -m pytest -q tests/test_debugger_browser.py -k pictures
+	PICTURES=docs/img $(BIN)/python -m pytest -q tests/interp/debugger/test_debugger_browser.py -k pictures
 
 test-gpt2: $(BIN)/.test
 	$(BIN)/interp fetch gpt2
@@ -30,6 +30,7 @@ test-gpt2: $(BIN)/.test
 
 lint: $(BIN)/.lint
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 bench-engine: $(BIN)/.test

@@ -17,7 +17,12 @@ from minigpt.address import heads
 
 PROMPT = "Today, when Mary and John went to the store, John decided to give a bottle of milk to"
 # Seconds that a person may have to wait.
-WANTED = {"first table": 2.0, "intervention": 1.0, "step upstream": 1.0, "total effects of all heads": 20.0}
+WANTED = {
+    "first table": 2.0,
+    "intervention": 1.0,
+    "step upstream": 1.0,
+    "total effects of all heads": 20.0,
+}
 
 
 def waits(model: GPT2) -> dict[str, Callable[[], float]]:
@@ -33,10 +38,16 @@ def waits(model: GPT2) -> dict[str, Callable[[], float]]:
         return runner.seconds(lambda: then(session))
 
     return {
-        "first table": lambda: fresh(None, lambda session: show(session, asked, "summary", "nodes")),
-        "intervention": lambda: fresh(asked, lambda session: show(session, changed, "summary", "nodes")),
+        "first table": lambda: fresh(
+            None, lambda session: show(session, asked, "summary", "nodes")
+        ),
+        "intervention": lambda: fresh(
+            asked, lambda session: show(session, changed, "summary", "nodes")
+        ),
         "step upstream": lambda: fresh(asked, lambda session: show(session, traced, "upstream")),
-        "total effects of all heads": lambda: fresh(asked, lambda session: list(totals.totals(session.runs(asked), names))),
+        "total effects of all heads": lambda: fresh(
+            asked, lambda session: list(totals.totals(session.runs(asked), names))
+        ),
     }
 
 
@@ -52,8 +63,13 @@ def main() -> None:
         assert place.model.tokenizer is not None
         assert len(place.model.tokenizer.encode(PROMPT)) == 20, "the prompt is to have 20 tokens"
         timings = runner.race(waits(place.model), rounds, warm_up=1)
-        runner.record("the debugger's waits, 20 tokens", timings, wanted=WANTED, weights=place.weights,
-                      kept={name: timings[name].high <= limit for name, limit in WANTED.items()})
+        runner.record(
+            "the debugger's waits, 20 tokens",
+            timings,
+            wanted=WANTED,
+            weights=place.weights,
+            kept={name: timings[name].high <= limit for name, limit in WANTED.items()},
+        )
 
 
 if __name__ == "__main__":

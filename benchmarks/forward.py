@@ -21,22 +21,37 @@ def reference() -> transformers.GPT2LMHeadModel:
 
 
 def ours(model: transformers.GPT2LMHeadModel) -> GPT2:
-    tensors = {name.removeprefix("transformer."): x for name, x in model.state_dict().items() if name != "lm_head.weight"}
+    tensors = {
+        name.removeprefix("transformer."): x
+        for name, x in model.state_dict().items()
+        if name != "lm_head.weight"
+    }
     return GPT2(build(SIZES["gpt2"], tensors))
 
 
 @torch.no_grad()
-def compare(hf: transformers.GPT2LMHeadModel, model: GPT2, batch: int, length: int, rounds: int) -> None:
+def compare(
+    hf: transformers.GPT2LMHeadModel, model: GPT2, batch: int, length: int, rounds: int
+) -> None:
     tokens = torch.randint(0, 50257, (batch, length), generator=torch.Generator().manual_seed(0))
-    contenders = {"forward": lambda: model.forward(tokens), "trace": lambda: model.run(tokens).logits,
-                  "huggingface": lambda: hf(tokens, use_cache=False).logits}
+    contenders = {
+        "forward": lambda: model.forward(tokens),
+        "trace": lambda: model.run(tokens).logits,
+        "huggingface": lambda: hf(tokens, use_cache=False).logits,
+    }
     forward, trace, theirs = (contender() for contender in contenders.values())
     assert torch.equal(forward, theirs), "forward is not Hugging Face's pass"
     torch.testing.assert_close(trace, theirs, rtol=1e-4, atol=1e-4)
     timings = runner.alternate(contenders, rounds)
-    runner.record("forward", timings, batch=batch, length=length, weights=runner.weight_hash(dict(hf.named_parameters())),
-                  trace_over_forward=timings["trace"].median / timings["forward"].median,
-                  forward_over_huggingface=timings["forward"].median / timings["huggingface"].median)
+    runner.record(
+        "forward",
+        timings,
+        batch=batch,
+        length=length,
+        weights=runner.weight_hash(dict(hf.named_parameters())),
+        trace_over_forward=timings["trace"].median / timings["forward"].median,
+        forward_over_huggingface=timings["forward"].median / timings["huggingface"].median,
+    )
 
 
 def main() -> None:

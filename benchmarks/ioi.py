@@ -10,8 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks import runner, setting
-from interp import criteria, metrics, patching
-from interp.ablation import Ablation
+from interp import metrics, patching
+from interp.circuit import criteria
+from interp.circuit.ablation import Ablation
 from interp.ioi.published import CIRCUIT
 from interp.tasks import Prompts, ioi
 from minigpt.tokenizer import gpt2
@@ -24,10 +25,18 @@ def prompts(n: int) -> Prompts:
     return ioi.prompts(gpt2(), n)
 
 
-def timed(place: setting.Setting, name: str, n: int, call: Callable[[Prompts], Any], **facts: Any) -> None:
+def timed(
+    place: setting.Setting, name: str, n: int, call: Callable[[Prompts], Any], **facts: Any
+) -> None:
     """One line: a measurement on n prompts, everything that it needs included."""
     given = prompts(n)
-    runner.record(name, {"ours": runner.timing([runner.seconds(lambda: call(given))])}, prompts=n, weights=place.weights, **facts)
+    runner.record(
+        name,
+        {"ours": runner.timing([runner.seconds(lambda: call(given))])},
+        prompts=n,
+        weights=place.weights,
+        **facts,
+    )
 
 
 def main() -> None:
@@ -36,15 +45,39 @@ def main() -> None:
     chosen = parser.parse_args()
     with setting.setting() as place:
         model = place.model
-        timed(place, "IOI: path patching map, 144 heads to the logits", 200, lambda given: patching.paths(model, given, metrics.logit_diff(given)),
-              variants=144)
-        timed(place, "IOI: path patching map, 144 heads to the name movers' q", 200,
-              lambda given: patching.paths(model, given, metrics.logit_diff(given), receivers=["a9.9.q", "a9.6.q", "a10.0.q"]), variants=144)
-        timed(place, "IOI: faithfulness of the 26 heads", 200,
-              lambda given: criteria.faithfulness(Ablation(model, given, metrics.logit_diff(given)), CIRCUIT.nodes))
+        timed(
+            place,
+            "IOI: path patching map, 144 heads to the logits",
+            200,
+            lambda given: patching.paths(model, given, metrics.logit_diff(given)),
+            variants=144,
+        )
+        timed(
+            place,
+            "IOI: path patching map, 144 heads to the name movers' q",
+            200,
+            lambda given: patching.paths(
+                model, given, metrics.logit_diff(given), receivers=["a9.9.q", "a9.6.q", "a10.0.q"]
+            ),
+            variants=144,
+        )
+        timed(
+            place,
+            "IOI: faithfulness of the 26 heads",
+            200,
+            lambda given: criteria.faithfulness(
+                Ablation(model, given, metrics.logit_diff(given)), CIRCUIT.nodes
+            ),
+        )
         if chosen.greedy:
-            timed(place, "IOI: greedy completeness, 10 runs of 10 steps of 10 heads", GREEDY_PROMPTS,
-                  lambda given: criteria.greedy(Ablation(model, given, metrics.logit_diff(given)), CIRCUIT.nodes, progress=True))
+            timed(
+                place,
+                "IOI: greedy completeness, 10 runs of 10 steps of 10 heads",
+                GREEDY_PROMPTS,
+                lambda given: criteria.greedy(
+                    Ablation(model, given, metrics.logit_diff(given)), CIRCUIT.nodes, progress=True
+                ),
+            )
 
 
 if __name__ == "__main__":

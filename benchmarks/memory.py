@@ -7,7 +7,7 @@ import time
 
 from benchmarks import runner, setting
 from interp import patching
-from minigpt.sweep import BUDGET
+from minigpt.recompute.sweep import BUDGET
 
 
 def main() -> None:
@@ -15,12 +15,22 @@ def main() -> None:
         given = setting.pairs(8, 16, [8])
         place.model.run(given)
         before, start = peak(), time.perf_counter()
-        found = patching.nodes(place.model, given, setting.metric(given), "neurons@-1", "noising", progress=True)
+        found = patching.nodes(
+            place.model, given, setting.metric(given), "neurons@-1", "noising", progress=True
+        )
         seconds = time.perf_counter() - start
         assert len(found) == 36_864, "not every neuron"
         assert found.receipt is not None
-        runner.record("every neuron at END, 8 pairs of 16", {"ours": runner.timing([seconds])}, variants=len(found), prompts=8, weights=place.weights,
-                      peak_over_before=peak() - before, budget=BUDGET, gflop=found.receipt.flops / 1e9)
+        runner.record(
+            "every neuron at END, 8 pairs of 16",
+            {"ours": runner.timing([seconds])},
+            variants=len(found),
+            prompts=8,
+            weights=place.weights,
+            peak_over_before=peak() - before,
+            budget=BUDGET,
+            gflop=found.receipt.flops / 1e9,
+        )
 
 
 def peak() -> int:

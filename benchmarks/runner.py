@@ -28,17 +28,23 @@ class Timing:
     rounds: int
 
 
-def alternate(contenders: Mapping[str, Callable[[], Any]], rounds: int = 10, warm_up: int = 2) -> dict[str, Timing]:
+def alternate(
+    contenders: Mapping[str, Callable[[], Any]], rounds: int = 10, warm_up: int = 2
+) -> dict[str, Timing]:
     """Median and quartiles of each contender, called here and timed from outside."""
-    return race({name: partial(seconds, call) for name, call in contenders.items()}, rounds, warm_up)
+    return race(
+        {name: partial(seconds, call) for name, call in contenders.items()}, rounds, warm_up
+    )
 
 
-def race(contenders: Mapping[str, Callable[[], float]], rounds: int, warm_up: int = 0) -> dict[str, Timing]:
+def race(
+    contenders: Mapping[str, Callable[[], float]], rounds: int, warm_up: int = 0
+) -> dict[str, Timing]:
     """The same of contenders that say what they took; the order within a round turns, so that none always runs after the same other."""
     taken: dict[str, list[float]] = {name: [] for name in contenders}
     names = list(contenders)
     for turn in range(warm_up + rounds):
-        for name in names[turn % len(names):] + names[: turn % len(names)]:
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
             took = contenders[name]()
             if turn >= warm_up:
                 taken[name].append(took)
@@ -72,11 +78,22 @@ def weight_hash(tensors: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()[:16]
 
 
-def record(workload: str, timings: Mapping[str, Timing], into: Path = RESULTS, **facts: Any) -> dict[str, Any]:
+def record(
+    workload: str, timings: Mapping[str, Timing], into: Path = RESULTS, **facts: Any
+) -> dict[str, Any]:
     """One JSON line: the workload, what was timed, on what; printed, and added to a file."""
-    line = {"workload": workload, **facts, "timings": {name: asdict(t) for name, t in timings.items()},
-            "machine": {"processor": platform.processor() or platform.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__,
-                        "python": platform.python_version(), "capability": torch.backends.cpu.get_cpu_capability()}}
+    line = {
+        "workload": workload,
+        **facts,
+        "timings": {name: asdict(t) for name, t in timings.items()},
+        "machine": {
+            "processor": platform.processor() or platform.machine(),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "capability": torch.backends.cpu.get_cpu_capability(),
+        },
+    }
     text = json.dumps(line)
     print(text)
     with into.open("a") as file:

@@ -28,7 +28,7 @@ from interp.effects import Effects
 from interp.tasks import Prompts
 from minigpt import GPT2
 from minigpt.params import tensors
-from minigpt.sweep import full_flops
+from minigpt.recompute.sweep import full_flops
 
 # Largest difference of the metric between two implementations in float32, as a share of the metric's own size.
 AGREE = 1e-4
@@ -65,8 +65,13 @@ def pairs(batch: int, length: int, differ: Sequence[int], seed: int = 0) -> Prom
 def arrays(given: Prompts, **more: Any) -> dict[str, Any]:
     """The prompts as a peer takes them."""
     assert given.distractors is not None
-    return {"clean": np.asarray(given.clean), "corrupt": np.asarray(given.corrupt), "answers": np.asarray(given.answers)[:, 0],
-            "distractors": np.asarray(given.distractors)[:, 0], **more}
+    return {
+        "clean": np.asarray(given.clean),
+        "corrupt": np.asarray(given.corrupt),
+        "answers": np.asarray(given.answers)[:, 0],
+        "distractors": np.asarray(given.distractors)[:, 0],
+        **more,
+    }
 
 
 @dataclass(frozen=True)
@@ -96,32 +101,66 @@ def peer_of(name: str, place: Setting) -> Iterator[Peer]:
         yield peer
 
 
-def measure(contest: Contest, place: Setting, peer: Peer, rounds: int, **record: Any) -> dict[str, Any]:
+def measure(
+    contest: Contest, place: Setting, peer: Peer, rounds: int, **record: Any
+) -> dict[str, Any]:
     """Alternate, after both have computed the same; one line of results."""
     peak = runner.product_peak()
     found, values = contest.ours(), peer.run(contest.workload, contest.inputs)[1]
     gap = agreement((found.per_prompt + found.base)[list(contest.sample)].numpy(), values)
-    timings = runner.race({"ours": partial(runner.seconds, contest.ours), "peer": lambda: scaled(peer, contest, len(found))}, rounds)
+    timings = runner.race(
+        {
+            "ours": partial(runner.seconds, contest.ours),
+            "peer": lambda: scaled(peer, contest, len(found)),
+        },
+        rounds,
+    )
     ours, theirs = timings["ours"].median, timings["peer"].median
     peak = max(peak, runner.product_peak())
-    return runner.record(contest.name, timings, peer=contest.peer, method=contest.workload, variants=len(found), prompts=len(found.base),
-                         sample=len(contest.sample), weights=place.weights, gap=gap, ratio=theirs / ours, target=contest.target,
-                         variants_per_second=len(found) / ours, **against_roof(found, base_flops(contest, place), ours, theirs, peak), **record)
+    return runner.record(
+        contest.name,
+        timings,
+        peer=contest.peer,
+        method=contest.workload,
+        variants=len(found),
+        prompts=len(found.base),
+        sample=len(contest.sample),
+        weights=place.weights,
+        gap=gap,
+        ratio=theirs / ours,
+        target=contest.target,
+        variants_per_second=len(found) / ours,
+        **against_roof(found, base_flops(contest, place), ours, theirs, peak),
+        **record,
+    )
 
 
 def base_flops(contest: Contest, place: Setting) -> int:
     """The arithmetic of the clean and the corrupt run, which every sweep starts from."""
-    return sum(full_flops(place.model.run(torch.from_numpy(contest.inputs[side]))) for side in ("clean", "corrupt"))
+    return sum(
+        full_flops(place.model.run(torch.from_numpy(contest.inputs[side])))
+        for side in ("clean", "corrupt")
+    )
 
 
-def against_roof(found: Effects, base: int, ours: float, theirs: float, peak: float) -> dict[str, float]:
+def against_roof(
+    found: Effects, base: int, ours: float, theirs: float, peak: float
+) -> dict[str, float]:
     """The arithmetic of everything timed, and how near its speed is to that of one large product."""
     receipt = found.receipt
     assert receipt is not None
     floor = (receipt.needed_flops + base) / peak
-    over = receipt.flops / receipt.needed_flops if receipt.needed_flops else 1.0  # a direct edge to the output needs no row
-    return {"gflop": (receipt.flops + base) / 1e9, "flops_over_needed": over, "peak_gflops": peak / 1e9, "floor": floor, "share_of_peak": floor / ours,
-            "ratio_at_floor": theirs / floor}
+    over = (
+        receipt.flops / receipt.needed_flops if receipt.needed_flops else 1.0
+    )  # a direct edge to the output needs no row
+    return {
+        "gflop": (receipt.flops + base) / 1e9,
+        "flops_over_needed": over,
+        "peak_gflops": peak / 1e9,
+        "floor": floor,
+        "share_of_peak": floor / ours,
+        "ratio_at_floor": theirs / floor,
+    }
 
 
 def scaled(peer: Peer, contest: Contest, total: int) -> float:

@@ -33,38 +33,110 @@ Drawn by `python -m benchmarks.plots` from `scaling.jsonl`, which `python -m ben
 
 
 def main() -> None:
-    lines = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
-    latest = {tuple(line.get(key) for key in ("workload", "batch", "length", "method")): line for line in lines}.values()
-    parts = (_forward([x for x in latest if x["workload"] == "forward"]), _sweeps([x for x in latest if "floor" in x]),
-             _memory([x for x in latest if "budget" in x]), _caches([x for x in latest if x["workload"].startswith("W5")]),
-             _attribution([x for x in latest if "closure" in x]), _paper([x for x in latest if x["workload"].startswith("IOI")]),
-             _waits([x for x in latest if "kept" in x]))
-    (Path(__file__).parent / "README.md").write_text(HEAD + "".join(parts) + (PLOTS if PLOT.exists() else ""))
+    lines = (
+        [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+    )
+    latest = {
+        tuple(line.get(key) for key in ("workload", "batch", "length", "method")): line
+        for line in lines
+    }.values()
+    parts = (
+        _forward([x for x in latest if x["workload"] == "forward"]),
+        _sweeps([x for x in latest if "floor" in x]),
+        _memory([x for x in latest if "budget" in x]),
+        _caches([x for x in latest if x["workload"].startswith("W5")]),
+        _attribution([x for x in latest if "closure" in x]),
+        _paper([x for x in latest if x["workload"].startswith("IOI")]),
+        _waits([x for x in latest if "kept" in x]),
+    )
+    (Path(__file__).parent / "README.md").write_text(
+        HEAD + "".join(parts) + (PLOTS if PLOT.exists() else "")
+    )
 
 
 def _forward(lines: list[dict[str, Any]]) -> str:
-    rows = [[f"{x['batch']} x {x['length']}", f"{x['timings']['forward']['median']:.3f} s", f"{x['trace_over_forward']:.3f}", f"{x['forward_over_huggingface']:.3f}"]
-            for x in lines]
-    return _section("The forward pass of GPT-2 small, and keeping everything", ["batch x tokens", "forward", "trace / forward", "forward / Hugging Face eager"], rows)
+    rows = [
+        [
+            f"{x['batch']} x {x['length']}",
+            f"{x['timings']['forward']['median']:.3f} s",
+            f"{x['trace_over_forward']:.3f}",
+            f"{x['forward_over_huggingface']:.3f}",
+        ]
+        for x in lines
+    ]
+    return _section(
+        "The forward pass of GPT-2 small, and keeping everything",
+        ["batch x tokens", "forward", "trace / forward", "forward / Hugging Face eager"],
+        rows,
+    )
 
 
 def _sweeps(lines: list[dict[str, Any]]) -> str:
-    rows = [[x["workload"], f"{x['timings']['ours']['median']:.1f} s", f"{x['peer']} {x['method']}", f"{x['timings']['peer']['median']:,.0f} s", f"**{x['ratio']:.0f}x**",
-             f"{x['target']}x" if x["target"] else "", f"{x['ratio_at_floor']:.0f}x", f"{x['flops_over_needed']:.2f}", f"{x['share_of_peak']:.0%}", f"{x['gap']:.0e}"]
-            for x in lines]
-    return _section("Sweeps against peers", ["workload", "here", "peer and its workload", "peer, scaled up", "ratio", "wanted", "ratio at the peak", "arithmetic done / needed",
-                                             "of the machine's peak", "largest difference"], rows)
+    rows = [
+        [
+            x["workload"],
+            f"{x['timings']['ours']['median']:.1f} s",
+            f"{x['peer']} {x['method']}",
+            f"{x['timings']['peer']['median']:,.0f} s",
+            f"**{x['ratio']:.0f}x**",
+            f"{x['target']}x" if x["target"] else "",
+            f"{x['ratio_at_floor']:.0f}x",
+            f"{x['flops_over_needed']:.2f}",
+            f"{x['share_of_peak']:.0%}",
+            f"{x['gap']:.0e}",
+        ]
+        for x in lines
+    ]
+    return _section(
+        "Sweeps against peers",
+        [
+            "workload",
+            "here",
+            "peer and its workload",
+            "peer, scaled up",
+            "ratio",
+            "wanted",
+            "ratio at the peak",
+            "arithmetic done / needed",
+            "of the machine's peak",
+            "largest difference",
+        ],
+        rows,
+    )
 
 
 def _paper(lines: list[dict[str, Any]]) -> str:
-    rows = [[x["workload"].removeprefix("IOI: "), str(x["prompts"]), f"{x['timings']['ours']['median']:,.1f} s"] for x in lines]
-    return _section("The IOI paper's measurements, GPT-2 small, everything included", ["measurement", "prompts", "here"], rows)
+    rows = [
+        [
+            x["workload"].removeprefix("IOI: "),
+            str(x["prompts"]),
+            f"{x['timings']['ours']['median']:,.1f} s",
+        ]
+        for x in lines
+    ]
+    return _section(
+        "The IOI paper's measurements, GPT-2 small, everything included",
+        ["measurement", "prompts", "here"],
+        rows,
+    )
 
 
 def _memory(lines: list[dict[str, Any]]) -> str:
-    rows = [[x["workload"], f"{x['variants']:,}", f"{x['timings']['ours']['median']:,.0f} s", f"{x['peak_over_before'] / 2**20:,.0f} MiB",
-             f"{x['budget'] / 2**20:,.0f} MiB"] for x in lines]
-    return _section("Memory of a sweep", ["workload", "variants", "time", "peak over what was held before", "budget"], rows)
+    rows = [
+        [
+            x["workload"],
+            f"{x['variants']:,}",
+            f"{x['timings']['ours']['median']:,.0f} s",
+            f"{x['peak_over_before'] / 2**20:,.0f} MiB",
+            f"{x['budget'] / 2**20:,.0f} MiB",
+        ]
+        for x in lines
+    ]
+    return _section(
+        "Memory of a sweep",
+        ["workload", "variants", "time", "peak over what was held before", "budget"],
+        rows,
+    )
 
 
 def _caches(lines: list[dict[str, Any]]) -> str:
@@ -73,26 +145,76 @@ def _caches(lines: list[dict[str, Any]]) -> str:
     ours = [x["timings"]["ours"]["median"] for x in lines]
     rows = [["here, everything", *(f"{seconds:.3f} s" for seconds in ours)]]
     for name in (name for name in lines[0]["timings"] if name != "ours"):
-        rows.append([name, *(f"{x['timings'][name]['median'] / seconds:.2f}x as long" for x, seconds in zip(lines, ours, strict=True))])
-    return _section("W5: a forward pass that keeps the activations, as each tool understands it", ["", *(f"{x['batch']} x {x['length']}" for x in lines)], rows)
+        rows.append(
+            [
+                name,
+                *(
+                    f"{x['timings'][name]['median'] / seconds:.2f}x as long"
+                    for x, seconds in zip(lines, ours, strict=True)
+                ),
+            ]
+        )
+    return _section(
+        "W5: a forward pass that keeps the activations, as each tool understands it",
+        ["", *(f"{x['batch']} x {x['length']}" for x in lines)],
+        rows,
+    )
 
 
 def _attribution(lines: list[dict[str, Any]]) -> str:
-    rows = [[x["workload"], f"{x['timings']['ours']['median']:.2f} s", f"{x['timings']['peer']['median']:.2f} s", f"**{x['ratio']:.1f}x**", f"{x['gap']:.0e}",
-             f"{x['closure']:.1e}", f"{x['closure_bound']:.1e}"] for x in lines]
-    return _section("Direct effects", ["workload", "here", "TransformerLens 2.18", "ratio", "largest difference", "sum of all rows less the metric", "which rounding may reach"], rows)
+    rows = [
+        [
+            x["workload"],
+            f"{x['timings']['ours']['median']:.2f} s",
+            f"{x['timings']['peer']['median']:.2f} s",
+            f"**{x['ratio']:.1f}x**",
+            f"{x['gap']:.0e}",
+            f"{x['closure']:.1e}",
+            f"{x['closure_bound']:.1e}",
+        ]
+        for x in lines
+    ]
+    return _section(
+        "Direct effects",
+        [
+            "workload",
+            "here",
+            "TransformerLens 2.18",
+            "ratio",
+            "largest difference",
+            "sum of all rows less the metric",
+            "which rounding may reach",
+        ],
+        rows,
+    )
 
 
 def _waits(lines: list[dict[str, Any]]) -> str:
     """What a person waits for on the debugger's page."""
-    rows = [[name, f"{taken['median']:.2f} s", f"{taken['low']:.2f} to {taken['high']:.2f} s", f"{x['wanted'][name]:g} s"]
-            for x in lines for name, taken in x["timings"].items()]
-    return _section("The debugger's waits, full-size GPT-2, 20 tokens", ["wait", "median", "quartiles", "at most"], rows)
+    rows = [
+        [
+            name,
+            f"{taken['median']:.2f} s",
+            f"{taken['low']:.2f} to {taken['high']:.2f} s",
+            f"{x['wanted'][name]:g} s",
+        ]
+        for x in lines
+        for name, taken in x["timings"].items()
+    ]
+    return _section(
+        "The debugger's waits, full-size GPT-2, 20 tokens",
+        ["wait", "median", "quartiles", "at most"],
+        rows,
+    )
 
 
 def _section(title: str, columns: list[str], rows: list[list[str]]) -> str:
     table = [columns, ["---"] * len(columns), *rows]
-    return "\n".join([f"\n## {title}\n", *(f"| {' | '.join(row)} |" for row in table), ""]) if rows else ""
+    return (
+        "\n".join([f"\n## {title}\n", *(f"| {' | '.join(row)} |" for row in table), ""])
+        if rows
+        else ""
+    )
 
 
 if __name__ == "__main__":

@@ -20,9 +20,18 @@ def main() -> None:
         every = list(edges(place.model.config))
         some = [every[i] for i in np.random.default_rng(1).choice(len(every), EDGES, replace=False)]
         sample = list(range(0, EDGES, EDGES // SAMPLE))[:SAMPLE]
-        setting.run(setting.Contest(
-            f"W2 {EDGES} of all edges, 100 pairs of 15 tokens", lambda: patching.edges(place.model, given, setting.metric(given), some),
-            "hooks", "w1_edges", setting.arrays(given, **columns([peer_edge(some[i]) for i in sample])), sample), place, rounds)
+        setting.run(
+            setting.Contest(
+                f"W2 {EDGES} of all edges, 100 pairs of 15 tokens",
+                lambda: patching.edges(place.model, given, setting.metric(given), some),
+                "hooks",
+                "w1_edges",
+                setting.arrays(given, **columns([peer_edge(some[i]) for i in sample])),
+                sample,
+            ),
+            place,
+            rounds,
+        )
 
 
 if __name__ == "__main__":

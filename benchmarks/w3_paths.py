@@ -18,12 +18,18 @@ PORTS = [f"a{layer}.{head}.v" for layer, head in RECEIVERS]
 OUT, VALUES = "out at END", "four heads' v at a middle position"
 # Receivers, meaning, the peer's workload, and the ratio wanted.
 CONTESTS: list[tuple[str, str, str, float | None]] = [
-    (OUT, "recompute", "w3_out", 120), (OUT, "recompute", "w3_out_paper", None), (OUT, "frozen", "w3_out_frozen", None),
-    (VALUES, "recompute", "w3_v", 30), (VALUES, "recompute", "w3_v_paper", None), (VALUES, "frozen", "w3_v_frozen", None),
+    (OUT, "recompute", "w3_out", 120),
+    (OUT, "recompute", "w3_out_paper", None),
+    (OUT, "frozen", "w3_out_frozen", None),
+    (VALUES, "recompute", "w3_v", 30),
+    (VALUES, "recompute", "w3_v_paper", None),
+    (VALUES, "frozen", "w3_v_frozen", None),
 ]
 
 
-def contest(place: setting.Setting, given: Prompts, to: str, mlps: str, workload: str, target: float | None) -> setting.Contest:
+def contest(
+    place: setting.Setting, given: Prompts, to: str, mlps: str, workload: str, target: float | None
+) -> setting.Contest:
     """Our sweep from every head, the peer's from a few."""
     heads = [(layer, head) for layer in range(12) for head in range(12)]
     sample = np.random.default_rng(0).choice(144, 6, replace=False).tolist()
@@ -31,8 +37,13 @@ def contest(place: setting.Setting, given: Prompts, to: str, mlps: str, workload
     inputs = {} if to == OUT else {"receivers": np.array(RECEIVERS), "position": np.array(8)}
     return setting.Contest(
         f"W3 144 heads -> {to}{'' if mlps == 'recompute' else ', edge meaning'}, 32 pairs of 16",
-        lambda: patching.paths(place.model, given, setting.metric(given), mlps=mlps, **where), "tl2", workload,
-        setting.arrays(given, senders=np.array([heads[i] for i in sample]), **inputs), sample, target)
+        lambda: patching.paths(place.model, given, setting.metric(given), mlps=mlps, **where),
+        "tl2",
+        workload,
+        setting.arrays(given, senders=np.array([heads[i] for i in sample]), **inputs),
+        sample,
+        target,
+    )
 
 
 def main() -> None:

@@ -26,18 +26,35 @@ CONTENDERS = {
 def compare(place: setting.Setting, peers: dict[str, Peer], batch: int, rounds: int) -> None:
     given = setting.pairs(batch, 16, [8])
     mine = place.model.run(given.clean).logits[:, -1].numpy()
-    inputs = {name: setting.arrays(given, **({switch: np.array(True)} if switch else {})) for name, (_, switch) in CONTENDERS.items()}
-    runs = {name: partial(peers[peer].run, "w5_cache", inputs[name]) for name, (peer, _) in CONTENDERS.items()}
+    inputs = {
+        name: setting.arrays(given, **({switch: np.array(True)} if switch else {}))
+        for name, (_, switch) in CONTENDERS.items()
+    }
+    runs = {
+        name: partial(peers[peer].run, "w5_cache", inputs[name])
+        for name, (peer, _) in CONTENDERS.items()
+    }
     gap = max(setting.agreement(mine, run()[1]) for run in runs.values())
-    timings = runner.race({"ours": lambda: runner.seconds(lambda: place.model.run(given.clean).logits),
-                           **{name: lambda run=run: run()[0] for name, run in runs.items()}}, rounds, warm_up=1)
-    runner.record("W5 keep everything", timings, batch=batch, length=16, weights=place.weights, gap=gap)
+    timings = runner.race(
+        {
+            "ours": lambda: runner.seconds(lambda: place.model.run(given.clean).logits),
+            **{name: lambda run=run: run()[0] for name, run in runs.items()},
+        },
+        rounds,
+        warm_up=1,
+    )
+    runner.record(
+        "W5 keep everything", timings, batch=batch, length=16, weights=place.weights, gap=gap
+    )
 
 
 def main() -> None:
     rounds = setting.rounds(5)
     with setting.setting() as place, contextlib.ExitStack() as stack:
-        peers = {name: stack.enter_context(setting.peer_of(name, place)) for name in dict.fromkeys(peer for peer, _ in CONTENDERS.values())}
+        peers = {
+            name: stack.enter_context(setting.peer_of(name, place))
+            for name in dict.fromkeys(peer for peer, _ in CONTENDERS.values())
+        }
         for batch in BATCHES:
             compare(place, peers, batch, rounds)
 

@@ -22,14 +22,36 @@ def main() -> None:
         trace = place.model.run(given)
         effects = attribution.direct(trace, metric, neurons=True)
         closure = attribution.closure(trace, metric, effects)
-        assert closure.holds, f"direct effects miss the metric by {closure.gap:.2e}, more than rounding may ({closure.bound:.2e})"
-        gap = setting.agreement(effects.per_prompt[heads_then_neurons(effects)].numpy(), peer.run("w6_attribution", inputs)[1])
-        timings = runner.race({
-            "ours": lambda: runner.seconds(lambda: attribution.direct(place.model.run(given), metric, neurons=True)),
-            "peer": lambda: peer.run("w6_attribution", inputs)[0]}, rounds, warm_up=1)
-        runner.record("W6 direct effects of every head and neuron, 4 prompts of 16", timings, peer="tl2", method="w6_attribution", rows=len(effects),
-                      prompts=4, weights=place.weights, gap=gap, ratio=timings["peer"].median / timings["ours"].median,
-                      closure=closure.gap, closure_bound=closure.bound)
+        assert closure.holds, (
+            f"direct effects miss the metric by {closure.gap:.2e}, more than rounding may ({closure.bound:.2e})"
+        )
+        gap = setting.agreement(
+            effects.per_prompt[heads_then_neurons(effects)].numpy(),
+            peer.run("w6_attribution", inputs)[1],
+        )
+        timings = runner.race(
+            {
+                "ours": lambda: runner.seconds(
+                    lambda: attribution.direct(place.model.run(given), metric, neurons=True)
+                ),
+                "peer": lambda: peer.run("w6_attribution", inputs)[0],
+            },
+            rounds,
+            warm_up=1,
+        )
+        runner.record(
+            "W6 direct effects of every head and neuron, 4 prompts of 16",
+            timings,
+            peer="tl2",
+            method="w6_attribution",
+            rows=len(effects),
+            prompts=4,
+            weights=place.weights,
+            gap=gap,
+            ratio=timings["peer"].median / timings["ours"].median,
+            closure=closure.gap,
+            closure_bound=closure.bound,
+        )
 
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp import bounds
 from interp.effects import Effects
 from interp.metrics import Metric, MetricError
+from interp.numerics import bounds
 from minigpt import Site, Trace, ops
 from minigpt.address import streams
 from minigpt.errors import problem
@@ -24,7 +24,9 @@ from minigpt.errors import problem
 Row = tuple[str, Float[Tensor, "batch"]]
 
 
-def direct(trace: Trace, metric: Metric, *, neurons: bool | Sequence[int] = False, sources: bool = False) -> Effects:
+def direct(
+    trace: Trace, metric: Metric, *, neurons: bool | Sequence[int] = False, sources: bool = False
+) -> Effects:
     """Every node's direct effect on a metric that is linear in the logits; the rows sum to the metric.
 
     neurons: split the MLPs (True: all; or these layers) into neurons and bias. sources: split every head by the position whose
@@ -36,17 +38,39 @@ def direct(trace: Trace, metric: Metric, *, neurons: bool | Sequence[int] = Fals
     rows = [*_embedding(trace, metric, toward)]
     for layer, block in enumerate(trace.params.blocks):
         into_heads = (toward @ block.w_o.double().T).unflatten(-1, (trace.config.n_head, -1))
-        rows += _sources(trace, metric, layer, into_heads) if sources else _heads(trace, layer, read, into_heads)
+        rows += (
+            _sources(trace, metric, layer, into_heads)
+            if sources
+            else _heads(trace, layer, read, into_heads)
+        )
         rows += [(f"a{layer}.b", toward @ block.b_o.double())]
-        rows += _mlp(layer, read(trace.cells[layer].act).double() * (toward @ block.w_out.double().T), toward @ block.b_out.double(), layer in split)
-    rows += [("out.b", metric.direction(trace.params).expand(len(toward), -1) @ trace.params.ln_b.double())]
-    return _effects("direct effect", trace, metric, _joined([*rows, *_edits(trace, metric, read, toward)]))
+        rows += _mlp(
+            layer,
+            read(trace.cells[layer].act).double() * (toward @ block.w_out.double().T),
+            toward @ block.b_out.double(),
+            layer in split,
+        )
+    rows += [
+        (
+            "out.b",
+            metric.direction(trace.params).expand(len(toward), -1) @ trace.params.ln_b.double(),
+        )
+    ]
+    return _effects(
+        "direct effect", trace, metric, _joined([*rows, *_edits(trace, metric, read, toward)])
+    )
 
 
 def gradient(trace: Trace, metric: Metric) -> Float[Tensor, "batch d_model"]:
     """g: what a unit of each direction of the final stream adds to the metric, the final LayerNorm's scale being the run's. float64."""
     if not metric.linear:
-        raise MetricError(problem(f"direct effects on {metric.name}", "a metric that is linear in the logits", "metrics.logit_diff or metrics.logit"))
+        raise MetricError(
+            problem(
+                f"direct effects on {metric.name}",
+                "a metric that is linear in the logits",
+                "metrics.logit_diff or metrics.logit",
+            )
+        )
     scaled = metric.direction(trace.params) * trace.params.ln_w.double()
     sigma = ops.scale(_reader(trace, metric)(trace.stream(Site("out"))).double(), trace.config.eps)
     return (scaled - scaled.mean(-1, keepdim=True)) / sigma[:, None]
@@ -56,7 +80,9 @@ def logit_lens(trace: Trace, metric: Metric) -> Effects:
     """The metric as it would be if the model stopped at each point of the stream (nostalgebraist 2020): values, not differences."""
     rows = []
     for site in streams(trace.config):
-        x = ops.layer_norm(trace[f"{site}@{metric.at}"], trace.params.ln_w, trace.params.ln_b, trace.config.eps)
+        x = ops.layer_norm(
+            trace[f"{site}@{metric.at}"], trace.params.ln_w, trace.params.ln_b, trace.config.eps
+        )
         rows.append((str(site), metric.of_output(x, trace.params)))
     return _effects("logit lens", trace, metric, rows)
 
@@ -81,29 +107,43 @@ def closure(trace: Trace, metric: Metric, effects: Effects) -> Closure:
     total, bound = effects.per_prompt.sum(0), rounding_bound(trace, metric)
     gap = (total - effects.base).abs()
     worst = int((gap / bound).argmax())
-    return Closure(float(total.mean()), float(effects.base.mean()), float(gap[worst]), float(bound[worst]))
+    return Closure(
+        float(total.mean()), float(effects.base.mean()), float(gap[worst]), float(bound[worst])
+    )
 
 
 def rounding_bound(trace: Trace, metric: Metric) -> Float[Tensor, "batch"]:
     """An a-priori bound on |sum of direct effects - metric|, from the run's own numbers and its unit roundoff u.
 
-    The writes are products, the stream after each an addition (interp.bounds.product and added, each with its source); LayerNorm
+    The writes are products, the stream after each an addition (interp.numerics.bounds.product and added, each with its source); LayerNorm
     errs by gamma(d + 8) in its mean, its centred values and its scale (to first order).
     """
     read, dtype = _reader(trace, metric), trace.params.wte.dtype
     error = bounds.added(read(trace.cells[0].resid), dtype)
     for block, cells in zip(trace.params.blocks, trace.cells, strict=True):
-        for x, w, b, after in ((cells.z, block.w_o, block.b_o, cells.mid), (cells.act, block.w_out, block.b_out, cells.out)):
+        for x, w, b, after in (
+            (cells.z, block.w_o, block.b_o, cells.mid),
+            (cells.act, block.w_out, block.b_out, cells.out),
+        ):
             error = error + bounds.product(read(x), w, dtype, b) + bounds.added(read(after), dtype)
-    x, direction, small = read(trace.cells[-1].out).double(), metric.direction(trace.params), bounds.gamma(trace.config.d_model + 8, dtype)
+    x, direction, small = (
+        read(trace.cells[-1].out).double(),
+        metric.direction(trace.params),
+        bounds.gamma(trace.config.d_model + 8, dtype),
+    )
     centred, sigma = (x - x.mean(-1, keepdim=True)).abs(), ops.scale(x, trace.config.eps)[:, None]
-    norm = small * (x.abs().mean(-1, keepdim=True) + 2 * centred) / sigma * trace.params.ln_w.double().abs() + 2 * bounds.added(trace.params.ln_b, dtype)
+    norm = small * (
+        x.abs().mean(-1, keepdim=True) + 2 * centred
+    ) / sigma * trace.params.ln_w.double().abs() + 2 * bounds.added(trace.params.ln_b, dtype)
     return (error * gradient(trace, metric).abs()).sum(-1) + (norm * direction.abs()).sum(-1)
 
 
 def _reader(trace: Trace, metric: Metric) -> Callable[[Tensor], Tensor]:
     """Takes the metric's position out of [batch, pos, ...]."""
-    rows, each = trace.batch.index(metric.at), torch.arange(len(trace.tokens), device=trace.tokens.device)
+    rows, each = (
+        trace.batch.index(metric.at),
+        torch.arange(len(trace.tokens), device=trace.tokens.device),
+    )
     return lambda x: x[each, rows]
 
 
@@ -116,16 +156,35 @@ def _embedding(trace: Trace, metric: Metric, toward: Tensor) -> list[Row]:
     return [(name, _dot(computed[f"{name}@{metric.at}"], toward)) for name in ("emb", "pos")]
 
 
-def _edits(trace: Trace, metric: Metric, read: Callable[[Tensor], Tensor], toward: Tensor) -> list[Row]:
+def _edits(
+    trace: Trace, metric: Metric, read: Callable[[Tensor], Tensor], toward: Tensor
+) -> list[Row]:
     """What edits put in the place of what nodes wrote or a stream was: the difference it makes, by what was written."""
     computed, rows, output = replace(trace, overrides={}, ports={}), [], Site("out")
     for site, override in trace.overrides.items():
         if site.kind != "pattern":
             own = unwritten(trace, site) if site.role == "stream" else computed.write(site)
-            differs = torch.where(read(override.rows)[:, None], read(override.values).double() - read(own).double(), 0)
-            rows.append((str(site), _dot(differs, metric.direction(trace.params) if site.kind == "out.b" else toward)))
+            differs = torch.where(
+                read(override.rows)[:, None], read(override.values).double() - read(own).double(), 0
+            )
+            rows.append(
+                (
+                    str(site),
+                    _dot(
+                        differs, metric.direction(trace.params) if site.kind == "out.b" else toward
+                    ),
+                )
+            )
     if output in trace.ports:
-        rows.append(("out", _dot(read(trace.ports[output]).double() - read(computed.stream(output)).double(), toward)))
+        rows.append(
+            (
+                "out",
+                _dot(
+                    read(trace.ports[output]).double() - read(computed.stream(output)).double(),
+                    toward,
+                ),
+            )
+        )
     return rows
 
 
@@ -147,23 +206,39 @@ def _joined(rows: Sequence[Row]) -> list[Row]:
     return list(found.items())
 
 
-def _heads(trace: Trace, layer: int, read: Callable[[Tensor], Tensor], into: Float[Tensor, "batch head d_head"]) -> list[Row]:
+def _heads(
+    trace: Trace,
+    layer: int,
+    read: Callable[[Tensor], Tensor],
+    into: Float[Tensor, "batch head d_head"],
+) -> list[Row]:
     effects = _dot(read(trace.cells[layer].z).unflatten(-1, into.shape[1:]), into)
     return [(str(Site("attn", layer, head)), effects[:, head]) for head in range(into.shape[1])]
 
 
-def _sources(trace: Trace, metric: Metric, layer: int, into: Float[Tensor, "batch head d_head"]) -> list[Row]:
+def _sources(
+    trace: Trace, metric: Metric, layer: int, into: Float[Tensor, "batch head d_head"]
+) -> list[Row]:
     """Each head's effect split by where the value came from: attention weight times the value's own effect."""
     weights = trace[f"a{layer}.pattern@{metric.at}"].double()
     values = trace.heads(layer, "v")[:, :, : weights.shape[-1]].double()
     effects = weights * torch.einsum("bhtd,bhd->bht", values, into)
-    return [(f"a{layer}.{head}.v@{t}", effects[:, head, t]) for head in range(effects.shape[1]) for t in range(effects.shape[2])]
+    return [
+        (f"a{layer}.{head}.v@{t}", effects[:, head, t])
+        for head in range(effects.shape[1])
+        for t in range(effects.shape[2])
+    ]
 
 
-def _mlp(layer: int, neurons: Float[Tensor, "batch d_mlp"], bias: Float[Tensor, "batch"], split: bool) -> list[Row]:
+def _mlp(
+    layer: int, neurons: Float[Tensor, "batch d_mlp"], bias: Float[Tensor, "batch"], split: bool
+) -> list[Row]:
     if not split:
         return [(f"m{layer}", neurons.sum(-1) + bias)]
-    return [*((f"m{layer}.n{n}", effect) for n, effect in enumerate(neurons.unbind(1))), (f"m{layer}.b", bias)]
+    return [
+        *((f"m{layer}.n{n}", effect) for n, effect in enumerate(neurons.unbind(1))),
+        (f"m{layer}.b", bias),
+    ]
 
 
 def _effects(method: str, trace: Trace, metric: Metric, rows: Sequence[Row]) -> Effects:

@@ -14,10 +14,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp import figures
-from interp.bootstrap import interval
+from interp.numerics.bootstrap import interval
 from minigpt import Config, parse
 from minigpt.errors import MiniGPTError, problem
-from minigpt.rows import Receipt
+from minigpt.receipt import Receipt
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,18 +46,28 @@ class Effects:
     def __getitem__(self, address: str) -> float:
         """The mean effect of one address."""
         if address not in self.addresses:
-            raise MiniGPTError(problem(f"no row '{address}'", f"{len(self)} rows: {', '.join(self.addresses[:8])}, ..."))
+            raise MiniGPTError(
+                problem(
+                    f"no row '{address}'", f"{len(self)} rows: {', '.join(self.addresses[:8])}, ..."
+                )
+            )
         return float(self.values[self.addresses.index(address)])
 
     def top(self, n: int = 10, sign: int = 0) -> Effects:
         """The n largest by size; sign=1 the most positive, sign=-1 the most negative (fewer where there are no more)."""
         key = self.values.abs() if sign == 0 else sign * self.values
-        order = [i for i in key.argsort(descending=True, stable=True).tolist() if sign == 0 or key[i] > 0][:n]
+        order = [
+            i for i in key.argsort(descending=True, stable=True).tolist() if sign == 0 or key[i] > 0
+        ][:n]
         return self.rows(order)
 
     def rows(self, order: list[int]) -> Effects:
         """These rows, in this order."""
-        return replace(self, addresses=tuple(self.addresses[i] for i in order), per_prompt=self.per_prompt[order])
+        return replace(
+            self,
+            addresses=tuple(self.addresses[i] for i in order),
+            per_prompt=self.per_prompt[order],
+        )
 
     def heads(self) -> Effects:
         """The rows that are single heads."""
@@ -65,26 +75,43 @@ class Effects:
 
     def grid(self) -> Float[Tensor, "layer head"]:
         """Layers x heads; NaN where a head has no row, the sum where it has several (positions)."""
-        found = torch.full((self.config.n_layer, self.config.n_head), torch.nan, dtype=torch.float64)
+        found = torch.full(
+            (self.config.n_layer, self.config.n_head), torch.nan, dtype=torch.float64
+        )
         for address, value in self:
             if head := _head(address):
                 found[head] = value if torch.isnan(found[head]) else found[head] + value
         return found
 
-    def interval(self, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> Float[Tensor, "rows 2"]:
+    def interval(
+        self, level: float = 0.95, resamples: int = 2000, seed: int = 0
+    ) -> Float[Tensor, "rows 2"]:
         """Percentile bootstrap over prompts of the mean effect; with one prompt there is nothing to resample: NaN."""
         return interval(self.per_prompt, level, resamples, seed)
 
     def to_frame(self) -> pd.DataFrame:
         """A table with a row an address, sorted as the effects are."""
         low, high = self.interval().unbind(1)
-        return pd.DataFrame({"address": self.addresses, "value": self.values.tolist(), "low": low.tolist(), "high": high.tolist()})
+        return pd.DataFrame(
+            {
+                "address": self.addresses,
+                "value": self.values.tolist(),
+                "low": low.tolist(),
+                "high": high.tolist(),
+            }
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values."""
-        return {"method": self.method, "metric": self.metric, "base": self.base.tolist(),
-                "rows": [{"address": a, "value": v, "per_prompt": p}
-                         for (a, v), p in zip(self, self.per_prompt.tolist(), strict=True)]}
+        return {
+            "method": self.method,
+            "metric": self.metric,
+            "base": self.base.tolist(),
+            "rows": [
+                {"address": a, "value": v, "per_prompt": p}
+                for (a, v), p in zip(self, self.per_prompt.tolist(), strict=True)
+            ],
+        }
 
     def to_json(self) -> str:
         """Everything as JSON."""
@@ -110,4 +137,8 @@ class Effects:
 def _head(address: str) -> tuple[int, int] | None:
     sites = parse(address).sites
     site = sites[0]
-    return (site.layer, site.part) if site.kind == "attn" and site.layer is not None and site.part is not None else None
+    return (
+        (site.layer, site.part)
+        if site.kind == "attn" and site.layer is not None and site.part is not None
+        else None
+    )

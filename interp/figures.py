@@ -19,18 +19,39 @@ def grid(values: Float[Tensor, "layer head"], title: str) -> go.Figure:
     layers, heads = values.shape
     bound = float(values.nan_to_num().abs().max()) or 1.0
     names = [[f"a{layer}.{head}" for head in range(heads)] for layer in range(layers)]
-    figure = go.Figure(go.Heatmap(
-        z=values.tolist(), x=list(range(heads)), y=list(range(layers)), text=names, zmin=-bound, zmax=bound, colorscale=SCALE, xgap=2, ygap=2,
-        hovertemplate="%{text}<br>%{z:+.4f}<extra></extra>", colorbar={"thickness": 12, "outlinewidth": 0}))
+    figure = go.Figure(
+        go.Heatmap(
+            z=values.tolist(),
+            x=list(range(heads)),
+            y=list(range(layers)),
+            text=names,
+            zmin=-bound,
+            zmax=bound,
+            colorscale=SCALE,
+            xgap=2,
+            ygap=2,
+            hovertemplate="%{text}<br>%{z:+.4f}<extra></extra>",
+            colorbar={"thickness": 12, "outlinewidth": 0},
+        )
+    )
     figure.update_xaxes(title="head", dtick=1, showgrid=False, zeroline=False)
-    figure.update_yaxes(title="layer", dtick=1, autorange="reversed", showgrid=False, zeroline=False)
+    figure.update_yaxes(
+        title="layer", dtick=1, autorange="reversed", showgrid=False, zeroline=False
+    )
     return styled(figure, title, height=120 + 34 * layers)
 
 
 def bars(values: Mapping[str, float], metric: str, title: str) -> go.Figure:
     """A bar an address, in the order given, from the top."""
-    figure = go.Figure(go.Bar(x=list(values.values()), y=list(values), orientation="h", marker_color=[FOR if v > 0 else AGAINST for v in values.values()],
-                              hovertemplate="%{y}<br>%{x:+.4f}<extra></extra>"))
+    figure = go.Figure(
+        go.Bar(
+            x=list(values.values()),
+            y=list(values),
+            orientation="h",
+            marker_color=[FOR if v > 0 else AGAINST for v in values.values()],
+            hovertemplate="%{y}<br>%{x:+.4f}<extra></extra>",
+        )
+    )
     figure.update_yaxes(autorange="reversed", type="category")
     figure.update_xaxes(title=metric, zeroline=True, zerolinewidth=1)
     return styled(figure, title, height=110 + 22 * len(values))
@@ -38,8 +59,15 @@ def bars(values: Mapping[str, float], metric: str, title: str) -> go.Figure:
 
 def lens(values: Mapping[str, float], metric: str) -> go.Figure:
     """The metric at every point of the stream, from the embedding to the end."""
-    figure = go.Figure(go.Scatter(x=list(values), y=list(values.values()), mode="lines+markers", line={"color": FOR, "width": 2},
-                                  hovertemplate="%{x}<br>%{y:+.4f}<extra></extra>"))
+    figure = go.Figure(
+        go.Scatter(
+            x=list(values),
+            y=list(values.values()),
+            mode="lines+markers",
+            line={"color": FOR, "width": 2},
+            hovertemplate="%{x}<br>%{y:+.4f}<extra></extra>",
+        )
+    )
     figure.update_xaxes(type="category", tickangle=-45)
     figure.update_yaxes(title=metric, zeroline=True)
     return styled(figure, f"{metric}, read at each point of the residual stream", height=340)
@@ -48,8 +76,20 @@ def lens(values: Mapping[str, float], metric: str) -> go.Figure:
 def attention(tokens: Sequence[str], rows: dict[str, Sequence[float]]) -> go.Figure:
     """Where heads look from the last position: a row a head, a column a token."""
     labels = [f"{i} {token!r}" for i, token in enumerate(tokens)]
-    figure = go.Figure(go.Heatmap(z=list(rows.values()), x=labels, y=list(rows), zmin=0, zmax=1, colorscale="Blues", xgap=1, ygap=2,
-                                  hovertemplate="%{y} looks at %{x}<br>%{z:.3f}<extra></extra>", colorbar={"thickness": 12, "outlinewidth": 0}))
+    figure = go.Figure(
+        go.Heatmap(
+            z=list(rows.values()),
+            x=labels,
+            y=list(rows),
+            zmin=0,
+            zmax=1,
+            colorscale="Blues",
+            xgap=1,
+            ygap=2,
+            hovertemplate="%{y} looks at %{x}<br>%{z:.3f}<extra></extra>",
+            colorbar={"thickness": 12, "outlinewidth": 0},
+        )
+    )
     figure.update_xaxes(tickangle=-50, showgrid=False)
     figure.update_yaxes(autorange="reversed", type="category", showgrid=False)
     return styled(figure, "attention from the last position", height=190 + 30 * len(rows))
@@ -58,17 +98,51 @@ def attention(tokens: Sequence[str], rows: dict[str, Sequence[float]]) -> go.Fig
 def diagram(roles: Mapping[str, str], arrows: Sequence[tuple[str, str]], title: str) -> go.Figure:
     """A circuit: heads at positions ("a2.6@END" -> what it is) and who writes to whom; layer 0 at the bottom, a column a position, the first found last."""
     columns = list(dict.fromkeys(node.partition("@")[2] for node in roles))[::-1]
-    at, top = _spots(list(roles), columns), max((parse(node).site.layer or 0 for node in roles), default=0)
+    at, top = (
+        _spots(list(roles), columns),
+        max((parse(node).site.layer or 0 for node in roles), default=0),
+    )
     figure = go.Figure()
     for writer, reader in arrows:
-        figure.add_annotation(x=at[reader][0], y=at[reader][1], ax=at[writer][0], ay=at[writer][1], xref="x", yref="y", axref="x", ayref="y", text="",
-                              showarrow=True, arrowhead=2, arrowwidth=1, arrowcolor="rgba(120,130,140,.5)", standoff=12, startstandoff=8)
+        figure.add_annotation(
+            x=at[reader][0],
+            y=at[reader][1],
+            ax=at[writer][0],
+            ay=at[writer][1],
+            xref="x",
+            yref="y",
+            axref="x",
+            ayref="y",
+            text="",
+            showarrow=True,
+            arrowhead=2,
+            arrowwidth=1,
+            arrowcolor="rgba(120,130,140,.5)",
+            standoff=12,
+            startstandoff=8,
+        )
     for role in dict.fromkeys(roles.values()):
         own = [node for node in roles if roles[node] == role]
-        figure.add_scatter(x=[at[node][0] for node in own], y=[at[node][1] for node in own], mode="markers+text", name=role, marker={"size": 18},
-                           text=[node.partition("@")[0] for node in own], textposition="top center", hovertemplate="%{text}<br>" + role + "<extra></extra>")
-    figure.update_xaxes(title="position", tickvals=list(range(len(columns))), ticktext=columns, showgrid=False, zeroline=False)
-    figure.update_yaxes(title="layer", dtick=1, showgrid=False, zeroline=False, range=[-0.5, top + 0.5])
+        figure.add_scatter(
+            x=[at[node][0] for node in own],
+            y=[at[node][1] for node in own],
+            mode="markers+text",
+            name=role,
+            marker={"size": 18},
+            text=[node.partition("@")[0] for node in own],
+            textposition="top center",
+            hovertemplate="%{text}<br>" + role + "<extra></extra>",
+        )
+    figure.update_xaxes(
+        title="position",
+        tickvals=list(range(len(columns))),
+        ticktext=columns,
+        showgrid=False,
+        zeroline=False,
+    )
+    figure.update_yaxes(
+        title="layer", dtick=1, showgrid=False, zeroline=False, range=[-0.5, top + 0.5]
+    )
     return styled(figure, title, height=220 + 80 * top)
 
 
@@ -77,12 +151,20 @@ def _spots(nodes: Sequence[str], columns: Sequence[str]) -> dict[str, tuple[floa
     shared: dict[tuple[str, int], list[str]] = {}
     for node in nodes:
         shared.setdefault((node.partition("@")[2], parse(node).site.layer or 0), []).append(node)
-    return {node: (columns.index(column) + 0.8 * ((i + 0.5) / len(many) - 0.5), layer)
-            for (column, layer), many in shared.items() for i, node in enumerate(many)}
+    return {
+        node: (columns.index(column) + 0.8 * ((i + 0.5) / len(many) - 0.5), layer)
+        for (column, layer), many in shared.items()
+        for i, node in enumerate(many)
+    }
 
 
 def styled(figure: go.Figure, title: str, height: int) -> go.Figure:
     """The look that all figures share."""
     return figure.update_layout(
-        title={"text": title, "font": {"size": 15}}, height=height, margin={"l": 70, "r": 20, "t": 46, "b": 50},
-        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", font={"family": "system-ui, sans-serif", "size": 12, "color": "#555"})
+        title={"text": title, "font": {"size": 15}},
+        height=height,
+        margin={"l": 70, "r": 20, "t": 46, "b": 50},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"family": "system-ui, sans-serif", "size": 12, "color": "#555"},
+    )

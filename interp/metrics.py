@@ -38,13 +38,17 @@ class Metric:
         """One number for each prompt of the run, in float64."""
         return self.of_output(trace[f"out@{self.at}"], trace.params)
 
-    def of_output(self, out: Float[Tensor, "batch d_model"], params: Params) -> Float[Tensor, "batch"]:
+    def of_output(
+        self, out: Float[Tensor, "batch d_model"], params: Params
+    ) -> Float[Tensor, "batch"]:
         """The same from what the unembedding reads at the metric's position."""
         if self.read is None:
             return (out.double() * self.direction(params)).sum(-1)
         return self.read(ops.logits(out, params.unembed)).double()
 
-    def of_many(self, out: Float[Tensor, "variants batch d_model"], params: Params) -> Float[Tensor, "variants batch"]:
+    def of_many(
+        self, out: Float[Tensor, "variants batch d_model"], params: Params
+    ) -> Float[Tensor, "variants batch"]:
         """The same for many runs of the same prompts."""
         if self.read is None:
             return (out.double() * self.direction(params)).sum(-1)
@@ -58,19 +62,36 @@ class Metric:
     def direction(self, params: Params) -> Float[Tensor, "batch d_model"]:
         """The vector whose product with the output is the metric: mean answer row of W_U less mean distractor row. float64."""
         if self.answers is None or not self.linear:
-            raise MetricError(problem(f"the metric {self.name} is not linear in the logits", "logit and logit_diff have a direction"))
-        means = [params.unembed[ids.to(params.unembed.device)].double().mean(1) for ids in (self.answers, self.distractors) if ids is not None]
+            raise MetricError(
+                problem(
+                    f"the metric {self.name} is not linear in the logits",
+                    "logit and logit_diff have a direction",
+                )
+            )
+        means = [
+            params.unembed[ids.to(params.unembed.device)].double().mean(1)
+            for ids in (self.answers, self.distractors)
+            if ids is not None
+        ]
         return means[0] - means[1] if len(means) == 2 else means[0]
 
 
-def logit_diff(pairs: Any = None, *, answers: Any = None, distractors: Any = None, at: int | str | None = None) -> Metric:
+def logit_diff(
+    pairs: Any = None, *, answers: Any = None, distractors: Any = None, at: int | str | None = None
+) -> Metric:
     """Logit of the answer less logit of the distractor; the mean over each where there are several.
 
     pairs: anything with `answers`, `distractors` and `positions`; or give token ids [batch], [batch, choices] or one id for all.
     """
     right, wrong, at = _question(pairs, answers, distractors, at)
     if wrong is None:
-        raise MetricError(problem("logit_diff without distractors", "answers and distractors", "metrics.logit(...) for the answers alone"))
+        raise MetricError(
+            problem(
+                "logit_diff without distractors",
+                "answers and distractors",
+                "metrics.logit(...) for the answers alone",
+            )
+        )
     return Metric("logit difference", at, answers=right, distractors=wrong)
 
 
@@ -92,7 +113,9 @@ def rank(pairs: Any = None, *, answers: Any = None, at: int | str | None = None)
     return Metric("rank", at, lambda x: (x > _pick(x, right).amax(-1, keepdim=True)).sum(-1))
 
 
-def accuracy(pairs: Any = None, *, answers: Any = None, distractors: Any = None, at: int | str | None = None) -> Metric:
+def accuracy(
+    pairs: Any = None, *, answers: Any = None, distractors: Any = None, at: int | str | None = None
+) -> Metric:
     """1 where the best answer beats every distractor (every other token, where there are none), else 0."""
     right, wrong, at = _question(pairs, answers, distractors, at)
 
@@ -114,23 +137,50 @@ def loss(pairs: Any = None, *, answers: Any = None, at: int | str | None = None)
 def kl(reference: Trace, *, at: int | str = -1) -> Metric:
     """KL divergence in nats of a run's prediction from the reference run's: sum of p_ref (log p_ref - log p)."""
     wanted = reference.logits_at(at).double().log_softmax(-1)
-    return Metric("KL", at, lambda x: F.kl_div(x.double().log_softmax(-1), wanted, log_target=True, reduction="none").sum(-1))
+    return Metric(
+        "KL",
+        at,
+        lambda x: F.kl_div(
+            x.double().log_softmax(-1), wanted, log_target=True, reduction="none"
+        ).sum(-1),
+    )
 
 
-def _question(pairs: Any, answers: Any, distractors: Any, at: int | str | None) -> tuple[Ids, Ids | None, int | str]:
+def _question(
+    pairs: Any, answers: Any, distractors: Any, at: int | str | None
+) -> tuple[Ids, Ids | None, int | str]:
     if pairs is not None:
-        answers, distractors = pairs.answers, (pairs.distractors if distractors is None else distractors)
-        at = ("END" if "END" in (getattr(pairs, "positions", None) or {}) else -1) if at is None else at
+        answers, distractors = (
+            pairs.answers,
+            (pairs.distractors if distractors is None else distractors),
+        )
+        at = (
+            ("END" if "END" in (getattr(pairs, "positions", None) or {}) else -1)
+            if at is None
+            else at
+        )
     if answers is None:
-        raise MetricError(problem("a metric without answers", "pairs, or answers=token ids", "metrics.logit_diff(answers=..., distractors=...)"))
-    return _ids(answers), None if distractors is None else _ids(distractors), -1 if at is None else at
+        raise MetricError(
+            problem(
+                "a metric without answers",
+                "pairs, or answers=token ids",
+                "metrics.logit_diff(answers=..., distractors=...)",
+            )
+        )
+    return (
+        _ids(answers),
+        None if distractors is None else _ids(distractors),
+        -1 if at is None else at,
+    )
 
 
 def _ids(given: Any) -> Ids:
     """[batch, choices]; one id or one row of ids serves every prompt by broadcasting."""
     ids = torch.as_tensor(given)
     if ids.is_floating_point() or ids.dtype == torch.bool or not ids.numel() or ids.ndim > 2:
-        raise MetricError(problem(f"answers {given!r}", "whole token ids: one, [batch] or [batch, choices]"))
+        raise MetricError(
+            problem(f"answers {given!r}", "whole token ids: one, [batch] or [batch, choices]")
+        )
     return ids.long().reshape(len(ids) if ids.ndim else 1, -1)
 
 

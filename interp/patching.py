@@ -19,16 +19,23 @@ from interp.tasks import Prompts
 from minigpt import GPT2, Batch, Site, Trace, parse
 from minigpt.address import edges as every_edge
 from minigpt.address import heads, streams
-from minigpt.edit import Source
 from minigpt.errors import AddressError, PatchError, problem
 from minigpt.patch import Patch
+from minigpt.patch.edit import Source
 
 At = int | str | None
 SETS = ("heads", "attns", "mlps", "resid", "neurons", "neurons:m3")
 
 
-def nodes(model: GPT2, pairs: Prompts, metric: Metric, over: str | Sequence[str] = "heads", direction: str = "denoising", *,
-          progress: bool = False) -> Effects:
+def nodes(
+    model: GPT2,
+    pairs: Prompts,
+    metric: Metric,
+    over: str | Sequence[str] = "heads",
+    direction: str = "denoising",
+    *,
+    progress: bool = False,
+) -> Effects:
     """Activation patching, one node or stream point at a time; every position, or (over="heads@") each position by itself.
 
     over: "heads", "attns", "mlps", "resid", "neurons", "neurons:m3", with "@" (each position), "@S2" or "@-1"; or addresses.
@@ -36,11 +43,28 @@ def nodes(model: GPT2, pairs: Prompts, metric: Metric, over: str | Sequence[str]
     """
     base, other = _sides(model, pairs, direction)
     names = addresses(base, over)
-    return _effects(f"patching ({direction})", model, base, metric, names, [Patch.write(name, other) for name in names], progress)
+    return _effects(
+        f"patching ({direction})",
+        model,
+        base,
+        metric,
+        names,
+        [Patch.write(name, other) for name in names],
+        progress,
+    )
 
 
-def knockout(model: GPT2, prompts: Prompts, metric: Metric, over: str | Sequence[str] = "heads", source: str = "zero", *,
-             reference: Prompts | None = None, seed: int = 0, progress: bool = False) -> Effects:
+def knockout(
+    model: GPT2,
+    prompts: Prompts,
+    metric: Metric,
+    over: str | Sequence[str] = "heads",
+    source: str = "zero",
+    *,
+    reference: Prompts | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> Effects:
     """Ablation, one node at a time: the clean run without what the node knows.
 
     source: "zero"; "mean" over the reference prompts (these prompts, unless given); "group", the mean over those of the prompt's
@@ -49,11 +73,30 @@ def knockout(model: GPT2, prompts: Prompts, metric: Metric, over: str | Sequence
     base = model.run(prompts)
     given = _ablation(model, prompts, reference or prompts, source, seed)
     names = addresses(base, over)
-    return _effects(f"knock-out ({source})", model, base, metric, names, [Patch.write(name, given) for name in names], progress)
+    return _effects(
+        f"knock-out ({source})",
+        model,
+        base,
+        metric,
+        names,
+        [Patch.write(name, given) for name in names],
+        progress,
+    )
 
 
-def paths(model: GPT2, pairs: Prompts, metric: Metric, senders: str | Sequence[str] = "heads", receivers: Sequence[str] = ("out",),
-          at: At = "END", mlps: str = "recompute", *, standing: Patch | None = None, direction: str = "noising", progress: bool = False) -> Effects:
+def paths(
+    model: GPT2,
+    pairs: Prompts,
+    metric: Metric,
+    senders: str | Sequence[str] = "heads",
+    receivers: Sequence[str] = ("out",),
+    at: At = "END",
+    mlps: str = "recompute",
+    *,
+    standing: Patch | None = None,
+    direction: str = "noising",
+    progress: bool = False,
+) -> Effects:
     """Path patching from each sender to a set of receivers taken together, all at one position (None: at every position).
 
     standing: a patch that the patched run has throughout, a knock-out of other heads (figure 15 of the paper).
@@ -69,21 +112,52 @@ def paths(model: GPT2, pairs: Prompts, metric: Metric, senders: str | Sequence[s
     ports = [_port(text, model) for text in receivers]
     method = f"path patching to {', '.join(map(str, ports))} ({'IOI' if mlps == 'recompute' else 'edge'})"
     if mlps == "frozen":
-        return _effects(method, model, base, metric, names, [_reads(name, ports, other, at) | kept for name in names], progress)
+        return _effects(
+            method,
+            model,
+            base,
+            metric,
+            names,
+            [_reads(name, ports, other, at) | kept for name in names],
+            progress,
+        )
     if mlps != "recompute":
-        raise PatchError(problem(f"mlps='{mlps}'", "'recompute' (the IOI paper's meaning) or 'frozen' (the edge meaning)"))
-    sent = [Patch.write(_placed(name, at), other) | Patch.hold("heads", base) | kept for name in names]
+        raise PatchError(
+            problem(
+                f"mlps='{mlps}'",
+                "'recompute' (the IOI paper's meaning) or 'frozen' (the edge meaning)",
+            )
+        )
+    sent = [
+        Patch.write(_placed(name, at), other) | Patch.hold("heads", base) | kept for name in names
+    ]
     if [str(port) for port in ports] == ["out"]:
         return _effects(method, model, base, metric, names, sent, progress)
     points = list(dict.fromkeys(_point(port, model) for port in ports))
     first = model.rerun(base, sent, [_placed(point, at) for point in points], progress=progress)
     seen = first.values if len(points) > 1 else first.values[:, None]
-    found = _effects(method, model, base, metric, names, [_inputs(ports, points, each, model, at) | kept for each in seen], progress)
+    found = _effects(
+        method,
+        model,
+        base,
+        metric,
+        names,
+        [_inputs(ports, points, each, model, at) | kept for each in seen],
+        progress,
+    )
     assert found.receipt is not None
     return replace(found, receipt=first.receipt + found.receipt)
 
 
-def path(model: GPT2, pairs: Prompts, metric: Metric, chain: str, at: At = None, *, direction: str = "noising") -> Effects:
+def path(
+    model: GPT2,
+    pairs: Prompts,
+    metric: Metric,
+    chain: str,
+    at: At = None,
+    *,
+    direction: str = "noising",
+) -> Effects:
     """The effect along one path only, "a5.5>a8.6.v>a9.9.q>out": each sender's change is seen by the next port and nobody else.
 
     at: the position at which the first port reads (None: all); later ports read at all positions.
@@ -92,22 +166,49 @@ def path(model: GPT2, pairs: Prompts, metric: Metric, chain: str, at: At = None,
     first, *ports = parse(chain, model.config).sites
     run, sender, place = other, first, at
     if not ports or ports[-1].kind != "out":
-        raise AddressError(problem(f"'{chain}' does not end at the output", "a path to out, as in a5.5>a8.6.v>out"))
+        raise AddressError(
+            problem(f"'{chain}' does not end at the output", "a path to out, as in a5.5>a8.6.v>out")
+        )
     for port in ports:
         run = model.rerun(base, Patch.read(_placed(f"{sender}>{port}", place), run))
         sender, place = port.writer if port.kind != "out" else port, None
-    return Effects("path patching (tree)", metric.name, (chain,), (metric(run) - metric(base))[None], metric(base), model.config)
+    return Effects(
+        "path patching (tree)",
+        metric.name,
+        (chain,),
+        (metric(run) - metric(base))[None],
+        metric(base),
+        model.config,
+    )
 
 
-def edges(model: GPT2, pairs: Prompts, metric: Metric, edges: Sequence[str] | None = None, *, direction: str = "noising",
-          progress: bool = False) -> Effects:
+def edges(
+    model: GPT2,
+    pairs: Prompts,
+    metric: Metric,
+    edges: Sequence[str] | None = None,
+    *,
+    direction: str = "noising",
+    progress: bool = False,
+) -> Effects:
     """Edge patching, one edge at a time, LayerNorm recomputed; every edge of the graph unless some are given."""
     base, other = _sides(model, pairs, direction)
-    names = list(every_edge(model.config)) if edges is None else [str(parse(edge, model.config)) for edge in edges]
+    names = (
+        list(every_edge(model.config))
+        if edges is None
+        else [str(parse(edge, model.config)) for edge in edges]
+    )
     given = Source("other", run=other)
     order = sorted(range(len(names)), key=lambda i: str(parse(names[i]).sites[-1]))
-    found = _effects(f"edge patching ({direction})", model, base, metric, [names[i] for i in order],
-                     [Patch.read(names[i], given) for i in order], progress)
+    found = _effects(
+        f"edge patching ({direction})",
+        model,
+        base,
+        metric,
+        [names[i] for i in order],
+        [Patch.read(names[i], given) for i in order],
+        progress,
+    )
     return found.rows(torch.tensor(order, dtype=torch.long).argsort().tolist())
 
 
@@ -122,19 +223,36 @@ def addresses(trace: Trace, over: str | Sequence[str]) -> list[str]:
     if place:
         return [f"{site}@{place}" for site in sites]
     if trace.batch.ragged:
-        raise PatchError(problem(f"'{over}': each position, of prompts of lengths {sorted(set(trace.batch.lengths.tolist()))}",
-                                 "prompts of one length", f"'{name}@END' or another named position"))
+        raise PatchError(
+            problem(
+                f"'{over}': each position, of prompts of lengths {sorted(set(trace.batch.lengths.tolist()))}",
+                "prompts of one length",
+                f"'{name}@END' or another named position",
+            )
+        )
     return [f"{site}@{t}" for site in sites for t in range(trace.tokens.shape[1])]
 
 
 def _set(trace: Trace, name: str) -> list[Site]:
     config = trace.config
     if name in ("heads", "attns", "mlps", "resid"):
-        return {"heads": lambda: list(heads(config)), "attns": lambda: [Site("attn", i) for i in range(config.n_layer)],
-                "mlps": lambda: [Site("mlp", i) for i in range(config.n_layer)], "resid": lambda: list(streams(config))}[name]()
+        return {
+            "heads": lambda: list(heads(config)),
+            "attns": lambda: [Site("attn", i) for i in range(config.n_layer)],
+            "mlps": lambda: [Site("mlp", i) for i in range(config.n_layer)],
+            "resid": lambda: list(streams(config)),
+        }[name]()
     kind, _, layer = name.partition(":")
-    if kind != "neurons" or (layer and not (parse(layer, config).site.kind == "mlp" and parse(layer).site.part is None)):
-        raise AddressError(problem(f"'{name}' is no set of nodes", ", ".join(SETS) + ", each with or without @", "a list of addresses: ['a9.9', 'm3']"))
+    if kind != "neurons" or (
+        layer and not (parse(layer, config).site.kind == "mlp" and parse(layer).site.part is None)
+    ):
+        raise AddressError(
+            problem(
+                f"'{name}' is no set of nodes",
+                ", ".join(SETS) + ", each with or without @",
+                "a list of addresses: ['a9.9', 'm3']",
+            )
+        )
     layers = [parse(layer).site.layer] if layer else range(config.n_layer)
     return [Site("mlp", i, n) for i in layers for n in range(config.d_mlp)]
 
@@ -142,30 +260,58 @@ def _set(trace: Trace, name: str) -> list[Site]:
 def _sides(model: GPT2, pairs: Prompts, direction: str) -> tuple[Trace, Trace]:
     """The run that is patched, and the run that values come from."""
     if direction not in ("noising", "denoising"):
-        raise PatchError(problem(f"direction='{direction}'", "'noising' (corrupt into clean) or 'denoising' (clean into corrupt)"))
+        raise PatchError(
+            problem(
+                f"direction='{direction}'",
+                "'noising' (corrupt into clean) or 'denoising' (clean into corrupt)",
+            )
+        )
     clean, corrupt = model.run(pairs), model.run(pairs.corrupted)
     return (clean, corrupt) if direction == "noising" else (corrupt, clean)
 
 
-def _effects(method: str, model: GPT2, base: Trace, metric: Metric, names: Sequence[str], patches: Sequence[Patch], progress: bool) -> Effects:
+def _effects(
+    method: str,
+    model: GPT2,
+    base: Trace,
+    metric: Metric,
+    names: Sequence[str],
+    patches: Sequence[Patch],
+    progress: bool,
+) -> Effects:
     before = metric(base)
     swept = model.rerun(base, patches, f"out@{metric.at}", progress=progress)
     after = swept.map(lambda out: metric.of_many(out, model.params))
-    return Effects(method, metric.name, tuple(names), after - before, before, model.config, swept.receipt)
+    return Effects(
+        method, metric.name, tuple(names), after - before, before, model.config, swept.receipt
+    )
 
 
-def _ablation(model: GPT2, prompts: Prompts, reference: Prompts, source: str, seed: int) -> Source | Trace | float:
+def _ablation(
+    model: GPT2, prompts: Prompts, reference: Prompts, source: str, seed: int
+) -> Source | Trace | float:
     if source == "zero":
         return 0.0
     if source == "pairs":
         return model.run(prompts.corrupted)
     if source in ("mean", "group"):
         if source == "group" and reference.groups is None:
-            raise PatchError(problem("source='group', but the prompts have no groups", "prompts with groups=..."))
-        return Source("reference", run=model.run(reference), mean=True, by=reference.groups if source == "group" else None)
+            raise PatchError(
+                problem("source='group', but the prompts have no groups", "prompts with groups=...")
+            )
+        return Source(
+            "reference",
+            run=model.run(reference),
+            mean=True,
+            by=reference.groups if source == "group" else None,
+        )
     if source != "resample":
-        raise PatchError(problem(f"source='{source}'", "'zero', 'mean', 'group', 'resample' or 'pairs'"))
-    drawn = torch.randint(len(reference), (len(prompts),), generator=torch.Generator().manual_seed(seed))
+        raise PatchError(
+            problem(f"source='{source}'", "'zero', 'mean', 'group', 'resample' or 'pairs'")
+        )
+    drawn = torch.randint(
+        len(reference), (len(prompts),), generator=torch.Generator().manual_seed(seed)
+    )
     batch = reference.batch
     return model.run(Batch(batch.tokens[drawn], batch.lengths[drawn]))
 
@@ -177,7 +323,9 @@ def _placed(address: str, at: At) -> str:
 def _port(text: str, model: GPT2) -> Site:
     site = parse(text, model.config).site
     if site.role != "port":
-        raise PatchError(problem(f"the receiver '{text}'", "a port: out, a8.6.q, a8.6.k, a8.6.v, m3.in"))
+        raise PatchError(
+            problem(f"the receiver '{text}'", "a port: out, a8.6.q, a8.6.k, a8.6.v, m3.in")
+        )
     return site
 
 
@@ -197,7 +345,13 @@ def _point(port: Site, model: GPT2) -> str:
     return f"resid{port.layer}.mid" if port.kind == "in" else f"resid{port.layer}"
 
 
-def _inputs(ports: Sequence[Site], points: Sequence[str], seen: Float[Tensor, "points batch *rest"], model: GPT2, at: At) -> Patch:
+def _inputs(
+    ports: Sequence[Site],
+    points: Sequence[str],
+    seen: Float[Tensor, "points batch *rest"],
+    model: GPT2,
+    at: At,
+) -> Patch:
     """Every receiver sees the stream that the first run had there."""
     patch = Patch()
     for port in ports:

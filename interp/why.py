@@ -61,44 +61,87 @@ class Why:
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values, for JSON."""
         plain = ("model", "prompt", "tokens", "answer", "over", "difference", "attention", "notes")
-        return {**{name: getattr(self, name) for name in plain},
-                "top": [vars(t) for t in self.top],
-                "toward_answer": [_plain(p) for p in self.toward_answer], "toward_other": [_plain(p) for p in self.toward_other],
-                "effects": dict(self.effects), "logit_lens": dict(self.lens),
-                "closure": {**vars(self.closure), "holds": self.closure.holds}}
+        return {
+            **{name: getattr(self, name) for name in plain},
+            "top": [vars(t) for t in self.top],
+            "toward_answer": [_plain(p) for p in self.toward_answer],
+            "toward_other": [_plain(p) for p in self.toward_other],
+            "effects": dict(self.effects),
+            "logit_lens": dict(self.lens),
+            "closure": {**vars(self.closure), "holds": self.closure.holds},
+        }
 
 
-def why(model: GPT2, prompt: str, answer: str | None = None, over: str | None = None, *, k: int = 6, neurons: bool = False) -> Why:
+def why(
+    model: GPT2,
+    prompt: str,
+    answer: str | None = None,
+    over: str | None = None,
+    *,
+    k: int = 6,
+    neurons: bool = False,
+) -> Why:
     """Answer the question. Without an answer: the model's top token; without an alternative: the best of the others.
 
     Raises PromptError where the prompt cannot be read, or an answer is not one token.
     """
     if model.tokenizer is None:
-        raise PromptError(problem("a question in words, but this model has no tokenizer", "a model with a vocabulary"))
+        raise PromptError(
+            problem(
+                "a question in words, but this model has no tokenizer", "a model with a vocabulary"
+            )
+        )
     trace, tokenizer = model.run(prompt), model.tokenizer
     logits = trace.logits_at(-1)[0]
     right, wrong = _choose(tokenizer, logits, answer, over)
     metric = metrics.logit_diff(answers=right, distractors=wrong)
     effects = attribution.direct(trace, metric, neurons=neurons)
-    pushes = [tuple(_push(trace, tokenizer, metric, row) for row in effects.top(k, sign)) for sign in (1, -1)]
+    pushes = [
+        tuple(_push(trace, tokenizer, metric, row) for row in effects.top(k, sign))
+        for sign in (1, -1)
+    ]
     return Why(
-        model=model.name, prompt=prompt, tokens=tuple(tokenizer.text(t) for t in trace.tokens[0].tolist()),
-        answer=tokenizer.text(right), over=tokenizer.text(wrong), difference=float(effects.base[0]), top=_top(tokenizer, logits),
-        toward_answer=pushes[0], toward_other=pushes[1], effects=effects, lens=attribution.logit_lens(trace, metric),
-        closure=attribution.closure(trace, metric, effects), attention=_attention(trace, effects.heads().top(k)),
-        notes=tuple(spacing(tokenizer, text) for text in (answer, over) if text and spacing(tokenizer, text)))
+        model=model.name,
+        prompt=prompt,
+        tokens=tuple(tokenizer.text(t) for t in trace.tokens[0].tolist()),
+        answer=tokenizer.text(right),
+        over=tokenizer.text(wrong),
+        difference=float(effects.base[0]),
+        top=_top(tokenizer, logits),
+        toward_answer=pushes[0],
+        toward_other=pushes[1],
+        effects=effects,
+        lens=attribution.logit_lens(trace, metric),
+        closure=attribution.closure(trace, metric, effects),
+        attention=_attention(trace, effects.heads().top(k)),
+        notes=tuple(
+            spacing(tokenizer, text) for text in (answer, over) if text and spacing(tokenizer, text)
+        ),
+    )
 
 
 def _plain(push: Push) -> dict[str, Any]:
-    return {**vars(push), "looked": [{"position": t.position, "text": t.text, "weight": t.probability} for t in push.looked]}
+    return {
+        **vars(push),
+        "looked": [
+            {"position": t.position, "text": t.text, "weight": t.probability} for t in push.looked
+        ],
+    }
 
 
-def _choose(tokenizer: Tokenizer, logits: Float[Tensor, "vocab"], answer: str | None, over: str | None) -> tuple[int, int]:
+def _choose(
+    tokenizer: Tokenizer, logits: Float[Tensor, "vocab"], answer: str | None, over: str | None
+) -> tuple[int, int]:
     best, second = logits.topk(2).indices.tolist()
     right = tokenizer.single(answer) if answer is not None else best
     wrong = tokenizer.single(over) if over is not None else (second if right == best else best)
     if right == wrong:
-        raise PromptError(problem(f"the answer and its alternative are the same token {tokenizer.text(right)!r}", "two different tokens"))
+        raise PromptError(
+            problem(
+                f"the answer and its alternative are the same token {tokenizer.text(right)!r}",
+                "two different tokens",
+            )
+        )
     return right, wrong
 
 
@@ -111,17 +154,27 @@ def spacing(tokenizer: Tokenizer, text: str) -> str:
 
 def _top(tokenizer: Tokenizer, logits: Float[Tensor, "vocab"], k: int = 8) -> tuple[Token, ...]:
     chances = logits.double().softmax(-1)
-    return tuple(Token(tokenizer.text(i), float(chances[i]), float(logits[i])) for i in logits.topk(min(k, len(logits))).indices.tolist())
+    return tuple(
+        Token(tokenizer.text(i), float(chances[i]), float(logits[i]))
+        for i in logits.topk(min(k, len(logits))).indices.tolist()
+    )
 
 
-def _push(trace: Trace, tokenizer: Tokenizer, metric: metrics.Metric, row: tuple[str, float]) -> Push:
+def _push(
+    trace: Trace, tokenizer: Tokenizer, metric: metrics.Metric, row: tuple[str, float]
+) -> Push:
     address, effect = row
     wrote = _readout(trace, trace[f"{address}@-1"][0], metric)
-    names = [tuple(tokenizer.text(i) for i in (sign * wrote).topk(min(5, len(wrote))).indices.tolist()) for sign in (1, -1)]
+    names = [
+        tuple(tokenizer.text(i) for i in (sign * wrote).topk(min(5, len(wrote))).indices.tolist())
+        for sign in (1, -1)
+    ]
     return Push(address, effect, _looked(trace, tokenizer, address), *names)
 
 
-def _readout(trace: Trace, write: Float[Tensor, "d_model"], metric: metrics.Metric) -> Float[Tensor, "vocab"]:
+def _readout(
+    trace: Trace, write: Float[Tensor, "d_model"], metric: metrics.Metric
+) -> Float[Tensor, "vocab"]:
     """What a write adds to every logit directly, the final LayerNorm's scale being the run's."""
     centred = (write - write.mean()) * trace.params.ln_w / trace.scale(f"out@{metric.at}")[0]
     return F.linear(centred, trace.params.unembed)
@@ -132,11 +185,16 @@ def _looked(trace: Trace, tokenizer: Tokenizer, address: str, k: int = 3) -> tup
         return ()
     weights = trace[f"{address}.pattern@-1"][0]
     best = [i for i in weights.topk(min(k, len(weights))).indices.tolist() if weights[i] >= 0.02]
-    return tuple(Token(tokenizer.text(int(trace.tokens[0, i])), float(weights[i]), position=i) for i in best)
+    return tuple(
+        Token(tokenizer.text(int(trace.tokens[0, i])), float(weights[i]), position=i) for i in best
+    )
 
 
 def _attention(trace: Trace, heads: Effects) -> dict[str, tuple[float, ...]]:
-    return {address: tuple(torch.as_tensor(trace[f"{address}.pattern@-1"][0]).tolist()) for address in heads.addresses}
+    return {
+        address: tuple(torch.as_tensor(trace[f"{address}.pattern@-1"][0]).tolist())
+        for address in heads.addresses
+    }
 
 
 def _is_head(address: str) -> bool:

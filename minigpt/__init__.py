@@ -6,8 +6,27 @@ from minigpt.config import SIZES, Config
 from minigpt.errors import MiniGPTError
 from minigpt.model import GPT2
 from minigpt.params import Params, build
-from minigpt.patch import Patch
+from minigpt.patch import Patch, Source
+from minigpt.receipt import Receipt
+from minigpt.recompute.sweep import Sweep
 from minigpt.tokenizer import Tokenizer
 from minigpt.trace import Trace
 
-__all__ = ["GPT2", "SIZES", "Address", "Batch", "Config", "MiniGPTError", "Params", "Patch", "Site", "Tokenizer", "Trace", "build", "parse"]
+__all__ = [
+    "GPT2",
+    "SIZES",
+    "Address",
+    "Batch",
+    "Config",
+    "MiniGPTError",
+    "Params",
+    "Patch",
+    "Receipt",
+    "Site",
+    "Source",
+    "Sweep",
+    "Tokenizer",
+    "Trace",
+    "build",
+    "parse",
+]

@@ -42,7 +42,20 @@ GRAMMAR: dict[str, tuple[str, str | None, str | None]] = {
     "z": ("inside", "a{layer}.{part}.z", "a{layer}.z"),
 }
 _WHOLE = {"emb": "input", "pos": "input", "attn.b": "attn", "mlp.b": "mlp"}
-_STAGE = {"resid": 1, "q": 2, "k": 2, "v": 2, "pattern": 3, "z": 4, "attn": 5, "attn.b": 5, "mid": 6, "in": 7, "mlp": 8, "mlp.b": 8}
+_STAGE = {
+    "resid": 1,
+    "q": 2,
+    "k": 2,
+    "v": 2,
+    "pattern": 3,
+    "z": 4,
+    "attn": 5,
+    "attn.b": 5,
+    "mid": 6,
+    "in": 7,
+    "mlp": 8,
+    "mlp.b": 8,
+}
 _LAST = 10**9
 _NUMBER = r"(?:0|[1-9][0-9]{0,6})"
 _AT = re.compile(rf"-[1-9][0-9]{{0,6}}|{_NUMBER}|[A-Za-z][A-Za-z0-9_]*(?:[+-][0-9]+)?")
@@ -53,7 +66,12 @@ def _patterns() -> Iterator[tuple[str, re.Pattern[str]]]:
         for text in texts:
             if text:
                 fields = re.escape(text).replace(r"\{", "{").replace(r"\}", "}")
-                yield kind, re.compile(re.sub(r"\{(\w+)\}", lambda field: f"(?P<{field[1]}>{_NUMBER})", fields))
+                yield (
+                    kind,
+                    re.compile(
+                        re.sub(r"\{(\w+)\}", lambda field: f"(?P<{field[1]}>{_NUMBER})", fields)
+                    ),
+                )
 
 
 _PATTERNS = tuple(_patterns())
@@ -75,7 +93,7 @@ class Site:
 
     @property
     def role(self) -> str:
-        """"node", "stream", "port" or "inside"."""
+        """ "node", "stream", "port" or "inside"."""
         return GRAMMAR[self.kind][0]
 
     @property
@@ -94,7 +112,9 @@ class Site:
         """Whether other is a part of this whole: a9 of a9.9, m3 of m3.n127, input of emb. Nothing contains itself."""
         if self.part is not None or self.layer != other.layer:
             return False
-        return _WHOLE.get(other.kind) == self.kind or (self.kind == other.kind and other.part is not None)
+        return _WHOLE.get(other.kind) == self.kind or (
+            self.kind == other.kind and other.part is not None
+        )
 
 
 @dataclass(frozen=True)
@@ -111,8 +131,13 @@ class Address:
     def site(self) -> Site:
         """The one site of an address that is no path."""
         if len(self.sites) > 1:
-            raise AddressError(problem(f"'{self}' is a path", "a single node, stream point, port or inside value here",
-                                       " or ".join(f"'{s}'" for s in self.sites)))
+            raise AddressError(
+                problem(
+                    f"'{self}' is a path",
+                    "a single node, stream point, port or inside value here",
+                    " or ".join(f"'{s}'" for s in self.sites),
+                )
+            )
         return self.sites[0]
 
 
@@ -122,7 +147,11 @@ def parse(text: str | Address, config: Config | None = None) -> Address:
     Raises AddressError with what was given, what is legal and what was probably meant.
     """
     if not isinstance(text, (str, Address)):
-        raise AddressError(problem(f"an address of type {type(text).__name__}: {text!r}", "a text such as 'a9.9@-1'"))
+        raise AddressError(
+            problem(
+                f"an address of type {type(text).__name__}: {text!r}", "a text such as 'a9.9@-1'"
+            )
+        )
     address = _parse(str(text))
     if config is not None:
         for site in address.sites:
@@ -142,16 +171,26 @@ def _site(text: str, whole: str) -> Site:
     for kind, pattern in _PATTERNS:
         if found := pattern.fullmatch(text):
             return Site(kind, **{name: int(number) for name, number in found.groupdict().items()})
-    raise AddressError(problem(
-        f"'{whole}' is no address" + (f": '{text}' names nothing" if text != whole else ""),
-        "a9.9 a9.b a9 m3.n127 m3.b m3 emb pos input out.b | resid5 resid5.mid | a8.6.q .k .v m3.in out | a9.9.pattern .z, "
-        "an edge such as a5.5>a8.6.v, each with or without @position", _meant(text)))
+    raise AddressError(
+        problem(
+            f"'{whole}' is no address" + (f": '{text}' names nothing" if text != whole else ""),
+            "a9.9 a9.b a9 m3.n127 m3.b m3 emb pos input out.b | resid5 resid5.mid | a8.6.q .k .v m3.in out | a9.9.pattern .z, "
+            "an edge such as a5.5>a8.6.v, each with or without @position",
+            _meant(text),
+        )
+    )
 
 
 def _position(text: str, whole: str) -> int | str:
     if not _AT.fullmatch(text):
-        raise AddressError(problem(f"'{whole}': '{text}' is no position", "a number from 0 up, one from -1 down (counted from "
-                                   "the end), or a name such as S2, END, S1+1", f"'{whole.partition('@')[0]}@-1'"))
+        raise AddressError(
+            problem(
+                f"'{whole}': '{text}' is no position",
+                "a number from 0 up, one from -1 down (counted from "
+                "the end), or a name such as S2, END, S1+1",
+                f"'{whole.partition('@')[0]}@-1'",
+            )
+        )
     return int(text) if text.lstrip("-").isdigit() else text
 
 
@@ -160,33 +199,61 @@ def _check_order(sites: tuple[Site, ...], text: str) -> None:
         return
     first, *ports = sites
     if first.role != "node" or any(port.role != "port" for port in ports):
-        raise AddressError(problem(f"'{text}' is no edge", "a node, then one port or more: writer>reader, as in a5.5>a8.6.v>out"))
+        raise AddressError(
+            problem(
+                f"'{text}' is no edge",
+                "a node, then one port or more: writer>reader, as in a5.5>a8.6.v>out",
+            )
+        )
     for a, b in zip(sites, ports, strict=False):
         if a.kind == "out":
-            raise AddressError(problem(f"'{text}' goes on after out, where the stream ends", "out as the last of a path"))
+            raise AddressError(
+                problem(
+                    f"'{text}' goes on after out, where the stream ends",
+                    "out as the last of a path",
+                )
+            )
         writer = a if a.role == "node" else a.writer
         if writer.stage > b.stage:
-            raise AddressError(problem(f"'{text}' runs backwards: {writer} writes after {b} has read",
-                                       "edges from an earlier writer to a later reader"))
+            raise AddressError(
+                problem(
+                    f"'{text}' runs backwards: {writer} writes after {b} has read",
+                    "edges from an earlier writer to a later reader",
+                )
+            )
 
 
 def _check_range(site: Site, config: Config) -> None:
     layers = config.n_layer + (site.kind == "resid")
     if site.layer is not None and site.layer >= layers:
-        raise AddressError(problem(f"'{site}': layer {site.layer} of {config.n_layer}", f"layers 0 to {layers - 1}",
-                                   f"'{Site(site.kind, layers - 1, site.part)}'"))
+        raise AddressError(
+            problem(
+                f"'{site}': layer {site.layer} of {config.n_layer}",
+                f"layers 0 to {layers - 1}",
+                f"'{Site(site.kind, layers - 1, site.part)}'",
+            )
+        )
     parts, word = (config.d_mlp, "neuron") if site.kind == "mlp" else (config.n_head, "head")
     if site.part is not None and site.part >= parts:
-        raise AddressError(problem(f"'{site}': {word} {site.part} of {parts}", f"{word}s 0 to {parts - 1}",
-                                   f"'{Site(site.kind, site.layer, parts - 1)}'"))
+        raise AddressError(
+            problem(
+                f"'{site}': {word} {site.part} of {parts}",
+                f"{word}s 0 to {parts - 1}",
+                f"'{Site(site.kind, site.layer, parts - 1)}'",
+            )
+        )
 
 
 def _meant(text: str) -> str:
     """A guess at what was meant: the same numbers in the nearest legal form."""
     numbers = [n.lstrip("0")[:7] or "0" for n in re.findall(r"[0-9]+", text)]
     layer, part = (numbers + ["0", "0"])[:2]
-    forms = [form.format(layer=layer, part=part) for _, *forms in GRAMMAR.values() for form in forms
-             if form and form.count("{") == min(len(numbers), 2)]
+    forms = [
+        form.format(layer=layer, part=part)
+        for _, *forms in GRAMMAR.values()
+        for form in forms
+        if form and form.count("{") == min(len(numbers), 2)
+    ]
     near = difflib.get_close_matches(text.lower(), forms, n=3, cutoff=0.3)
     return " or ".join(f"'{form}'" for form in near)
 
@@ -214,7 +281,9 @@ def edges(config: Config) -> Iterator[str]:
     writers = ["input"]
     for layer in range(config.n_layer):
         own = list(map(str, heads(config, layer)))
-        yield from (f"{writer}>{head}.{port}" for head in own for port in "qkv" for writer in writers)
+        yield from (
+            f"{writer}>{head}.{port}" for head in own for port in "qkv" for writer in writers
+        )
         writers += own
         yield from (f"{writer}>m{layer}.in" for writer in writers)
         writers.append(f"m{layer}")

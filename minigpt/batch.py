@@ -41,11 +41,20 @@ class Batch:
 
     def index(self, at: int | str) -> Int[Tensor, "batch"]:
         """Each prompt's absolute position for 3, -1 (the prompt's own last) or a name; PositionError where it has none."""
-        rows = self._named(at) if isinstance(at, str) else torch.full_like(self.lengths, at) + (self.lengths if at < 0 else 0)
+        rows = (
+            self._named(at)
+            if isinstance(at, str)
+            else torch.full_like(self.lengths, at) + (self.lengths if at < 0 else 0)
+        )
         wrong = ((rows < 0) | (rows >= self.lengths)).nonzero().flatten().tolist()
         if wrong:
             n = int(self.lengths[wrong[0]])
-            raise PositionError(problem(f"position @{at}: prompt {wrong[0]} has {n} tokens", f"@0 to @{n - 1}, or @-1 to @-{n}"))
+            raise PositionError(
+                problem(
+                    f"position @{at}: prompt {wrong[0]} has {n} tokens",
+                    f"@0 to @{n - 1}, or @-1 to @-{n}",
+                )
+            )
         return rows
 
     def _named(self, name: str) -> Int[Tensor, "batch"]:
@@ -54,11 +63,19 @@ class Batch:
         if base not in self.positions:
             known = ", ".join(self.positions) + ", or so many after or before one, as in END-1"
             none = "none here: prompts given as text have no named positions"
-            raise PositionError(problem(f"position @{name}", f"these names: {known if self.positions else none}", "a number such as @-1"))
+            raise PositionError(
+                problem(
+                    f"position @{name}",
+                    f"these names: {known if self.positions else none}",
+                    "a number such as @-1",
+                )
+            )
         return self.positions[base].to(self.lengths) + int(step or 0)
 
 
-def as_batch(prompts: object, tokenizer: Tokenizer | None, config: Config, device: torch.device) -> Batch:
+def as_batch(
+    prompts: object, tokenizer: Tokenizer | None, config: Config, device: torch.device
+) -> Batch:
     """A Batch from a text, a list of texts, token ids [batch, pos], or anything with a `batch` of its own.
 
     Raises PromptError for what is empty, too long, out of the vocabulary or of another type.
@@ -71,14 +88,31 @@ def as_batch(prompts: object, tokenizer: Tokenizer | None, config: Config, devic
 
 def _rows(given: object, tokenizer: Tokenizer | None) -> Sequence[Tensor]:
     if isinstance(given, Tensor):
-        if given.is_floating_point() or given.is_complex() or given.dtype == torch.bool or given.ndim not in (1, 2):
-            raise PromptError(problem(f"a tensor {given.dtype} of shape {list(given.shape)}", "whole token ids [batch, pos] or [pos]"))
+        if (
+            given.is_floating_point()
+            or given.is_complex()
+            or given.dtype == torch.bool
+            or given.ndim not in (1, 2)
+        ):
+            raise PromptError(
+                problem(
+                    f"a tensor {given.dtype} of shape {list(given.shape)}",
+                    "whole token ids [batch, pos] or [pos]",
+                )
+            )
         return list(given[None] if given.ndim == 1 else given)
     texts = [given] if isinstance(given, str) else given
     if not isinstance(texts, (list, tuple)) or not all(isinstance(t, str) for t in texts):
-        raise PromptError(problem(f"prompts of type {type(given).__name__}", "a text, a list of texts, or token ids [batch, pos]"))
+        raise PromptError(
+            problem(
+                f"prompts of type {type(given).__name__}",
+                "a text, a list of texts, or token ids [batch, pos]",
+            )
+        )
     if tokenizer is None:
-        raise PromptError(problem("a text, but this model has no tokenizer", "token ids [batch, pos]"))
+        raise PromptError(
+            problem("a text, but this model has no tokenizer", "token ids [batch, pos]")
+        )
     return [torch.tensor(tokenizer.encode(text), dtype=torch.long) for text in texts]
 
 
@@ -87,22 +121,45 @@ def _from_rows(rows: Sequence[Tensor]) -> Batch:
         raise PromptError(problem("no prompts", "one prompt or more"))
     lengths = torch.tensor([len(row) for row in rows])
     width = int(lengths.max())
-    return Batch(torch.stack([F.pad(row.long().cpu(), (0, width - len(row))) for row in rows]), lengths)
+    return Batch(
+        torch.stack([F.pad(row.long().cpu(), (0, width - len(row))) for row in rows]), lengths
+    )
 
 
 def _check(batch: Batch, config: Config) -> None:
     shape, lengths = list(batch.tokens.shape), batch.lengths.tolist()
     if not lengths or [len(lengths)] != shape[:-1] or max(lengths) > shape[1]:
-        raise PromptError(problem(f"a Batch of tokens {shape} and lengths {lengths}", "one row or more, and each row's length, up to the width"))
+        raise PromptError(
+            problem(
+                f"a Batch of tokens {shape} and lengths {lengths}",
+                "one row or more, and each row's length, up to the width",
+            )
+        )
     if int(batch.lengths.min()) < 1:
         where = int(batch.lengths.argmin())
-        raise PromptError(problem(f"prompt {where} is empty", "one token or more", "'<|endoftext|>' asks what comes first"))
+        raise PromptError(
+            problem(
+                f"prompt {where} is empty",
+                "one token or more",
+                "'<|endoftext|>' asks what comes first",
+            )
+        )
     if int(batch.lengths.max()) > config.n_ctx:
         where = int(batch.lengths.argmax())
-        raise PromptError(problem(f"prompt {where} has {int(batch.lengths[where])} tokens", f"up to {config.n_ctx} (the model's context)",
-                                  "cutting it at the front"))
+        raise PromptError(
+            problem(
+                f"prompt {where} has {int(batch.lengths[where])} tokens",
+                f"up to {config.n_ctx} (the model's context)",
+                "cutting it at the front",
+            )
+        )
     wrong = (batch.tokens < 0) | (batch.tokens >= config.n_vocab)
     if bool(wrong.any()):
         row, column = wrong.nonzero()[0].tolist()
-        raise PromptError(problem(f"token id {int(batch.tokens[row, column])} in prompt {row} at position {column}",
-                                  f"0 to {config.n_vocab - 1} (the model's vocabulary)", "the tokenizer that belongs to the model"))
+        raise PromptError(
+            problem(
+                f"token id {int(batch.tokens[row, column])} in prompt {row} at position {column}",
+                f"0 to {config.n_vocab - 1} (the model's vocabulary)",
+                "the tokenizer that belongs to the model",
+            )
+        )

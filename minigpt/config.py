@@ -29,12 +29,21 @@ class Config:
             if not isinstance(value, int) or value < 1:
                 raise ParamsError(problem(f"Config({name}={value!r})", "whole numbers from 1 up"))
         if self.d_model % self.n_head:
-            raise ParamsError(problem(f"d_model={self.d_model} with n_head={self.n_head}", "a width that the heads divide"))
+            raise ParamsError(
+                problem(
+                    f"d_model={self.d_model} with n_head={self.n_head}",
+                    "a width that the heads divide",
+                )
+            )
 
     @property
     def d_head(self) -> int:
         """The width of one head."""
         return self.d_model // self.n_head
+
+    def head_columns(self, head: int) -> slice:
+        """Which columns of z, of queries, keys or values, and which rows of W_O belong to a head."""
+        return slice(head * self.d_head, (head + 1) * self.d_head)
 
 
 def gpt2(n_layer: int, n_head: int, d_model: int) -> Config:

@@ -25,7 +25,9 @@ class ParamsError(MiniGPTError):
 
 def problem(given: str, legal: str = "", try_: str = "") -> str:
     """The three parts of a good message, as one text."""
-    return "".join([given, f"\n  legal: {legal}" if legal else "", f"\n  try:   {try_}" if try_ else ""])
+    return "".join(
+        [given, f"\n  legal: {legal}" if legal else "", f"\n  try:   {try_}" if try_ else ""]
+    )
 
 
 class PatchError(MiniGPTError):

@@ -21,7 +21,7 @@ from minigpt.config import Config
 from minigpt.errors import PatchError, problem
 from minigpt.params import Block, Params, tensors
 from minigpt.patch import Patch
-from minigpt.sweep import BUDGET, Sweep, rerun, sweep
+from minigpt.recompute.sweep import BUDGET, Sweep, rerun, sweep
 from minigpt.tokenizer import Tokenizer
 from minigpt.trace import Cells, Trace
 
@@ -36,17 +36,28 @@ def embed(params: Params, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "ba
     return params.wte[tokens] + params.wpe[: tokens.shape[1]]
 
 
-def layer(block: Block, config: Config, x: Float[Tensor, "batch pos d_model"], groups: Sequence[Group], attend: Attend, linear: Linear) -> Cells:
+def layer(
+    block: Block,
+    config: Config,
+    x: Float[Tensor, "batch pos d_model"],
+    groups: Sequence[Group],
+    attend: Attend,
+    linear: Linear,
+) -> Cells:
     """One block: attention reads the stream and writes to it, then the MLP reads it and writes to it."""
     qkv = linear(ops.layer_norm(x, block.ln1_w, block.ln1_b, config.eps), block.w_qkv, block.b_qkv)
     z = attention(qkv, config.n_head, groups, attend)
     mid = linear(z, block.w_o, block.b_o).add_(x)
-    act = ops.gelu(linear(ops.layer_norm(mid, block.ln2_w, block.ln2_b, config.eps), block.w_in, block.b_in))
+    act = ops.gelu(
+        linear(ops.layer_norm(mid, block.ln2_w, block.ln2_b, config.eps), block.w_in, block.b_in)
+    )
     out = linear(act, block.w_out, block.b_out).add_(mid)
     return Cells(resid=x, qkv=qkv, z=z, mid=mid, act=act, out=out)
 
 
-def attention(qkv: Float[Tensor, "batch pos d_qkv"], n_head: int, groups: Sequence[Group], attend: Attend) -> Float[Tensor, "batch pos d_qkv//3"]:
+def attention(
+    qkv: Float[Tensor, "batch pos d_qkv"], n_head: int, groups: Sequence[Group], attend: Attend
+) -> Float[Tensor, "batch pos d_qkv//3"]:
     """The weighted values of all heads; each prompt attends as it would alone, over exactly its own positions."""
     q, k, v = (ops.split_heads(x, n_head) for x in qkv.chunk(3, dim=-1))
     if len(groups) == 1 and groups[0][0] == q.shape[2]:
@@ -88,7 +99,9 @@ class GPT2:
         """The type of the parameters and of everything computed from them."""
         return self.params.wte.dtype
 
-    def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> GPT2:
+    def to(
+        self, device: str | torch.device | None = None, dtype: torch.dtype | None = None
+    ) -> GPT2:
         """The same model on another device or in another type."""
         return replace(self, params=self.params.to(device, dtype))
 
@@ -107,24 +120,50 @@ class GPT2:
         x = embed(self.params, batch.tokens)
         cells: list[Cells] = []
         for block in self.params.blocks:
-            cells.append(layer(block, self.config, x, grouped(batch.lengths), self.attend, ops.settled))
+            cells.append(
+                layer(block, self.config, x, grouped(batch.lengths), self.attend, ops.settled)
+            )
             x = cells[-1].out
         return Trace(self.params, batch, tuple(cells))
 
     @overload
     def rerun(self, trace: Trace, patch: Patch) -> Trace: ...
     @overload
-    def rerun(self, trace: Trace, patch: Sequence[Patch], want: str | Sequence[str], *, budget: int = BUDGET, progress: bool = False) -> Sweep: ...
-    def rerun(self, trace: Trace, patch: Patch | Sequence[Patch], want: str | Sequence[str] = "out", *, budget: int = BUDGET,
-              progress: bool = False) -> Trace | Sweep:
+    def rerun(
+        self,
+        trace: Trace,
+        patch: Sequence[Patch],
+        want: str | Sequence[str],
+        *,
+        budget: int = BUDGET,
+        progress: bool = False,
+    ) -> Sweep: ...
+    def rerun(
+        self,
+        trace: Trace,
+        patch: Patch | Sequence[Patch],
+        want: str | Sequence[str] = "out",
+        *,
+        budget: int = BUDGET,
+        progress: bool = False,
+    ) -> Trace | Sweep:
         """The run after a patch, as a Trace with a receipt; or, of many patches at once, what each makes of `want`, as a Sweep.
 
         budget: bytes that the working values of a sweep may take. Warns with NoEffectWarning where nothing changed.
         """
         if self.attend is not ops.eager:
-            raise PatchError(problem("a rerun with fused attention, which never forms the pattern", "attention='eager'",
-                                     "weights.load(..., attention='eager')"))
-        return rerun(trace, patch) if isinstance(patch, Patch) else sweep(trace, patch, want, budget, progress)
+            raise PatchError(
+                problem(
+                    "a rerun with fused attention, which never forms the pattern",
+                    "attention='eager'",
+                    "weights.load(..., attention='eager')",
+                )
+            )
+        return (
+            rerun(trace, patch)
+            if isinstance(patch, Patch)
+            else sweep(trace, patch, want, budget, progress)
+        )
 
     @torch.no_grad()
     def forward(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos vocab"]:
@@ -134,7 +173,10 @@ class GPT2:
         Face's own numbers depend on the size of the batch, and are the same but for the last digits.
         """
         batch = self.batch(tokens)
-        x, groups = embed(self.params, batch.tokens), grouped(torch.full_like(batch.lengths, batch.tokens.shape[1]))
+        x, groups = (
+            embed(self.params, batch.tokens),
+            grouped(torch.full_like(batch.lengths, batch.tokens.shape[1])),
+        )
         for block in self.params.blocks:
             x = layer(block, self.config, x, groups, self.attend, ops.linear).out
         x = ops.layer_norm(x, self.params.ln_w, self.params.ln_b, self.config.eps)

@@ -45,14 +45,23 @@ TABLE = """
     out                ln_final.hook_normalized                      logits        Resid End     -          -
 """
 _ROWS = [re.split(r"\s{2,}", line.strip()) for line in TABLE.strip().splitlines()]
-_SAID = {tool: [(row[0], row[column]) for row in _ROWS if row[column] != "-"] for column, tool in enumerate(TOOLS, 1)}
-_HEARD = {tool: [(name, us) for us, name in said if not name.startswith("->")] for tool, said in _SAID.items()}
+_SAID = {
+    tool: [(row[0], row[column]) for row in _ROWS if row[column] != "-"]
+    for column, tool in enumerate(TOOLS, 1)
+}
+_HEARD = {
+    tool: [(name, us) for us, name in said if not name.startswith("->")]
+    for tool, said in _SAID.items()
+}
 _ENDS = {tool: {name.removeprefix("->"): us for us, name in said} for tool, said in _SAID.items()}
 _WITH_EDGES = [tool for tool, said in _SAID.items() if len(_HEARD[tool]) < len(said)]
 # What to ask for instead of what has no address.
-INSTEAD = {"hook_scale": "trace.scale('a9.9.q'), trace.scale('m3.in') or trace.scale('out')",
-           "hook_post": "trace.act('m3')", "hook_attn_scores": "'a9.9.pattern', after the softmax",
-           "hook_result": "one head: 'blocks.9.attn.hook_result[:, :, 9]'"}
+INSTEAD = {
+    "hook_scale": "trace.scale('a9.9.q'), trace.scale('m3.in') or trace.scale('out')",
+    "hook_post": "trace.act('m3')",
+    "hook_attn_scores": "'a9.9.pattern', after the softmax",
+    "hook_result": "one head: 'blocks.9.attn.hook_result[:, :, 9]'",
+}
 
 
 def ours(text: str | Address, n_layer: int | None = None) -> Address:
@@ -73,8 +82,13 @@ def ours(text: str | Address, n_layer: int | None = None) -> Address:
     except AddressError as error:
         model = "" if n_layer is None else f" in a model of {n_layer} layers"
         instead = next((hint for word, hint in INSTEAD.items() if word in text), "") or _near(text)
-        raise AddressError(problem(f"'{text}' names nothing known here{model}",
-                                   f"an address such as 'a9.9.q', or a name of {', '.join(TOOLS)}", instead)) from error
+        raise AddressError(
+            problem(
+                f"'{text}' names nothing known here{model}",
+                f"an address such as 'a9.9.q', or a name of {', '.join(TOOLS)}",
+                instead,
+            )
+        ) from error
 
 
 def theirs(address: str | Address, tool: str, n_layer: int | None = None) -> str:
@@ -89,7 +103,10 @@ def theirs(address: str | Address, tool: str, n_layer: int | None = None) -> str
     alone = len(names) == 1 and not names[0].startswith("->")
     if found.at is None and all(names) and (alone or (edges and len(names) == 2)):
         return "->".join(name.removeprefix("->") for name in names)
-    legal = [*dict.fromkeys(us.format(L=9, P=9) for _, us in _HEARD[tool]), *["and an edge of two"] * edges]
+    legal = [
+        *dict.fromkeys(us.format(L=9, P=9) for _, us in _HEARD[tool]),
+        *["and an edge of two"] * edges,
+    ]
     instead = "" if found.at is None else f"'{Address(found.sites)}', and the position as an index"
     raise AddressError(problem(f"{tool} has no name for '{found}'", ", ".join(legal), instead))
 
@@ -108,18 +125,32 @@ def _translate(text: str, forms: Iterable[tuple[str, str]], n_layer: int | None)
 
 @cache
 def _pattern(form: str) -> re.Pattern[str]:
-    return re.compile(re.sub(r"\\{(\w)\\}", r"(?P<\1>0|[1-9][0-9]*)", re.escape(form).replace(r",\ ", r",\ ?")))
+    return re.compile(
+        re.sub(r"\\{(\w)\\}", r"(?P<\1>0|[1-9][0-9]*)", re.escape(form).replace(r",\ ", r",\ ?"))
+    )
 
 
 def _in_model(address: Address, n_layer: int | None) -> Address:
     for site in address.sites:
-        if n_layer is not None and site.layer is not None and site.layer >= n_layer + (site.kind == "resid"):
-            raise AddressError(problem(f"'{address}': layer {site.layer} of {n_layer}", f"layers 0 to {n_layer - 1}"))
+        if (
+            n_layer is not None
+            and site.layer is not None
+            and site.layer >= n_layer + (site.kind == "resid")
+        ):
+            raise AddressError(
+                problem(
+                    f"'{address}': layer {site.layer} of {n_layer}", f"layers 0 to {n_layer - 1}"
+                )
+            )
     return address
 
 
 def _near(text: str) -> str:
     """The known names that look most like text, with its numbers."""
     layer, part = [*re.findall(r"\d+", text), "0", "0"][:2]
-    known = {name.format(L=layer, B=layer, P=part) for names in _HEARD.values() for name, _ in names} - {text}
-    return " or ".join(repr(name) for name in difflib.get_close_matches(text, sorted(known), n=2, cutoff=0.5))
+    known = {
+        name.format(L=layer, B=layer, P=part) for names in _HEARD.values() for name, _ in names
+    } - {text}
+    return " or ".join(
+        repr(name) for name in difflib.get_close_matches(text, sorted(known), n=2, cutoff=0.5)
+    )

@@ -38,12 +38,16 @@ def block(n: int, terms: int) -> int:
     return ROWS if terms > ONE_PIECE else max(padded(1), n // GRAIN * GRAIN)
 
 
-def linear(x: Float[Tensor, "... a"], w: Float[Tensor, "a b"], b: Float[Tensor, "b"]) -> Float[Tensor, "... b"]:
+def linear(
+    x: Float[Tensor, "... a"], w: Float[Tensor, "a b"], b: Float[Tensor, "b"]
+) -> Float[Tensor, "... b"]:
     """x w + b, as one fused product."""
     return torch.addmm(b, x.reshape(-1, x.shape[-1]), w).view(*x.shape[:-1], w.shape[1])
 
 
-def settled(x: Float[Tensor, "... a"], w: Float[Tensor, "a b"], b: Float[Tensor, "b"] | None = None) -> Float[Tensor, "... b"]:
+def settled(
+    x: Float[Tensor, "... a"], w: Float[Tensor, "a b"], b: Float[Tensor, "b"] | None = None
+) -> Float[Tensor, "... b"]:
     """The same in blocks of settled sizes: a row's bits do not depend on what else is asked for in the same call."""
     flat = x.reshape(-1, x.shape[-1])
     y, rows = flat.new_empty(len(flat), w.shape[1]), block(len(flat), len(w))
@@ -62,7 +66,9 @@ def settled_rows(n: int, terms: int) -> int:
     return n // rows * rows + padded(n % rows)
 
 
-def logits(x: Float[Tensor, "... d_model"], unembed: Float[Tensor, "vocab d_model"]) -> Float[Tensor, "... vocab"]:
+def logits(
+    x: Float[Tensor, "... d_model"], unembed: Float[Tensor, "vocab d_model"]
+) -> Float[Tensor, "... vocab"]:
     """The unembedding, settled."""
     return settled(x, unembed.T)
 
@@ -71,7 +77,9 @@ def _product(x: Tensor, w: Tensor, b: Tensor | None, out: Tensor) -> Tensor:
     return torch.mm(x, w, out=out) if b is None else torch.addmm(b, x, w, out=out)
 
 
-def layer_norm(x: Float[Tensor, "... d"], w: Float[Tensor, "d"], b: Float[Tensor, "d"], eps: float) -> Float[Tensor, "... d"]:
+def layer_norm(
+    x: Float[Tensor, "... d"], w: Float[Tensor, "d"], b: Float[Tensor, "d"], eps: float
+) -> Float[Tensor, "... d"]:
     """Centre, divide by the standard deviation, then scale and shift."""
     return F.layer_norm(x, w.shape, w, b, eps)
 
@@ -89,12 +97,21 @@ def gelu(x: Float[Tensor, "... n"]) -> Float[Tensor, "... n"]:
     flat = x.view(-1)
     for start in range(0, len(flat), BLOCK):
         part = flat[start : start + BLOCK]
-        t = torch.pow(part, 3.0).mul_(0.044715).add_(part).mul_(math.sqrt(2.0 / math.pi)).tanh_().add_(1.0)
+        t = (
+            torch.pow(part, 3.0)
+            .mul_(0.044715)
+            .add_(part)
+            .mul_(math.sqrt(2.0 / math.pi))
+            .tanh_()
+            .add_(1.0)
+        )
         part.mul_(0.5).mul_(t)
     return x
 
 
-def split_heads(x: Float[Tensor, "batch pos d_model"], n_head: int) -> Float[Tensor, "batch head pos d_head"]:
+def split_heads(
+    x: Float[Tensor, "batch pos d_model"], n_head: int
+) -> Float[Tensor, "batch head pos d_head"]:
     """The heads' own parts of the width, side by side."""
     return x.view(*x.shape[:2], n_head, -1).transpose(1, 2)
 
@@ -104,20 +121,32 @@ def merge_heads(z: Float[Tensor, "batch head pos d_head"]) -> Float[Tensor, "bat
     return z.transpose(1, 2).flatten(2)
 
 
-def pattern(q: Float[Tensor, "batch head pos d_head"], k: Float[Tensor, "batch head key d_head"]) -> Float[Tensor, "batch head pos key"]:
+def pattern(
+    q: Float[Tensor, "batch head pos d_head"], k: Float[Tensor, "batch head key d_head"]
+) -> Float[Tensor, "batch head pos key"]:
     """Causal attention weights; row t of the queries sees keys 0 to t."""
     scores = torch.matmul(q, k.contiguous().transpose(-1, -2)).mul_(q.shape[-1] ** -0.5)
-    hidden = torch.full(scores.shape[-2:], torch.finfo(scores.dtype).min, dtype=scores.dtype, device=scores.device)
+    hidden = torch.full(
+        scores.shape[-2:], torch.finfo(scores.dtype).min, dtype=scores.dtype, device=scores.device
+    )
     return torch.softmax(scores.add_(hidden.triu_(1)), dim=-1)
 
 
-def eager(q: Float[Tensor, "batch head pos d_head"], k: Float[Tensor, "batch head key d_head"],
-          v: Float[Tensor, "batch head key d_head"]) -> Float[Tensor, "batch head pos d_head"]:
+def eager(
+    q: Float[Tensor, "batch head pos d_head"],
+    k: Float[Tensor, "batch head key d_head"],
+    v: Float[Tensor, "batch head key d_head"],
+) -> Float[Tensor, "batch head pos d_head"]:
     """Attention written out: the weighted values z."""
     return torch.matmul(pattern(q, k), v)
 
 
-def sdpa(q: Float[Tensor, "batch head pos d_head"], k: Float[Tensor, "batch head key d_head"],
-         v: Float[Tensor, "batch head key d_head"]) -> Float[Tensor, "batch head pos d_head"]:
+def sdpa(
+    q: Float[Tensor, "batch head pos d_head"],
+    k: Float[Tensor, "batch head key d_head"],
+    v: Float[Tensor, "batch head key d_head"],
+) -> Float[Tensor, "batch head pos d_head"]:
     """The same by torch's fused kernel: other bits, less memory; its pattern is never formed."""
-    return F.scaled_dot_product_attention(q, k, v, is_causal=q.shape[2] > 1, scale=q.shape[-1] ** -0.5)
+    return F.scaled_dot_product_attention(
+        q, k, v, is_causal=q.shape[2] > 1, scale=q.shape[-1] ** -0.5
+    )

@@ -17,14 +17,25 @@ from minigpt.config import Config
 from minigpt.errors import ParamsError, problem
 
 # field: (name in the checkpoint, shape); D d_model, N d_mlp, V n_vocab, C n_ctx
-STEM = {"wte": ("wte.weight", "V D"), "wpe": ("wpe.weight", "C D"), "ln_w": ("ln_f.weight", "D"), "ln_b": ("ln_f.bias", "D")}
+STEM = {
+    "wte": ("wte.weight", "V D"),
+    "wpe": ("wpe.weight", "C D"),
+    "ln_w": ("ln_f.weight", "D"),
+    "ln_b": ("ln_f.bias", "D"),
+}
 BLOCK = {
-    "ln1_w": ("ln_1.weight", "D"), "ln1_b": ("ln_1.bias", "D"),
-    "w_qkv": ("attn.c_attn.weight", "D 3D"), "b_qkv": ("attn.c_attn.bias", "3D"),
-    "w_o": ("attn.c_proj.weight", "D D"), "b_o": ("attn.c_proj.bias", "D"),
-    "ln2_w": ("ln_2.weight", "D"), "ln2_b": ("ln_2.bias", "D"),
-    "w_in": ("mlp.c_fc.weight", "D N"), "b_in": ("mlp.c_fc.bias", "N"),
-    "w_out": ("mlp.c_proj.weight", "N D"), "b_out": ("mlp.c_proj.bias", "D"),
+    "ln1_w": ("ln_1.weight", "D"),
+    "ln1_b": ("ln_1.bias", "D"),
+    "w_qkv": ("attn.c_attn.weight", "D 3D"),
+    "b_qkv": ("attn.c_attn.bias", "3D"),
+    "w_o": ("attn.c_proj.weight", "D D"),
+    "b_o": ("attn.c_proj.bias", "D"),
+    "ln2_w": ("ln_2.weight", "D"),
+    "ln2_b": ("ln_2.bias", "D"),
+    "w_in": ("mlp.c_fc.weight", "D N"),
+    "b_in": ("mlp.c_fc.bias", "N"),
+    "w_out": ("mlp.c_proj.weight", "N D"),
+    "b_out": ("mlp.c_proj.bias", "D"),
 }
 UNEMBED = "lm_head.weight"
 
@@ -64,16 +75,31 @@ class Params:
         """Whether the unembedding is the token embedding."""
         return self.unembed is self.wte
 
-    def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> Params:
+    def to(
+        self, device: str | torch.device | None = None, dtype: torch.dtype | None = None
+    ) -> Params:
         """The same parameters on another device or in another type; shares what need not change."""
-        return build(self.config, {name: x.to(device=device, dtype=dtype) for name, x in tensors(self).items()})
+        return build(
+            self.config,
+            {name: x.to(device=device, dtype=dtype) for name, x in tensors(self).items()},
+        )
 
 
 def shapes(config: Config, *, tied: bool = True) -> dict[str, tuple[int, ...]]:
     """The name and shape of every tensor of a checkpoint."""
-    sizes = {"D": config.d_model, "3D": 3 * config.d_model, "N": config.d_mlp, "V": config.n_vocab, "C": config.n_ctx}
+    sizes = {
+        "D": config.d_model,
+        "3D": 3 * config.d_model,
+        "N": config.d_mlp,
+        "V": config.n_vocab,
+        "C": config.n_ctx,
+    }
     rows = list(STEM.values())
-    rows += [(f"h.{layer}.{name}", shape) for layer in range(config.n_layer) for name, shape in BLOCK.values()]
+    rows += [
+        (f"h.{layer}.{name}", shape)
+        for layer in range(config.n_layer)
+        for name, shape in BLOCK.values()
+    ]
     rows += [] if tied else [(UNEMBED, "V D")]
     return {name: tuple(sizes[letter] for letter in shape.split()) for name, shape in rows}
 
@@ -85,9 +111,13 @@ def build(config: Config, given: Mapping[str, Tensor]) -> Params:
     """
     check(config, given)
     stem = {field: given[name] for field, (name, _) in STEM.items()}
-    blocks = tuple(Block(**{field: given[f"h.{layer}.{name}"] for field, (name, _) in BLOCK.items()})
-                   for layer in range(config.n_layer))
-    return Params(config=config, blocks=blocks, unembed=given.get(UNEMBED, given["wte.weight"]), **stem)
+    blocks = tuple(
+        Block(**{field: given[f"h.{layer}.{name}"] for field, (name, _) in BLOCK.items()})
+        for layer in range(config.n_layer)
+    )
+    return Params(
+        config=config, blocks=blocks, unembed=given.get(UNEMBED, given["wte.weight"]), **stem
+    )
 
 
 def tensors(params: Params) -> dict[str, Tensor]:
@@ -101,20 +131,37 @@ def tensors(params: Params) -> dict[str, Tensor]:
 def check(config: Config, given: Mapping[str, Tensor]) -> None:
     """Raise ParamsError unless these tensors are all there, of the right shapes, of one type and finite."""
     wanted = shapes(config, tied=UNEMBED not in given)
-    faults = [f"missing: {name} {list(shape)}" for name, shape in wanted.items() if name not in given]
+    faults = [
+        f"missing: {name} {list(shape)}" for name, shape in wanted.items() if name not in given
+    ]
     faults += [f"extra: {name} {list(x.shape)}" for name, x in given.items() if name not in wanted]
-    faults += [f"shape: {name} is {list(given[name].shape)}, should be {list(shape)}"
-               for name, shape in wanted.items() if name in given and tuple(given[name].shape) != shape]
-    faults += [f"not finite: {name} holds NaN or infinity" for name in wanted if name in given and not _finite(given[name])]
+    faults += [
+        f"shape: {name} is {list(given[name].shape)}, should be {list(shape)}"
+        for name, shape in wanted.items()
+        if name in given and tuple(given[name].shape) != shape
+    ]
+    faults += [
+        f"not finite: {name} holds NaN or infinity"
+        for name in wanted
+        if name in given and not _finite(given[name])
+    ]
     if len(types := {(x.dtype, x.device) for name, x in given.items() if name in wanted}) > 1:
-        faults.append("mixed: " + ", ".join(sorted(f"{dtype} on {device}" for dtype, device in types)))
+        faults.append(
+            "mixed: " + ", ".join(sorted(f"{dtype} on {device}" for dtype, device in types))
+        )
     if faults:
-        raise ParamsError(problem(f"these tensors make no model of {config}:\n    " + "\n    ".join(faults),
-                                  "the names and shapes of minigpt.params.shapes(config)"))
+        raise ParamsError(
+            problem(
+                f"these tensors make no model of {config}:\n    " + "\n    ".join(faults),
+                "the names and shapes of minigpt.params.shapes(config)",
+            )
+        )
 
 
 def _finite(x: Tensor) -> bool:
     """Whether no element is NaN or infinite, without a temporary of x's size."""
-    return not x.is_floating_point() or not x.numel() or all(bool(torch.isfinite(end)) for end in torch.aminmax(x))
-
-
+    return (
+        not x.is_floating_point()
+        or not x.numel()
+        or all(bool(torch.isfinite(end)) for end in torch.aminmax(x))
+    )

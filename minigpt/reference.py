@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from minigpt.address import Address, Site, parse
 from minigpt.config import Config
-from minigpt.edit import Source
 from minigpt.patch import Patch
+from minigpt.patch.edit import Source
 
 Array = NDArray[np.float64]
 Weights = Mapping[str, Array]  # by their names in the checkpoint
@@ -32,15 +32,21 @@ Cells = dict[str, Array]  # what one prompt's addresses hold, each [pos, ...]
 def forward(w: Weights, c: Config, tokens: list[int], sheet: Sheet) -> None:
     """One prompt through the model. The stream is a running sum: each part reads it and adds what it writes."""
     fill, read, n = sheet.fill, sheet.read, len(tokens)
-    stream = fill("input", fill("emb", w["wte.weight"][tokens]) + fill("pos", w["wpe.weight"][:n]))  # [pos, d_model]
+    stream = fill(
+        "input", fill("emb", w["wte.weight"][tokens]) + fill("pos", w["wpe.weight"][:n])
+    )  # [pos, d_model]
     for i in range(c.n_layer):
-        block = {name.removeprefix(f"h.{i}."): x for name, x in w.items() if name.startswith(f"h.{i}.")}
+        block = {
+            name.removeprefix(f"h.{i}."): x for name, x in w.items() if name.startswith(f"h.{i}.")
+        }
         stream = fill(f"resid{i}", stream)
         stream = fill(f"resid{i}.mid", stream + attention(block, c, i, sheet))
         stream = stream + mlp(block, c, i, sheet)
     fill(f"resid{c.n_layer}", stream)
     bias = fill("out.b", np.tile(w["ln_f.bias"], (n, 1)))
-    out = fill("out", layer_norm(read("out", f"resid{c.n_layer}"), w["ln_f.weight"], bias, c.eps))  # [pos, d_model]
+    out = fill(
+        "out", layer_norm(read("out", f"resid{c.n_layer}"), w["ln_f.weight"], bias, c.eps)
+    )  # [pos, d_model]
     sheet.cells["logits"] = out @ w.get("lm_head.weight", w["wte.weight"]).T  # [pos, vocab]
 
 
@@ -50,8 +56,15 @@ def attention(w: Weights, c: Config, i: int, sheet: Sheet) -> Float[Array, "pos 
     for head in range(c.n_head):
         a, own = f"a{i}.{head}", slice(head * c.d_head, (head + 1) * c.d_head)
         made = []
-        for port, m, b in zip("qkv", np.split(w["attn.c_attn.weight"], 3, -1), np.split(w["attn.c_attn.bias"], 3), strict=True):
-            x = layer_norm(read(f"{a}.{port}", f"resid{i}"), w["ln_1.weight"], w["ln_1.bias"], c.eps)  # [pos, d_model]
+        for port, m, b in zip(
+            "qkv",
+            np.split(w["attn.c_attn.weight"], 3, -1),
+            np.split(w["attn.c_attn.bias"], 3),
+            strict=True,
+        ):
+            x = layer_norm(
+                read(f"{a}.{port}", f"resid{i}"), w["ln_1.weight"], w["ln_1.bias"], c.eps
+            )  # [pos, d_model]
             made.append(fill(f"{a}.{port}", x @ m[:, own] + b[own]))  # [pos, d_head]
         q, k, v = made
         pattern = fill(f"{a}.pattern", causal_softmax(q @ k.T / np.sqrt(c.d_head)))  # [pos, key]
@@ -64,14 +77,23 @@ def attention(w: Weights, c: Config, i: int, sheet: Sheet) -> Float[Array, "pos 
 def mlp(w: Weights, c: Config, i: int, sheet: Sheet) -> Float[Array, "pos d_model"]:
     """What layer m{i} writes: its neurons and its bias. A neuron writes its activation times its own row of W_out."""
     fill, w_out = sheet.fill, w["mlp.c_proj.weight"]
-    x = fill(f"m{i}.in", layer_norm(sheet.read(f"m{i}.in", f"resid{i}.mid"), w["ln_2.weight"], w["ln_2.bias"], c.eps))
+    x = fill(
+        f"m{i}.in",
+        layer_norm(
+            sheet.read(f"m{i}.in", f"resid{i}.mid"), w["ln_2.weight"], w["ln_2.bias"], c.eps
+        ),
+    )
     act = gelu(x @ w["mlp.c_fc.weight"] + w["mlp.c_fc.bias"])  # [pos, d_mlp]
-    parts = [fill(f"m{i}.n{n}", np.outer(act[:, n], w_out[n])) for n in range(c.d_mlp)]  # each [pos, d_model]
+    parts = [
+        fill(f"m{i}.n{n}", np.outer(act[:, n], w_out[n])) for n in range(c.d_mlp)
+    ]  # each [pos, d_model]
     parts.append(fill(f"m{i}.b", np.tile(w["mlp.c_proj.bias"], (len(x), 1))))
     return fill(f"m{i}", np.sum(parts, axis=0))
 
 
-def layer_norm(x: Float[Array, "pos d_model"], weight: Array, bias: Array, eps: float) -> Float[Array, "pos d_model"]:
+def layer_norm(
+    x: Float[Array, "pos d_model"], weight: Array, bias: Array, eps: float
+) -> Float[Array, "pos d_model"]:
     """Centre, divide by the standard deviation of what is seen here, then scale and shift."""
     x = x - x.mean(-1, keepdims=True)
     deviation: Array = np.sqrt((x**2).mean(-1, keepdims=True) + eps)
@@ -99,7 +121,9 @@ class Change(NamedTuple):
     site: Site  # what is written: a node, a stream point, a z, a pattern; or the port that sees something else
     rows: list[int]  # the positions at which it does
     source: Source
-    at: int | str | None = None  # the position as the patch has it, None for all: whether a tensor has an axis pos
+    at: int | str | None = (
+        None  # the position as the patch has it, None for all: whether a tensor has an axis pos
+    )
     sender: Site | None = None  # of the edge that is read
 
 
@@ -133,7 +157,10 @@ class Sheet:
                 if change.sender is None:
                     seen[change.rows] = self.value(change, parse(point).site)
                 else:
-                    seen[change.rows] += self.value(change, change.sender) - self.cells[str(change.sender)][change.rows]
+                    seen[change.rows] += (
+                        self.value(change, change.sender)
+                        - self.cells[str(change.sender)][change.rows]
+                    )
         return seen
 
     def value(self, change: Change, site: Site) -> Float[Array, "rows *rest"] | float:
@@ -147,7 +174,11 @@ class Sheet:
         if not source.mean:
             prompts = [prompts[self.index]]
         elif source.by is not None:
-            prompts = [cells for cells, group in zip(prompts, source.by, strict=True) if group == source.by[self.index]]
+            prompts = [
+                cells
+                for cells, group in zip(prompts, source.by, strict=True)
+                if group == source.by[self.index]
+            ]
         x: Array = np.mean([cells[str(site)] for cells in prompts], axis=0)
         if site.kind == "pattern":  # over this prompt's keys; there is no weight beyond the other's
             x = np.pad(x, ((0, 0), (0, self.length)))[:, : self.length]
@@ -158,7 +189,7 @@ class Sheet:
         """The same from a tensor, which broadcasts over the axes of what is changed. Of one that is written for a sum, nobody
         can tell what its parts wrote, nor from which z: they are NaN."""
         split, given = change.kind == "write" and change.site != site, change.source.value
-        if given is None or split and change.site.role == "node":
+        if given is None or (split and change.site.role == "node"):
             return np.nan
         names = axes(change.site if split else site, change.at)
         shape = [self.sizes[name] for name in ("batch", *names)]
@@ -169,16 +200,38 @@ class Sheet:
         return x[:, : self.length] if site.kind == "pattern" else x
 
 
-def changes(patch: Patch, c: Config, length: int, index: int, positions: Mapping[str, Sequence[int]]) -> list[Change]:
+def changes(
+    patch: Patch, c: Config, length: int, index: int, positions: Mapping[str, Sequence[int]]
+) -> list[Change]:
     """The patch as it concerns one prompt: positions as numbers, and each hold as the writes that it is a shorthand for."""
-    found = [Change(e.kind, e.target.sites[-1], rows(e.target.at, length, index, positions), e.source, e.target.at,
-                    e.target.sites[0] if e.kind == "read" else None) for e in patch.edits]
+    found = [
+        Change(
+            e.kind,
+            e.target.sites[-1],
+            rows(e.target.at, length, index, positions),
+            e.source,
+            e.target.at,
+            e.target.sites[0] if e.kind == "read" else None,
+        )
+        for e in patch.edits
+    ]
     writes = [change for change in found if change.kind == "write"]
     for hold in patch.holds:
         for node in hold.sites(c):
-            otherwise = {row for change in writes if decides(change.site, node) for row in change.rows}
-            otherwise |= {row for at in hold.places(node) for row in rows(at, length, index, positions)}
-            found.append(Change("write", node, [row for row in range(length) if row not in otherwise], hold.source))
+            otherwise = {
+                row for change in writes if decides(change.site, node) for row in change.rows
+            }
+            otherwise |= {
+                row for at in hold.places(node) for row in rows(at, length, index, positions)
+            }
+            found.append(
+                Change(
+                    "write",
+                    node,
+                    [row for row in range(length) if row not in otherwise],
+                    hold.source,
+                )
+            )
     return found
 
 
@@ -190,19 +243,35 @@ def covers(written: Site, site: Site) -> bool:
 
 def decides(site: Site, node: Site) -> bool:
     """Whether writing this site writes the node otherwise: it is the node, its whole or part, or the z or pattern of these."""
-    same = Site(site.kind, node.layer, node.part) if site.role == "inside" and node.kind == "attn" else node
+    same = (
+        Site(site.kind, node.layer, node.part)
+        if site.role == "inside" and node.kind == "attn"
+        else node
+    )
     return site == same or site.contains(same) or same.contains(site)
 
 
-def rows(at: int | str | None, length: int, index: int, positions: Mapping[str, Sequence[int]]) -> list[int]:
+def rows(
+    at: int | str | None, length: int, index: int, positions: Mapping[str, Sequence[int]]
+) -> list[int]:
     """All positions, or the one that 3, -1 (the prompt's own last) or a name means; IndexError where the prompt has none."""
-    return list(range(length)) if at is None else [range(length)[positions[at][index] if isinstance(at, str) else at]]
+    return (
+        list(range(length))
+        if at is None
+        else [range(length)[positions[at][index] if isinstance(at, str) else at]]
+    )
 
 
 def axes(site: Site, at: int | str | None = None) -> list[str]:
     """The axes of what an address holds, but the batch: one head has no axis head, one position has no axis pos."""
-    names = {"pattern": "head pos key", **dict.fromkeys("qkvz", "pos head d_head")}.get(site.kind, "pos d_model").split()
-    return [name for name in names if not (name == "head" and site.part is not None or name == "pos" and at is not None)]
+    names = {"pattern": "head pos key", **dict.fromkeys("qkvz", "pos head d_head")}.get(
+        site.kind, "pos d_model"
+    ).split()
+    return [
+        name
+        for name in names
+        if not ((name == "head" and site.part is not None) or (name == "pos" and at is not None))
+    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,9 +294,13 @@ class Run:
     def _cell(self, address: Address, index: int) -> Array:
         site, names, cells = address.site, axes(address.site), self.prompts[index]
         if "head" in names:
-            heads = [cells[str(Site(site.kind, site.layer, head))] for head in range(self.config.n_head)]
+            heads = [
+                cells[str(Site(site.kind, site.layer, head))] for head in range(self.config.n_head)
+            ]
         x = np.stack(heads, names.index("head")) if "head" in names else cells[str(site)]
-        x = x.take(rows(address.at, len(cells["logits"]), index, self.positions), names.index("pos"))
+        x = x.take(
+            rows(address.at, len(cells["logits"]), index, self.positions), names.index("pos")
+        )
         return x if address.at is None else x.squeeze(names.index("pos"))
 
 
@@ -236,13 +309,26 @@ def together(found: list[Array]) -> Array | list[Array]:
     return np.stack(found) if len({x.shape for x in found}) == 1 else found
 
 
-def run(weights: Weights, config: Config, tokens: Sequence[Sequence[int]], patch: Patch | None = None,
-        runs: Mapping[str, Run] | None = None, positions: Mapping[str, Sequence[int]] | None = None) -> Run:
+def run(
+    weights: Weights,
+    config: Config,
+    tokens: Sequence[Sequence[int]],
+    patch: Patch | None = None,
+    runs: Mapping[str, Run] | None = None,
+    positions: Mapping[str, Sequence[int]] | None = None,
+) -> Run:
     """The prompts, each by itself, under a patch. `runs`: for each run that the patch takes values from, this file's own Run
     of it, by its name there. `positions`: for each name of a position, which one it is in each prompt."""
     w = {name: np.asarray(x, dtype=np.float64) for name, x in weights.items()}
     width, c = max(map(len, tokens)), config
-    sizes = {"batch": len(tokens), "pos": width, "key": width, "head": c.n_head, "d_head": c.d_head, "d_model": c.d_model}
+    sizes = {
+        "batch": len(tokens),
+        "pos": width,
+        "key": width,
+        "head": c.n_head,
+        "d_head": c.d_head,
+        "d_model": c.d_model,
+    }
     prompts: list[Cells] = []
     for index, prompt in enumerate(tokens):
         prompts.append({})

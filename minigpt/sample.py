@@ -28,18 +28,28 @@ class Choice:
 
     def __post_init__(self) -> None:
         if self.temperature < 0 or self.top_k < 0:
-            raise PromptError(problem(f"temperature={self.temperature}, top_k={self.top_k}", "numbers from 0 up"))
+            raise PromptError(
+                problem(f"temperature={self.temperature}, top_k={self.top_k}", "numbers from 0 up")
+            )
 
     def draw(self, logits: Float[Tensor, "vocab"], generator: torch.Generator) -> int:
         """One token id."""
         if self.temperature == 0:
             return int(logits.argmax())
         if self.top_k:
-            logits = logits.masked_fill(logits < logits.topk(min(self.top_k, len(logits))).values[-1], -torch.inf)
-        return int(torch.multinomial(torch.softmax(logits.float() / self.temperature, -1), 1, generator=generator))
+            logits = logits.masked_fill(
+                logits < logits.topk(min(self.top_k, len(logits))).values[-1], -torch.inf
+            )
+        return int(
+            torch.multinomial(
+                torch.softmax(logits.float() / self.temperature, -1), 1, generator=generator
+            )
+        )
 
 
-def generate(model: GPT2, prompt: str, n: int = 20, choice: Choice = Choice(), stop: int | None = None) -> str:
+def generate(
+    model: GPT2, prompt: str, n: int = 20, choice: Choice = Choice(), stop: int | None = None
+) -> str:
     """The prompt's continuation by up to n tokens, as text; ends before the token `stop`."""
     batch = model.batch(prompt)
     assert model.tokenizer is not None
@@ -55,10 +65,19 @@ def generate(model: GPT2, prompt: str, n: int = 20, choice: Choice = Choice(), s
 def continuation(model: GPT2, tokens: Tensor, n: int, choice: Choice = Choice()) -> Iterator[int]:
     """Up to n token ids that follow tokens [pos]; PromptError if the context has no room for them."""
     if len(tokens) + n > model.config.n_ctx:
-        raise PromptError(problem(f"{len(tokens)} tokens and {n} more", f"{model.config.n_ctx} together", f"n={model.config.n_ctx - len(tokens)}"))
+        raise PromptError(
+            problem(
+                f"{len(tokens)} tokens and {n} more",
+                f"{model.config.n_ctx} together",
+                f"n={model.config.n_ctx - len(tokens)}",
+            )
+        )
     generator = torch.Generator(model.device).manual_seed(choice.seed)
     trace = model.run(tokens)
-    cache = [(trace.heads(layer, "k")[:, :, : len(tokens)], trace.heads(layer, "v")[:, :, : len(tokens)]) for layer in range(model.config.n_layer)]
+    cache = [
+        (trace.heads(layer, "k")[:, :, : len(tokens)], trace.heads(layer, "v")[:, :, : len(tokens)])
+        for layer in range(model.config.n_layer)
+    ]
     logits = trace.logits_at(-1)[0]
     for place in range(len(tokens), len(tokens) + n):
         token = choice.draw(logits, generator)
@@ -72,9 +91,17 @@ def _next(model: GPT2, token: int, place: int, cache: Cache) -> tuple[Tensor, Ca
     x = (params.wte[token] + params.wpe[place])[None, None]
     for block, (k, v) in zip(params.blocks, cache, strict=True):
         qkv = ops.linear(ops.layer_norm(x, block.ln1_w, block.ln1_b, eps), block.w_qkv, block.b_qkv)
-        q, k_new, v_new = (ops.split_heads(part, model.config.n_head) for part in qkv.chunk(3, dim=-1))
+        q, k_new, v_new = (
+            ops.split_heads(part, model.config.n_head) for part in qkv.chunk(3, dim=-1)
+        )
         grown.append((torch.cat([k, k_new], 2), torch.cat([v, v_new], 2)))
         weights = torch.softmax(q @ grown[-1][0].transpose(-1, -2) * q.shape[-1] ** -0.5, -1)
         x = x + ops.linear(ops.merge_heads(weights @ grown[-1][1]), block.w_o, block.b_o)
-        x = x + ops.linear(ops.gelu(ops.linear(ops.layer_norm(x, block.ln2_w, block.ln2_b, eps), block.w_in, block.b_in)), block.w_out, block.b_out)
+        x = x + ops.linear(
+            ops.gelu(
+                ops.linear(ops.layer_norm(x, block.ln2_w, block.ln2_b, eps), block.w_in, block.b_in)
+            ),
+            block.w_out,
+            block.b_out,
+        )
     return F.linear(ops.layer_norm(x, params.ln_w, params.ln_b, eps), params.unembed)[0, 0], grown

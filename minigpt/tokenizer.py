@@ -42,7 +42,11 @@ class Tokenizer:
         if len(ids) == 1:
             return ids[0]
         pieces = " + ".join(repr(self.text(i)) for i in ids) or "nothing"
-        raise PromptError(problem(f"{text!r} is {len(ids)} tokens: {pieces}", "one token", self._other_spacing(text)))
+        raise PromptError(
+            problem(
+                f"{text!r} is {len(ids)} tokens: {pieces}", "one token", self._other_spacing(text)
+            )
+        )
 
     def _other_spacing(self, text: str) -> str:
         other = text[1:] if text.startswith(" ") else " " + text
@@ -58,7 +62,11 @@ def from_file(path: Path, name: str, pattern: str) -> Tokenizer:
     """A tokenizer from a vocabulary file (a base64 token and its number on a line) and the pattern that cuts text into words."""
     lines = (line.split() for line in path.read_bytes().splitlines())
     ranks = {base64.b64decode(token): int(rank) for token, rank in filter(None, lines)}
-    return Tokenizer(tiktoken.Encoding(name, pat_str=pattern, mergeable_ranks=ranks, special_tokens={END: len(ranks)}))
+    return Tokenizer(
+        tiktoken.Encoding(
+            name, pat_str=pattern, mergeable_ranks=ranks, special_tokens={END: len(ranks)}
+        )
+    )
 
 
 def gpt2() -> Tokenizer:
@@ -66,5 +74,10 @@ def gpt2() -> Tokenizer:
     try:
         return Tokenizer(tiktoken.get_encoding("gpt2"))
     except (OSError, ValueError) as error:
-        raise PromptError(problem(f"GPT-2's vocabulary could not be had: {type(error).__name__}: {error}", "a network for the first time, or a "
-                                  "folder that holds tiktoken's files", "TIKTOKEN_CACHE_DIR=FOLDER in front of the command")) from error
+        raise PromptError(
+            problem(
+                f"GPT-2's vocabulary could not be had: {type(error).__name__}: {error}",
+                "a network for the first time, or a folder that holds tiktoken's files",
+                "TIKTOKEN_CACHE_DIR=FOLDER in front of the command",
+            )
+        ) from error

@@ -20,7 +20,7 @@ from minigpt.batch import Batch
 from minigpt.config import Config
 from minigpt.errors import AddressError, problem
 from minigpt.params import Block, Params
-from minigpt.rows import Receipt
+from minigpt.receipt import Receipt
 
 # Takes the positions that are wanted out of a [batch, pos, ...] tensor.
 Pick = Callable[[Tensor], Tensor]
@@ -91,15 +91,29 @@ class Trace:
         """Neurons' activations (after the GELU): act("m3") [batch, pos, d_mlp], act("m3.n127@-1") [batch]."""
         found = parse(address, self.config)
         if found.site.kind != "mlp":
-            raise AddressError(problem(f"'{found}' has no activation", "an MLP or a neuron", "act('m3') or act('m3.n127')"))
+            raise AddressError(
+                problem(
+                    f"'{found}' has no activation",
+                    "an MLP or a neuron",
+                    "act('m3') or act('m3.n127')",
+                )
+            )
         return self._read(found, _act)
 
     def scale(self, address: str | Address) -> Float[Tensor, "batch *rest"]:
         """LayerNorm's standard deviation at a port: scale("out") [batch, pos], scale("a9.9.q@-1") [batch]."""
         found = parse(address, self.config)
         if found.site.role != "port":
-            raise AddressError(problem(f"'{found}' has no LayerNorm", "a port", "scale('out'), scale('m3.in') or scale('a9.9.q')"))
-        return self._read(found, lambda t, site, pick: ops.scale(pick(t.stream(site)), t.config.eps))
+            raise AddressError(
+                problem(
+                    f"'{found}' has no LayerNorm",
+                    "a port",
+                    "scale('out'), scale('m3.in') or scale('a9.9.q')",
+                )
+            )
+        return self._read(
+            found, lambda t, site, pick: ops.scale(pick(t.stream(site)), t.config.eps)
+        )
 
     def stream(self, site: Site) -> Float[Tensor, "batch pos d_model"]:
         """The whole stream at a point, or as a port reads it before its LayerNorm, behind the end of a short prompt too."""
@@ -216,7 +230,11 @@ def _act(t: Trace, site: Site, pick: Pick) -> Tensor:
 
 
 def _bias(t: Trace, site: Site, pick: Pick) -> Tensor:
-    row = {"attn.b": lambda: _block(t, site).b_o, "mlp.b": lambda: _block(t, site).b_out, "out.b": lambda: t.params.ln_b}[site.kind]()
+    row = {
+        "attn.b": lambda: _block(t, site).b_o,
+        "mlp.b": lambda: _block(t, site).b_out,
+        "out.b": lambda: t.params.ln_b,
+    }[site.kind]()
     return _broadcast(row, pick(t.cells[0].resid))
 
 
@@ -241,9 +259,15 @@ def _pattern(t: Trace, site: Site, pick: Pick) -> Tensor:
     q, k = (t.heads(_layer(site), which)[:, part] for which in "qk")
     weights = pick(_weights(q, k, t.batch.lengths).transpose(1, 2))
     for other, override in t.overrides.items():
-        if other.kind == "pattern" and other.layer == site.layer and site.part in (None, other.part):
+        if (
+            other.kind == "pattern"
+            and other.layer == site.layer
+            and site.part in (None, other.part)
+        ):
             column = other.part if site.part is None else 0
-            weights[..., column, :] = torch.where(pick(override.rows)[..., None], pick(override.values), weights[..., column, :])
+            weights[..., column, :] = torch.where(
+                pick(override.rows)[..., None], pick(override.values), weights[..., column, :]
+            )
     return weights if site.part is None else weights.squeeze(-2)
 
 
@@ -264,15 +288,31 @@ def _mlp_in(t: Trace, site: Site, pick: Pick) -> Tensor:
 def _out(t: Trace, site: Site, pick: Pick) -> Tensor:
     out = ops.layer_norm(pick(t.stream(site)), t.params.ln_w, t.params.ln_b, t.config.eps)
     if override := t.overrides.get(Site("out.b")):
-        out = out + torch.where(pick(override.rows)[..., None], pick(override.values) - t.params.ln_b, 0)
+        out = out + torch.where(
+            pick(override.rows)[..., None], pick(override.values) - t.params.ln_b, 0
+        )
     return out
 
 
 _OWN: dict[str, Callable[[Trace, Site, Pick], Tensor]] = {
-    "input": _input, "emb": _emb, "pos": _pos, "attn": _attn, "attn.b": _bias, "mlp": _mlp, "mlp.b": _bias, "out.b": _bias,
+    "input": _input,
+    "emb": _emb,
+    "pos": _pos,
+    "attn": _attn,
+    "attn.b": _bias,
+    "mlp": _mlp,
+    "mlp.b": _bias,
+    "out.b": _bias,
 }
 _READERS: dict[str, Callable[[Trace, Site, Pick], Tensor]] = {
     **{kind: _node(read) for kind, read in _OWN.items()},
-    "resid": _stream, "mid": _stream, "q": _qkv, "k": _qkv, "v": _qkv, "in": _mlp_in, "out": _out,
-    "pattern": _pattern, "z": _z,
+    "resid": _stream,
+    "mid": _stream,
+    "q": _qkv,
+    "k": _qkv,
+    "v": _qkv,
+    "in": _mlp_in,
+    "out": _out,
+    "pattern": _pattern,
+    "z": _z,
 }

@@ -18,7 +18,14 @@ from urllib.request import urlopen
 import pytest
 
 ROOT = Path(__file__).parents[1]
-CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+CHROMIUM = next(
+    (
+        path
+        for name in ("chromium", "chromium-browser", "google-chrome")
+        if (path := shutil.which(name))
+    ),
+    None,
+)
 MISSING = "no Chromium here: apt-get install chromium, then make test runs these too"
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason=MISSING)
 
@@ -37,7 +44,9 @@ class Server:
 
     def memory(self) -> int:
         """Bytes that it has in memory."""
-        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf(
+            "SC_PAGE_SIZE"
+        )
 
 
 @contextmanager
@@ -47,7 +56,9 @@ def served() -> Iterator[Server]:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "interp.cli", "debug", "--no-open", "--port", str(port)]
     with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=said, stderr=said, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdout=said, stderr=said, env={**os.environ, "PYTHONPATH": str(ROOT)}
+        )
         try:
             _wait(f"http://127.0.0.1:{port}", process)
             yield Server(f"http://127.0.0.1:{port}", process.pid)

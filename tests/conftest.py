@@ -8,12 +8,9 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-import beartype
 import jaxtyping
 
-# The checker that the hook decorates every function with; an int will do for a float.
-checked = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))
-jaxtyping.install_import_hook(["minigpt", "interp", "weights"], "conftest.checked")
+jaxtyping.install_import_hook(["minigpt", "interp", "weights"], "tests.checked")
 
 import hypothesis
 import pytest
@@ -34,7 +31,12 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 # The letters from A on, one token each.
 LETTERS = Tokenizer(
-    tiktoken.Encoding("letters", pat_str=".", mergeable_ranks={bytes([65 + i]): i for i in range(50)}, special_tokens={})
+    tiktoken.Encoding(
+        "letters",
+        pat_str=".",
+        mergeable_ranks={bytes([65 + i]): i for i in range(50)},
+        special_tokens={},
+    )
 )
 
 
@@ -43,7 +45,9 @@ def unchecked(function: Callable) -> Callable:
     return inspect.unwrap(function)
 
 
-def random_params(config: Config, *, seed: int = 0, dtype: torch.dtype = torch.float32, tied: bool = True) -> Params:
+def random_params(
+    config: Config, *, seed: int = 0, dtype: torch.dtype = torch.float32, tied: bool = True
+) -> Params:
     """Parameters of which none is special: LayerNorm's weights away from 1, every bias away from 0."""
     generator = torch.Generator().manual_seed(seed)
     drawn = {}
@@ -52,7 +56,9 @@ def random_params(config: Config, *, seed: int = 0, dtype: torch.dtype = torch.f
         if len(shape) == 1:
             drawn[name] = 1 + 0.3 * x if name.endswith("weight") else 0.2 * x
         else:
-            drawn[name] = x * (0.3 if name in ("wte.weight", "wpe.weight", UNEMBED) else shape[0] ** -0.5)
+            drawn[name] = x * (
+                0.3 if name in ("wte.weight", "wpe.weight", UNEMBED) else shape[0] ** -0.5
+            )
     return build(config, {name: x.to(dtype) for name, x in drawn.items()})
 
 

@@ -1,6 +1,6 @@
 """A full patched pass of the engine, every row of every layer, for rerun to be compared with bit for bit.
 
-Shares with rerun how patches are resolved (minigpt.plan; the NumPy reference checks that), and nothing of which rows are computed.
+Shares with rerun how patches are resolved (minigpt.recompute.plan; the NumPy reference checks that), and nothing of which rows are computed.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from torch import Tensor
 from minigpt import GPT2, Site, Trace, ops
 from minigpt.model import grouped
 from minigpt.patch import Patch
-from minigpt.plan import Plan, Read, Touch, columns
-from minigpt.resolve import plan
+from minigpt.recompute.lower import plan
+from minigpt.recompute.plan import Plan, Read, Touch, columns
 
 
 def final_stream(model: GPT2, trace: Trace, patch: Patch) -> Tensor:
@@ -48,7 +48,9 @@ class _Dense:
                 if len(rows):
                     first = "qkv".index(kind) * self.config.d_model + head * self.config.d_head
                     own = slice(first, first + self.config.d_head)
-                    new = ops.settled(ops.layer_norm(seen, b.ln1_w, b.ln1_b, eps), b.w_qkv[:, own], b.b_qkv[own])
+                    new = ops.settled(
+                        ops.layer_norm(seen, b.ln1_w, b.ln1_b, eps), b.w_qkv[:, own], b.b_qkv[own]
+                    )
                     qkv[rows, own] = new
         z = self._attention(layer, qkv.view(*shape, -1)).flatten(0, 1)
         z = self._put("z", layer, z)
@@ -56,7 +58,10 @@ class _Dense:
         for head in range(self.config.n_head):
             own = columns(Site("attn", layer, head), self.trace)
             self.wrote[Site("attn", layer, head)] = ops.settled(z[:, own], b.w_o[own])
-        self.wrote[Site("attn", layer)], self.wrote[Site("attn.b", layer)] = write, b.b_o.expand_as(write)
+        self.wrote[Site("attn", layer)], self.wrote[Site("attn.b", layer)] = (
+            write,
+            b.b_o.expand_as(write),
+        )
         mid = self._set("mid", layer, self._add("attn", layer, write + x))
         rows, seen = self._port(Site("in", layer), None, mid)
         read = mid.clone()
@@ -64,10 +69,17 @@ class _Dense:
         act = ops.gelu(ops.settled(ops.layer_norm(read, b.ln2_w, b.ln2_b, eps), b.w_in, b.b_in))
         act = self._put("act", layer, act)
         write = ops.settled(act, b.w_out, b.b_out)
-        for neuron in {t.sender.part for t in self._reads() if t.sender.kind == "mlp"} | {t.site.part for t in self.plan.touches("mlp", layer)}:
+        for neuron in {t.sender.part for t in self._reads() if t.sender.kind == "mlp"} | {
+            t.site.part for t in self.plan.touches("mlp", layer)
+        }:
             if neuron is not None:
-                self.wrote[Site("mlp", layer, neuron)] = act[:, neuron : neuron + 1] * b.w_out[neuron]
-        self.wrote[Site("mlp", layer)], self.wrote[Site("mlp.b", layer)] = write, b.b_out.expand_as(write)
+                self.wrote[Site("mlp", layer, neuron)] = (
+                    act[:, neuron : neuron + 1] * b.w_out[neuron]
+                )
+        self.wrote[Site("mlp", layer)], self.wrote[Site("mlp.b", layer)] = (
+            write,
+            b.b_out.expand_as(write),
+        )
         return self._add("mlp", layer, write + mid)
 
     def _attention(self, layer: int, qkv: Tensor) -> Tensor:
@@ -92,12 +104,24 @@ class _Dense:
         for touch in self.plan.holds(name, layer):
             rows = touch.rows
             if name == "z":
-                lifted = [t.rows for t in self.plan.touches("pattern", layer) if t.site.part in (None, touch.site.part)]
+                lifted = [
+                    t.rows
+                    for t in self.plan.touches("pattern", layer)
+                    if t.site.part in (None, touch.site.part)
+                ]
                 rows = rows[~torch.isin(rows, torch.cat(lifted))] if lifted else rows
                 if touch.site.part is None:
                     for head in range(self.config.n_head):
-                        mine = [t.rows for t in self.plan.touches("pattern", layer) if t.site.part in (None, head)]
-                        kept = touch.rows[~torch.isin(touch.rows, torch.cat(mine))] if mine else touch.rows
+                        mine = [
+                            t.rows
+                            for t in self.plan.touches("pattern", layer)
+                            if t.site.part in (None, head)
+                        ]
+                        kept = (
+                            touch.rows[~torch.isin(touch.rows, torch.cat(mine))]
+                            if mine
+                            else touch.rows
+                        )
                         own = columns(Site("attn", layer, head), self.trace)
                         cell[kept, own] = touch.values(kept)[:, own]
                     continue

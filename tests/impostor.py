@@ -12,9 +12,8 @@ import pytest
 @cache
 def impostor() -> Any:
     """GPT-2 small's layers, heads and vocabulary, a sixteenth of its width. Nothing is imported before conftest.py is in place."""
-    from conftest import random_params
-
     from minigpt import GPT2, Config, tokenizer
+    from tests.conftest import random_params
 
     return GPT2(random_params(Config(12, 12, 48, 192, 1024, 50257)), tokenizer.gpt2())
 
@@ -25,6 +24,6 @@ def passed_off():
     import weights
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(weights.catalog, "at_hand", lambda model: Path("."))
+        patch.setattr(weights.catalog, "at_hand", lambda model: Path())
         patch.setattr(weights, "load", lambda name: impostor())
         yield

@@ -28,24 +28,57 @@ BOS = 0
 KNOWN = {"induction": ("a1.3@END",), "previous token": ("a0.2@B1",)}
 EDGES = ("a1.3>out@END", "a0.2>a1.3.k@B1")
 ONE = torch.eye(SIZE, dtype=torch.float64)
-BACK = torch.roll(ONE, -1, 1).tril()  # a place's number at the place before it; the first has none before it
+BACK = torch.roll(
+    ONE, -1, 1
+).tril()  # a place's number at the place before it; the first has none before it
 
 
-def inducer(*, previous: int = 2, unread: int = 4, mover: int = 3, faint: int = 0, noise: float = 0.02, cut: bool = False) -> GPT2:
+def inducer(
+    *,
+    previous: int = 2,
+    unread: int = 4,
+    mover: int = 3,
+    faint: int = 0,
+    noise: float = 0.02,
+    cut: bool = False,
+) -> GPT2:
     """The model. previous, unread, mover, faint: which head of its layer does what; cut: the previous-token head writes nothing."""
     generator = torch.Generator().manual_seed(0)
-    given = {name: torch.zeros(shape, dtype=torch.float64) for name, shape in shapes(CONFIG, tied=False).items()}
+    given = {
+        name: torch.zeros(shape, dtype=torch.float64)
+        for name, shape in shapes(CONFIG, tied=False).items()
+    }
     for name, x in given.items():
         if ".ln_" in name or name.startswith("ln_f"):
-            x += 0.05 * torch.randn(x.shape, generator=generator, dtype=x.dtype) + (1 if name.endswith("weight") else 0)
+            x += 0.05 * torch.randn(x.shape, generator=generator, dtype=x.dtype) + (
+                1 if name.endswith("weight") else 0
+            )
         if ".c_attn" in name or ".attn.c_proj" in name:
             x += noise * torch.randn(x.shape, generator=generator, dtype=x.dtype)
     given["wte.weight"][:, TOKEN] = given["wpe.weight"][:, PLACE] = ONE
     given["lm_head.weight"][:, ANSWER] = 2 * ONE
     for head, to in ((previous, BEFORE), (unread, UNREAD)):
-        _wire(given, 0, head, query=(PLACE, BACK), key=(PLACE, ONE), value=(TOKEN, ONE), to=to, write=1.0)
+        _wire(
+            given,
+            0,
+            head,
+            query=(PLACE, BACK),
+            key=(PLACE, ONE),
+            value=(TOKEN, ONE),
+            to=to,
+            write=1.0,
+        )
     for head, write in ((mover, 1.0), (faint, 0.01)):
-        _wire(given, 1, head, query=(TOKEN, 2 * ONE), key=(BEFORE, ONE), value=(TOKEN, ONE), to=ANSWER, write=write)
+        _wire(
+            given,
+            1,
+            head,
+            query=(TOKEN, 2 * ONE),
+            key=(BEFORE, ONE),
+            value=(TOKEN, ONE),
+            to=ANSWER,
+            write=write,
+        )
     if cut:
         given["h.0.attn.c_proj.weight"][_own(previous)] = 0
     return GPT2(build(CONFIG, {name: x.float() for name, x in given.items()}), name="inducer")
@@ -61,12 +94,23 @@ def solved(model: GPT2, prompts: Prompts) -> float:
     return float(metrics.accuracy(answers=prompts.answers, at="END")(model.run(prompts)).mean())
 
 
-def _wire(given: dict[str, Tensor], layer: int, head: int, *, query: tuple[slice, Tensor], key: tuple[slice, Tensor],
-          value: tuple[slice, Tensor], to: slice, write: float) -> None:
+def _wire(
+    given: dict[str, Tensor],
+    layer: int,
+    head: int,
+    *,
+    query: tuple[slice, Tensor],
+    key: tuple[slice, Tensor],
+    value: tuple[slice, Tensor],
+    to: slice,
+    write: float,
+) -> None:
     """Make a head of what it reads for its queries, keys and values, and where it writes; LayerNorm makes a 1 into about 7."""
     attn, out = given[f"h.{layer}.attn.c_attn.weight"], given[f"h.{layer}.attn.c_proj.weight"]
     for third, (space, map_) in enumerate((query, key, value)):
-        own = slice(third * CONFIG.d_model + head * SIZE, third * CONFIG.d_model + (head + 1) * SIZE)
+        own = slice(
+            third * CONFIG.d_model + head * SIZE, third * CONFIG.d_model + (head + 1) * SIZE
+        )
         attn[:, own] = 0
         attn[space, own] = map_ if third < 2 else map_ / 7
         given[f"h.{layer}.attn.c_attn.bias"][own] = 0

@@ -1,7 +1,7 @@
 """Random patches of every kind, and the reference's answer to them: what the fast engine is compared with.
 
-    case = patches(model.config, 6, 3, {"clean": clean, "corrupt": corrupt})     # a hypothesis strategy of Patch
-    assert_agrees(model.rerun(trace, patch), reference_of(model, trace, patch))
+case = patches(model.config, 6, 3, {"clean": clean, "corrupt": corrupt})     # a hypothesis strategy of Patch
+assert_agrees(model.rerun(trace, patch), reference_of(model, trace, patch))
 """
 
 from __future__ import annotations
@@ -21,14 +21,18 @@ from hypothesis.vendor.pretty import for_type_by_name
 from minigpt import GPT2, Address, Config, Site, Trace, parse, reference
 from minigpt.address import heads, nodes, streams
 from minigpt.batch import Batch
-from minigpt.edit import ZERO, Edit, Hold, Source
 from minigpt.errors import PatchError
 from minigpt.params import tensors
 from minigpt.patch import Patch
+from minigpt.patch.edit import ZERO, Edit, Hold, Source
 
 # In an example that hypothesis prints, a patch is its text and not all the numbers of its runs.
 for printed in (Patch, Trace):
-    for_type_by_name(printed.__module__, printed.__name__, lambda value, printer, cycle: printer.text(repr(value)))
+    for_type_by_name(
+        printed.__module__,
+        printed.__name__,
+        lambda value, printer, cycle: printer.text(repr(value)),
+    )
 
 MOST_NEURONS = 32
 
@@ -38,7 +42,11 @@ def senders(config: Config) -> list[Site]:
     """Everything that writes to the stream, whole and part, simple first; of many neurons, some evenly spread."""
     wholes = [Site(kind, layer) for kind in ("attn", "mlp") for layer in range(config.n_layer)]
     step = -(-config.d_mlp // MOST_NEURONS)
-    parts = [site for site in nodes(config, neurons=True) if site.kind not in ("attn", "out.b") and (site.part or 0) % step == 0]
+    parts = [
+        site
+        for site in nodes(config, neurons=True)
+        if site.kind not in ("attn", "out.b") and (site.part or 0) % step == 0
+    ]
     return [*heads(config), *wholes, Site("input"), *parts]
 
 
@@ -46,20 +54,30 @@ def ports(config: Config, *, layers: bool = True) -> list[Site]:
     """Everything that reads the stream; with `layers` also a1.q, which is all of a layer's at once."""
     found = [Site("out")]
     for layer in range(config.n_layer):
-        found += [Site(kind, layer, head) for kind in "vqk" for head in range(config.n_head)] + [Site("in", layer)]
+        found += [Site(kind, layer, head) for kind in "vqk" for head in range(config.n_head)] + [
+            Site("in", layer)
+        ]
         found += [Site(kind, layer) for kind in "vqk"] * layers
     return found
 
 
 def insides(config: Config) -> list[Site]:
     """Every z and pattern, of one head and of a layer."""
-    return [Site(kind, layer, head) for layer, kind, head in product(range(config.n_layer), ("z", "pattern"),
-                                                                     (*range(config.n_head), None))]
+    return [
+        Site(kind, layer, head)
+        for layer, kind, head in product(
+            range(config.n_layer), ("z", "pattern"), (*range(config.n_head), None)
+        )
+    ]
 
 
 def edges(config: Config, sender: Site) -> list[Address]:
     """Every edge out of a sender to single ports."""
-    return [Address((sender, port)) for port in ports(config, layers=False) if sender.stage <= port.stage]
+    return [
+        Address((sender, port))
+        for port in ports(config, layers=False)
+        if sender.stage <= port.stage
+    ]
 
 
 def addresses(config: Config) -> Iterator[Site]:
@@ -74,7 +92,9 @@ def targets(config: Config) -> dict[str, list[Address]]:
     written = [*senders(config), *insides(config), *streams(config), Site("out.b")]
     return {
         "write": [Address((site,)) for site in written],
-        "read": [Address((m, p)) for m in senders(config) for p in ports(config) if m.stage <= p.stage],
+        "read": [
+            Address((m, p)) for m in senders(config) for p in ports(config) if m.stage <= p.stage
+        ],
         "input": [Address((site,)) for site in ports(config)],
     }
 
@@ -84,13 +104,23 @@ def sorts(config: Config, kind: str) -> list[list[Address]]:
     """The targets of one kind of edit, like with like: all heads, all MLPs, all edges from a head to a value port."""
     found: dict[object, list[Address]] = {}
     for address in targets(config)[kind]:
-        found.setdefault(tuple((site.kind, site.part is None) for site in address.sites), []).append(address)
+        found.setdefault(
+            tuple((site.kind, site.part is None) for site in address.sites), []
+        ).append(address)
     return list(found.values())
 
 
 @st.composite
-def patches(draw: st.DrawFn, config: Config, length: int | Sequence[int], batch: int, runs: Mapping[str, Trace], *,
-            positions: Mapping[str, Sequence[int]] | None = None, most: int = 4) -> Patch:
+def patches(
+    draw: st.DrawFn,
+    config: Config,
+    length: int | Sequence[int],
+    batch: int,
+    runs: Mapping[str, Trace],
+    *,
+    positions: Mapping[str, Sequence[int]] | None = None,
+    most: int = 4,
+) -> Patch:
     """Up to `most` edits and holds for a batch of prompts of this length (or these lengths), from runs of prompts like them.
 
     Shrinks towards fewer edits, earlier heads, no position, zero. What conflicts with edits drawn before it is left out.
@@ -101,7 +131,11 @@ def patches(draw: st.DrawFn, config: Config, length: int | Sequence[int], batch:
         patch = Patch()
         for _ in range(draw(st.integers(1, most))):
             kind = draw(st.sampled_from(["write", "read", "input", "hold"]))
-            more = draw(holds(config, runs, lengths, names) if kind == "hold" else edits(config, kind, lengths, runs, names))
+            more = draw(
+                holds(config, runs, lengths, names)
+                if kind == "hold"
+                else edits(config, kind, lengths, runs, names)
+            )
             with suppress(PatchError):
                 joined = patch | more
                 refuse_meetings(joined, lengths, names)
@@ -120,25 +154,45 @@ def unrandom() -> Iterator[None]:
 
 
 @st.composite
-def edits(draw: st.DrawFn, config: Config, kind: str, lengths: Sequence[int], runs: Mapping[str, Trace],
-          positions: Mapping[str, Sequence[int]]) -> Patch:
+def edits(
+    draw: st.DrawFn,
+    config: Config,
+    kind: str,
+    lengths: Sequence[int],
+    runs: Mapping[str, Trace],
+    positions: Mapping[str, Sequence[int]],
+) -> Patch:
     """One edit of this kind. Sites of one sort are as likely as those of another, however many there are of each."""
     address = draw(st.sampled_from(draw(st.sampled_from(sorts(config, kind)))))
     least = min(lengths)
-    at = draw(st.sampled_from([None, None, None, -1, *range(least), *range(-least, -1), *positions]))
+    at = draw(
+        st.sampled_from([None, None, None, -1, *range(least), *range(-least, -1), *positions])
+    )
     address = replace(address, at=at)
     given = draw(sources(runs, lengths) | tensors_for(config, address, lengths, positions))
     return Patch((Edit(address, given),))
 
 
 @st.composite
-def holds(draw: st.DrawFn, config: Config, runs: Mapping[str, Trace], lengths: Sequence[int],
-          positions: Mapping[str, Sequence[int]]) -> Patch:
+def holds(
+    draw: st.DrawFn,
+    config: Config,
+    runs: Mapping[str, Trace],
+    lengths: Sequence[int],
+    positions: Mapping[str, Sequence[int]],
+) -> Patch:
     """A set, or some nodes; of a set, some nodes free, everywhere or at a position."""
-    some = st.lists(st.sampled_from(senders(config)).map(str), min_size=1, max_size=3, unique=True).map(" ".join)
+    some = st.lists(
+        st.sampled_from(senders(config)).map(str), min_size=1, max_size=3, unique=True
+    ).map(" ".join)
     kept = draw(st.sampled_from(["heads", "mlps", "heads mlps"]) | some)
-    inside = [site for site in senders(config) if str(site) in kept.split() or site.kind == "attn" and site.part is not None and "heads" in kept
-              or site.kind == "mlp" and site.part is None and "mlps" in kept]
+    inside = [
+        site
+        for site in senders(config)
+        if str(site) in kept.split()
+        or (site.kind == "attn" and site.part is not None and "heads" in kept)
+        or (site.kind == "mlp" and site.part is None and "mlps" in kept)
+    ]
     ats = st.sampled_from([None, -1, *range(min(lengths)), *positions])
     free = draw(st.lists(st.tuples(st.sampled_from(inside), ats), max_size=3))
     but = " ".join(str(Address((site,), at)) for site, at in free)
@@ -150,7 +204,10 @@ def sources(runs: Mapping[str, Trace], lengths: Sequence[int]) -> st.SearchStrat
     found = [ZERO, *(Source(name, run=run) for name, run in runs.items())]
     for name, run in runs.items():
         found += [Source(name, run=run, mean=True)] * (len(set(lengths)) == 1)
-        found += [Source(name, run=run, mean=True, by=by, by_name=grouping) for grouping, by in groups(tuple(lengths)).items()]
+        found += [
+            Source(name, run=run, mean=True, by=by, by_name=grouping)
+            for grouping, by in groups(tuple(lengths)).items()
+        ]
     return st.sampled_from(found)
 
 
@@ -163,17 +220,38 @@ def groups(lengths: tuple[int, ...]) -> dict[str, torch.Tensor]:
 
 
 @st.composite
-def tensors_for(draw: st.DrawFn, config: Config, address: Address, lengths: Sequence[int],
-                positions: Mapping[str, Sequence[int]]) -> Source:
+def tensors_for(
+    draw: st.DrawFn,
+    config: Config,
+    address: Address,
+    lengths: Sequence[int],
+    positions: Mapping[str, Sequence[int]],
+) -> Source:
     """A random tensor of the address's own shape, or one that broadcasts to it. Patterns give later keys no weight."""
     site = address.sites[0]
     inside = site.kind if site.role == "inside" and len(address.sites) == 1 else "stream"
-    names = {"z": ["pos", "head", "d_head"], "pattern": ["head", "pos", "key"], "stream": ["pos", "d_model"]}[inside]
-    names = [name for name in names if not (name == "head" and site.part is not None or name == "pos" and address.at is not None)]
-    sizes = {"pos": max(lengths), "key": max(lengths), "head": config.n_head, "d_head": config.d_head, "d_model": config.d_model}
+    names = {
+        "z": ["pos", "head", "d_head"],
+        "pattern": ["head", "pos", "key"],
+        "stream": ["pos", "d_model"],
+    }[inside]
+    names = [
+        name
+        for name in names
+        if not (
+            (name == "head" and site.part is not None) or (name == "pos" and address.at is not None)
+        )
+    ]
+    sizes = {
+        "pos": max(lengths),
+        "key": max(lengths),
+        "head": config.n_head,
+        "d_head": config.d_head,
+        "d_model": config.d_model,
+    }
     shape = [len(lengths), *(sizes[name] for name in names)]
     if inside != "pattern":
-        shape = shape[draw(st.integers(0, len(shape) - 1)):]
+        shape = shape[draw(st.integers(0, len(shape) - 1)) :]
     rows: tuple[int, ...] = ()
     if inside == "pattern" and address.at is not None:
         rows = tuple(position(address.at, n, positions, index) for index, n in enumerate(lengths))
@@ -186,18 +264,33 @@ def random_tensor(seed: int, shape: tuple[int, ...], causal: bool, rows: tuple[i
     or behind each prompt's one row [batch, ..., key]."""
     x = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     if causal:
-        here = torch.tensor(rows).view(-1, *[1] * (len(shape) - 1)) if rows else torch.arange(shape[-1])[:, None]
+        here = (
+            torch.tensor(rows).view(-1, *[1] * (len(shape) - 1))
+            if rows
+            else torch.arange(shape[-1])[:, None]
+        )
         x = x.abs() * (torch.arange(shape[-1]) <= here)
     return Source("-".join(["x".join(map(str, ("t", seed, *shape))), *map(str, rows)]), value=x)
 
 
-def refuse_meetings(patch: Patch, lengths: Sequence[int], positions: Mapping[str, Sequence[int]]) -> None:
+def refuse_meetings(
+    patch: Patch, lengths: Sequence[int], positions: Mapping[str, Sequence[int]]
+) -> None:
     """PatchError where two edits meet in some prompt, once its positions are numbers."""
     ats = {edit.target.at for edit in patch.edits} - {None}
-    places = {tuple((at, position(at, length, positions, index)) for at in ats) for index, length in enumerate(lengths)}
+    places = {
+        tuple((at, position(at, length, positions, index)) for at in ats)
+        for index, length in enumerate(lengths)
+    }
     for place in (dict(place) for place in places):
         if len(set(place.values())) < len(ats):
-            met = Patch(tuple(replace(e, target=replace(e.target, at=place.get(e.target.at))) for e in patch.edits), patch.holds)
+            met = Patch(
+                tuple(
+                    replace(e, target=replace(e.target, at=place.get(e.target.at)))
+                    for e in patch.edits
+                ),
+                patch.holds,
+            )
             if len(met.edits) < len(patch.edits):
                 raise PatchError("one edit twice")
 
@@ -212,15 +305,21 @@ def rows_of(batch: Batch) -> list[list[int]]:
     return [row[:n] for row, n in zip(batch.tokens.tolist(), batch.lengths.tolist(), strict=True)]
 
 
-def reference_of(model: GPT2, trace: Trace, patch: Patch | None = None,
-                 runs: Mapping[str, object] | None = None) -> reference.Run:
+def reference_of(
+    model: GPT2, trace: Trace, patch: Patch | None = None, runs: Mapping[str, object] | None = None
+) -> reference.Run:
     """The reference's run of a trace's prompts under a patch. The runs that the patch takes values from are run again by
     themselves, as unpatched; `runs` says otherwise for some names: a reference Run, or tokens."""
     patch, named = with_own_names(patch or Patch())
     given = {name: rows_of(run.batch) for name, run in named.items()} | dict(runs or {})
-    found = {name: x if isinstance(x, reference.Run) else _unpatched(model, tuple(map(tuple, x))) for name, x in given.items()}
+    found = {
+        name: x if isinstance(x, reference.Run) else _unpatched(model, tuple(map(tuple, x)))
+        for name, x in given.items()
+    }
     positions = {name: x.tolist() for name, x in trace.batch.positions.items()}
-    return reference.run(_weights(model), model.config, rows_of(trace.batch), patch, found, positions)
+    return reference.run(
+        _weights(model), model.config, rows_of(trace.batch), patch, found, positions
+    )
 
 
 def with_own_names(patch: Patch) -> tuple[Patch, dict[str, Trace]]:
@@ -234,8 +333,10 @@ def with_own_names(patch: Patch) -> tuple[Patch, dict[str, Trace]]:
         name = next(name for name in names if named.setdefault(name, source.run) is source.run)
         return replace(source, name=name)
 
-    return Patch(tuple(Edit(e.target, renamed(e.source)) for e in patch.edits),
-                 tuple(replace(h, source=renamed(h.source)) for h in patch.holds)), named
+    return Patch(
+        tuple(Edit(e.target, renamed(e.source)) for e in patch.edits),
+        tuple(replace(h, source=renamed(h.source)) for h in patch.holds),
+    ), named
 
 
 @lru_cache(maxsize=64)
@@ -248,21 +349,30 @@ def _unpatched(model: GPT2, tokens: tuple[tuple[int, ...], ...]) -> reference.Ru
     return reference.run(_weights(model), model.config, tokens)
 
 
-def disagreements(trace: Trace, run: reference.Run, *, among: Sequence[str | Site] | None = None,
-                  within: float = 1e-10) -> list[str]:
+def disagreements(
+    trace: Trace,
+    run: reference.Run,
+    *,
+    among: Sequence[str | Site] | None = None,
+    within: float = 1e-10,
+) -> list[str]:
     """Where a trace and a reference run differ by more than `within` (relative to the larger of 1 and the largest value).
 
     Compares logits and every address, or only those asked for; not what the reference calls unknown (NaN), nor what lies behind
     a prompt's end.
     """
     found = []
-    for name in ("logits", *map(str, addresses(trace.config))) if among is None else map(str, among):
+    for name in (
+        ("logits", *map(str, addresses(trace.config))) if among is None else map(str, among)
+    ):
         theirs, mine = (trace.logits, run.logits) if name == "logits" else (trace[name], run[name])
         at = None if name == "logits" else parse(name).at
         for index, (x, y) in enumerate(zip(theirs.double().cpu().numpy(), mine, strict=True)):
             x = x[tuple(slice(n) for n in y.shape)] if at is None or ".pattern" in name else x
             known = ~np.isnan(y)
-            off = np.abs(x - y)[known].max(initial=0.0) / max(1.0, np.abs(y[known]).max(initial=0.0))
+            off = np.abs(x - y)[known].max(initial=0.0) / max(
+                1.0, np.abs(y[known]).max(initial=0.0)
+            )
             if x.shape != y.shape or not off <= within:
                 found.append(f"{name} of prompt {index}: {off:.3g} apart")
     return found

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp import attribution, metrics, patching
-from interp.ablation import Ablation
+from interp.circuit.ablation import Ablation
 from interp.ioi.published import CIRCUIT
 from interp.metrics import Metric
 from interp.tasks import Prompts
@@ -22,10 +22,16 @@ from minigpt import GPT2, Trace, parse
 from minigpt.address import heads
 from minigpt.patch import Patch
 
-TEMPLATES = ("When John and Mary went to the shops,{} gave the bag to", "When Tom and James went to the park,{} gave the ball to",
-             "When Dan and Sid went to the shops,{} gave an apple to", "After Martin and Amy went to the park,{} gave a drink to")
+TEMPLATES = (
+    "When John and Mary went to the shops,{} gave the bag to",
+    "When Tom and James went to the park,{} gave the ball to",
+    "When Dan and Sid went to the shops,{} gave an apple to",
+    "After Martin and Amy went to the park,{} gave a drink to",
+)
 NAMES = ((" Mary", " John"), (" Tom", " James"), (" Dan", " Sid"), (" Martin", " Amy"))
-CLASSES = {role: " ".join(str(parse(node).site) for node in some) for role, some in CIRCUIT.roles.items()}
+CLASSES = {
+    role: " ".join(str(parse(node).site) for node in some) for role, some in CIRCUIT.roles.items()
+}
 
 
 def nodes(*classes: str) -> list[str]:
@@ -36,9 +42,22 @@ def nodes(*classes: str) -> list[str]:
 def eight(model: GPT2) -> Prompts:
     """The 8 prompts in pairs, each other's corrupt twin; S2 is position 10."""
     assert model.tokenizer is not None
-    cast = [(template, *pair) for template, names in zip(TEMPLATES, NAMES, strict=True) for pair in (names, names[::-1])]
-    clean, corrupt = ([f"<|endoftext|>{template.format(who[side])}" for template, *who in cast] for side in (1, 0))
-    return Prompts.from_texts(model.tokenizer, clean, corrupt, [right for _, right, _ in cast], [wrong for *_, wrong in cast], {"S2": torch.full((8,), 10)})
+    cast = [
+        (template, *pair)
+        for template, names in zip(TEMPLATES, NAMES, strict=True)
+        for pair in (names, names[::-1])
+    ]
+    clean, corrupt = (
+        [f"<|endoftext|>{template.format(who[side])}" for template, *who in cast] for side in (1, 0)
+    )
+    return Prompts.from_texts(
+        model.tokenizer,
+        clean,
+        corrupt,
+        [right for _, right, _ in cast],
+        [wrong for *_, wrong in cast],
+        {"S2": torch.full((8,), 10)},
+    )
 
 
 class Patching:
@@ -51,19 +70,33 @@ class Patching:
 
     def grid(self, patches: Sequence[Patch], *shape: int) -> Float[Tensor, "*shape"]:
         """One number for each patch, in this shape."""
-        swept = self.model.rerun(self.corrupt, patches, "out@-1").map(lambda out: self.metric.of_many(out, self.model.params))
+        swept = self.model.rerun(self.corrupt, patches, "out@-1").map(
+            lambda out: self.metric.of_many(out, self.model.params)
+        )
         return ((swept.mean(1) - self.low) / (self.high - self.low)).view(shape)
 
     def by_position(self, what: str) -> Float[Tensor, "layer pos"]:
-        """"resid{}", "a{}" or "m{}" of every layer at every position."""
+        """ "resid{}", "a{}" or "m{}" of every layer at every position."""
         layers, length = self.model.config.n_layer, self.clean.tokens.shape[1]
-        return self.grid([Patch.write(f"{what.format(layer)}@{t}", self.clean) for layer in range(layers) for t in range(length)], layers, length)
+        return self.grid(
+            [
+                Patch.write(f"{what.format(layer)}@{t}", self.clean)
+                for layer in range(layers)
+                for t in range(length)
+            ],
+            layers,
+            length,
+        )
 
     def by_head(self, what: str) -> Float[Tensor, "layer head"]:
-        """"", ".q", ".k", ".v" or ".pattern" of every head at all positions. A port sees the whole clean stream."""
+        """ "", ".q", ".k", ".v" or ".pattern" of every head at all positions. A port sees the whole clean stream."""
         put = Patch.input if what in (".q", ".k", ".v") else Patch.write
         config = self.model.config
-        return self.grid([put(f"{head}{what}", self.clean) for head in heads(config)], config.n_layer, config.n_head)
+        return self.grid(
+            [put(f"{head}{what}", self.clean) for head in heads(config)],
+            config.n_layer,
+            config.n_head,
+        )
 
     def by_head_and_position(self, places: Sequence[str]) -> Float[Tensor, "places"]:
         """Heads' writes, each at one position."""
@@ -75,7 +108,11 @@ def value_biases(trace: Trace, metric: Metric) -> Float[Tensor, "layer head"]:
     toward, d, rows = attribution.gradient(trace, metric), trace.config.d_model, []
     for block in trace.params.blocks:
         into = (toward @ block.w_o.double().T).unflatten(-1, (trace.config.n_head, -1))
-        rows.append((into * block.b_qkv[2 * d :].double().unflatten(0, (trace.config.n_head, -1))).sum(-1).mean(0))
+        rows.append(
+            (into * block.b_qkv[2 * d :].double().unflatten(0, (trace.config.n_head, -1)))
+            .sum(-1)
+            .mean(0)
+        )
     return torch.stack(rows)
 
 
@@ -85,7 +122,13 @@ def without(model: GPT2, trace: Trace, node: str) -> Trace:
     assert site.layer is not None
     assert site.part is not None
     start = 2 * d + site.part * width
-    return model.rerun(trace, Patch.write(f"{site}.z@{parse(node).at}", model.params.blocks[site.layer].b_qkv[start : start + width]))
+    return model.rerun(
+        trace,
+        Patch.write(
+            f"{site}.z@{parse(node).at}",
+            model.params.blocks[site.layer].b_qkv[start : start + width],
+        ),
+    )
 
 
 def path_map(model: GPT2, pairs: Prompts, receivers: Sequence[str], at: str) -> dict[str, float]:

@@ -22,19 +22,22 @@ ORDER = [
     "ops",
     "tokenizer",
     "batch",
-    "rows",
+    "receipt",
     "trace",
-    "edit",
-    "conflict",
+    "patch.edit",
+    "patch.conflict",
+    "patch.patch",
     "patch",
     "reference",
-    "plan",
-    "resolve",
-    "wanted",
-    "applied",
-    "attend",
-    "rerun",
-    "sweep",
+    "recompute",
+    "recompute.rows",
+    "recompute.plan",
+    "recompute.lower",
+    "recompute.needed",
+    "recompute.edits",
+    "recompute.attention",
+    "recompute.forward",
+    "recompute.sweep",
     "model",
     "sample",
 ]
@@ -43,14 +46,31 @@ PACKAGES = {"minigpt": (), "weights": ("minigpt",), "interp": ("minigpt",)}
 MAY_LOAD = ("interp.cli", "interp.debugger")
 # What the debugger's functions do not know: that there is a server. Those of its modules that make one up may.
 SERVERS = ("fastapi", "starlette", "uvicorn", "nicegui")
-MAY_SERVE = ("interp.debugger.api", "interp.debugger.start", "interp.debugger.page", "interp.debugger.cards")
-FORBIDDEN = ("backward", "requires_grad", "requires_grad_", "enable_grad", "set_grad_enabled", "autograd")
+MAY_SERVE = (
+    "interp.debugger.api",
+    "interp.debugger.start",
+    "interp.debugger.page",
+    "interp.debugger.cards",
+)
+FORBIDDEN = (
+    "backward",
+    "requires_grad",
+    "requires_grad_",
+    "enable_grad",
+    "set_grad_enabled",
+    "autograd",
+)
 
 
 def sources(package: str) -> dict[str, str]:
     """The source of every module of a package, by its name."""
     paths = sorted((ROOT / package).rglob("*.py"))
-    return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path.read_text() for path in paths}
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(
+            ".__init__"
+        ): path.read_text()
+        for path in paths
+    }
 
 
 OURS = {name: text for package in PACKAGES for name, text in sources(package).items()}
@@ -66,7 +86,9 @@ def statements(tree: ast.AST) -> Iterator[ast.AST]:
 
 def imports(name: str, source: str) -> set[str]:
     """The modules of this project that a module imports, anywhere in it."""
-    return {module for module in imported(name, source) if module.partition(".")[0] in PACKAGES} - {name}
+    return {module for module in imported(name, source) if module.partition(".")[0] in PACKAGES} - {
+        name
+    }
 
 
 def imported(name: str, source: str) -> set[str]:
@@ -78,7 +100,10 @@ def imported(name: str, source: str) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             above = name.split(".")[: -node.level] if node.level else []
             base = ".".join([*above, *([node.module] if node.module else [])])
-            found |= {f"{base}.{alias.name}" if f"{base}.{alias.name}" in OURS else base for alias in node.names}
+            found |= {
+                f"{base}.{alias.name}" if f"{base}.{alias.name}" in OURS else base
+                for alias in node.names
+            }
     return found
 
 
@@ -97,8 +122,11 @@ def served(name: str, source: str) -> list[str]:
     """Imports of a server's libraries where only functions from a question to a record belong."""
     if name.startswith(MAY_SERVE):
         return []
-    return [f"{name} imports {module}: only {', '.join(MAY_SERVE)} know of a server" for module in sorted(imported(name, source))
-            if module.partition(".")[0] in SERVERS]
+    return [
+        f"{name} imports {module}: only {', '.join(MAY_SERVE)} know of a server"
+        for module in sorted(imported(name, source))
+        if module.partition(".")[0] in SERVERS
+    ]
 
 
 def wrong_order(name: str, source: str) -> list[str]:
@@ -107,7 +135,9 @@ def wrong_order(name: str, source: str) -> list[str]:
         return []
     own = name.removeprefix("minigpt.")
     if own not in ORDER:
-        return [f"{name} is new: put it into ORDER in tests/test_architecture.py, after the last file that it imports"]
+        return [
+            f"{name} is new: put it into ORDER in tests/test_architecture.py, after the last file that it imports"
+        ]
     earlier = [f"minigpt.{other}" for other in ORDER[: ORDER.index(own)]]
     return [
         f"{name} imports {module}, which does not come before it in {' <- '.join(ORDER)}"
@@ -145,7 +175,9 @@ def hooks_and_gradients(name: str, source: str) -> list[str]:
         for word in {part for text in names if isinstance(text, str) for part in text.split(".")}:
             if word in FORBIDDEN or (word.startswith("register_") and "hook" in word):
                 line = getattr(node, "lineno", "?")
-                found.append(f"{name}, line {line}: {word}: values are read and edited by address, without hooks and gradients")
+                found.append(
+                    f"{name}, line {line}: {word}: values are read and edited by address, without hooks and gradients"
+                )
     return found
 
 
@@ -187,7 +219,9 @@ def test_nothing_imports_itself_by_way_of_others() -> None:
 
 @pytest.mark.parametrize("name", [name for name in OURS if not name.startswith("weights")])
 def test_nothing_registers_a_hook_or_asks_for_a_gradient(name: str) -> None:
-    assert not hooks_and_gradients(name, OURS[name]), "\n".join(hooks_and_gradients(name, OURS[name]))
+    assert not hooks_and_gradients(name, OURS[name]), "\n".join(
+        hooks_and_gradients(name, OURS[name])
+    )
 
 
 STATE = """
@@ -213,9 +247,17 @@ print([f"{name}: {before[name]} -> {after[name]}" for name in before if before[n
 
 def changed_by(importing: str) -> str:
     """What of a process's own settings some lines change, once everything foreign has been imported."""
-    foreign = {module for name, source in OURS.items() for module in imported(name, source)} - set(OURS) - {"__future__"}
-    script = STATE.replace("{foreign}", ", ".join(sorted(foreign))).replace("{importing}", importing)
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    foreign = (
+        {module for name, source in OURS.items() for module in imported(name, source)}
+        - set(OURS)
+        - {"__future__"}
+    )
+    script = STATE.replace("{foreign}", ", ".join(sorted(foreign))).replace(
+        "{importing}", importing
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -228,8 +270,14 @@ def test_importing_changes_nothing_that_belongs_to_the_process(names: list[str])
 def test_the_length_of_functions_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
         for package in PACKAGES:
-            found = sorted(length for source in sources(package).values() for length in lengths(source))
-            long = [f"{name} {source.count(chr(10))}" for name, source in sources(package).items() if source.count("\n") > 350]
+            found = sorted(
+                length for source in sources(package).values() for length in lengths(source)
+            )
+            long = [
+                f"{name} {source.count(chr(10))}"
+                for name, source in sources(package).items()
+                if source.count("\n") > 350
+            ]
             p90 = found[int(0.9 * (len(found) - 1))]
             print(
                 f"\n{package}: {len(found)} functions: median {statistics.median(found):.0f}, p90 {p90}, max {found[-1]} lines; "
@@ -256,7 +304,7 @@ def test_the_length_of_functions_is_measured(capsys: pytest.CaptureFixture[str])
 def test_twin_an_import_against_the_direction_is_seen(name: str, source: str) -> None:
     if name == "interp.clique":  # a name that merely begins like one that may
         assert not wrong_package("interp.cli", source)
-        name = "interp.measure"
+        name = "interp.card"
     (complaint,) = wrong_package(name, source)
     assert f"{name} imports " in complaint
 
@@ -302,7 +350,13 @@ def test_twin_a_file_that_is_not_in_the_order_is_seen() -> None:
     assert wrong_order("minigpt.surprise", "") == [
         "minigpt.surprise is new: put it into ORDER in tests/test_architecture.py, after the last file that it imports"
     ]
-    assert wrong_order("minigpt.trace", "from minigpt import errors, ops\nfrom minigpt.batch import Batch\nimport torch") == []
+    assert (
+        wrong_order(
+            "minigpt.trace",
+            "from minigpt import errors, ops\nfrom minigpt.batch import Batch\nimport torch",
+        )
+        == []
+    )
 
 
 def test_twin_a_cycle_is_seen() -> None:
@@ -332,7 +386,9 @@ def test_twin_a_cycle_is_seen() -> None:
 )
 def test_twin_a_hook_or_a_gradient_is_seen(source: str) -> None:
     assert hooks_and_gradients("somewhere", source)
-    assert not hooks_and_gradients("somewhere", "@torch.no_grad()\ndef run(hook_z): return 'blocks.9.attn.hook_z backward'")
+    assert not hooks_and_gradients(
+        "somewhere", "@torch.no_grad()\ndef run(hook_z): return 'blocks.9.attn.hook_z backward'"
+    )
 
 
 def test_twin_a_changed_setting_is_seen() -> None:
@@ -340,9 +396,21 @@ def test_twin_a_changed_setting_is_seen() -> None:
 torch.set_default_dtype(torch.float64); torch.set_grad_enabled(False); torch.set_num_threads(7); torch.manual_seed(3)
 torch.use_deterministic_algorithms(True); warnings.simplefilter("ignore"); plotly.io.templates.default = "none"
 os.environ["X"] = "1"; random.seed(0)""")
-    settings = ("dtype", "gradients", "threads", "deterministic", "warnings", "theme", "environment", "random", "seed")
+    settings = (
+        "dtype",
+        "gradients",
+        "threads",
+        "deterministic",
+        "warnings",
+        "theme",
+        "environment",
+        "random",
+        "seed",
+    )
     assert [name for name in settings if f"{name}: " not in found] == []
 
 
 def test_twin_the_length_of_a_function_counts_its_decorators() -> None:
-    assert lengths("@a\n@b\ndef f():\n    x = 1\n\n    return x\n\nclass C:\n    def g(self): ...\n") == [6, 1]
+    assert lengths(
+        "@a\n@b\ndef f():\n    x = 1\n\n    return x\n\nclass C:\n    def g(self): ...\n"
+    ) == [6, 1]

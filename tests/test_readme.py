@@ -10,6 +10,7 @@ README = Path(__file__).parents[1] / "README.md"
 
 def test_the_readmes_python_runs_and_says_what_it_says(monkeypatch):
     import plotly.graph_objects as go
+
     shown = []
     monkeypatch.setattr(go.Figure, "show", lambda figure: shown.append(figure))
     code = "\n".join(re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.S))

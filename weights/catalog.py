@@ -42,14 +42,18 @@ class Entry:
 
 
 KNOWN = (
-    Known("ioi-mini", "", Config(n_layer=4, n_head=8, d_model=128, d_mlp=512, n_ctx=128, n_vocab=1060)),
+    Known(
+        "ioi-mini", "", Config(n_layer=4, n_head=8, d_model=128, d_mlp=512, n_ctx=128, n_vocab=1060)
+    ),
     Known("gpt2", "openai-community/gpt2", SIZES["gpt2"]),
     Known("gpt2-medium", "openai-community/gpt2-medium", SIZES["gpt2-medium"]),
     Known("gpt2-large", "openai-community/gpt2-large", SIZES["gpt2-large"]),
     Known("gpt2-xl", "openai-community/gpt2-xl", SIZES["gpt2-xl"]),
     Known("distilgpt2", "distilbert/distilgpt2", SIZES["distilgpt2"]),
 )
-LEGAL = ", ".join(known.name for known in KNOWN) + "; a folder; a .safetensors, .bin, .pt or .pth file"
+LEGAL = (
+    ", ".join(known.name for known in KNOWN) + "; a folder; a .safetensors, .bin, .pt or .pth file"
+)
 
 
 def find(name: str) -> Known | None:
@@ -67,8 +71,13 @@ def named(name: str) -> Known:
 def unknown(name: object) -> WeightsError:
     """The error for what is neither a name nor a file, with the names that are nearest to it."""
     near = get_close_matches(str(name).lower(), [known.name for known in KNOWN], n=3, cutoff=0.6)
-    return WeightsError(problem(f"{str(name)!r} is no model known here, and no file or folder of that name exists", LEGAL,
-                                " or ".join(f'weights.load("{name}")' for name in near)))
+    return WeightsError(
+        problem(
+            f"{str(name)!r} is no model known here, and no file or folder of that name exists",
+            LEGAL,
+            " or ".join(f'weights.load("{name}")' for name in near),
+        )
+    )
 
 
 def at_hand(known: Known) -> Path | None:
@@ -91,10 +100,14 @@ def models() -> list[Entry]:
 
 
 def _entry(known: Known, folder: Path | None) -> Entry:
-    size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file()) if folder else _download(known)
+    size = (
+        sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+        if folder
+        else _download(known)
+    )
     return Entry(known.name, known.repo or str(EMBEDDED), folder, size, known.parameters)
 
 
 def _download(known: Known) -> int:
     """What the hub would send: float32 parameters, and with them each layer's causal mask, which the published files hold too."""
-    return 4 * (known.parameters + known.config.n_layer * known.config.n_ctx ** 2)
+    return 4 * (known.parameters + known.config.n_layer * known.config.n_ctx**2)

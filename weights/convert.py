@@ -24,15 +24,26 @@ Layout = Literal["huggingface", "nanogpt", "mingpt-2020"]
 State = dict[str, Tensor]
 
 # the engine's name, or a piece of it: minGPT's before 2022
-RENAMED = {"wte.weight": "tok_emb.weight", "wpe.weight": "pos_emb", UNEMBED: "head.weight", "h.": "blocks.", ".ln_1.": ".ln1.",
-           ".ln_2.": ".ln2.", ".attn.c_proj.": ".attn.proj.", ".mlp.c_fc.": ".mlp.0.", ".mlp.c_proj.": ".mlp.2."}
+RENAMED = {
+    "wte.weight": "tok_emb.weight",
+    "wpe.weight": "pos_emb",
+    UNEMBED: "head.weight",
+    "h.": "blocks.",
+    ".ln_1.": ".ln1.",
+    ".ln_2.": ".ln2.",
+    ".attn.c_proj.": ".attn.proj.",
+    ".mlp.c_fc.": ".mlp.0.",
+    ".mlp.c_proj.": ".mlp.2.",
+}
 WRAPPERS = re.compile(r"^((_orig_mod|module|transformer)\.)+")
 STATES = ("model", "state_dict", "model_state_dict")
 BUFFER = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)|blocks\.\d+\.attn\.mask")
 LINEAR = re.compile(r"h\.\d+\.(attn\.c_attn|attn\.c_proj|mlp\.c_fc|mlp\.c_proj)\.weight")
 QKV = ("query", "key", "value")
-EXACT_GELU = ("this checkpoint's program uses the exact GELU, the engine has GPT-2's tanh form: each activation differs by up to "
-              "4.8e-4, so logits are near those of the training, not the same")
+EXACT_GELU = (
+    "this checkpoint's program uses the exact GELU, the engine has GPT-2's tanh form: each activation differs by up to "
+    "4.8e-4, so logits are near those of the training, not the same"
+)
 
 
 def to_engine(content: Mapping[str, Any]) -> tuple[State, dict[str, Any]]:
@@ -69,9 +80,17 @@ def from_engine(params: Params, layout: Layout = "huggingface") -> State:
 def unpacked(content: Mapping[str, Any]) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
     """The state dict inside a training checkpoint, and its model_args."""
     state = next((content[key] for key in STATES if isinstance(content.get(key), Mapping)), content)
-    if strange := [str(name) for name, x in state.items() if not isinstance(name, str) or not isinstance(x, Tensor)]:
-        raise WeightsError(problem(f"it holds things that are no tensors: {', '.join(strange[:8])}",
-                                   "names and tensors, alone or under one of " + ", ".join(STATES)))
+    if strange := [
+        str(name)
+        for name, x in state.items()
+        if not isinstance(name, str) or not isinstance(x, Tensor)
+    ]:
+        raise WeightsError(
+            problem(
+                f"it holds things that are no tensors: {', '.join(strange[:8])}",
+                "names and tensors, alone or under one of " + ", ".join(STATES),
+            )
+        )
     facts = content.get("model_args") if state is not content else None
     return state, dict(facts) if isinstance(facts, Mapping) else {}
 
@@ -80,7 +99,12 @@ def unwrapped(state: Mapping[str, Tensor]) -> State:
     """Without what torch.compile, DataParallel and the surrounding module put in front of names."""
     found = {WRAPPERS.sub("", name): x for name, x in state.items()}
     if len(found) < len(state):
-        raise WeightsError(problem("two tensors for one name, such as wte.weight and transformer.wte.weight", "one of each"))
+        raise WeightsError(
+            problem(
+                "two tensors for one name, such as wte.weight and transformer.wte.weight",
+                "one of each",
+            )
+        )
     return found
 
 
@@ -90,7 +114,9 @@ def renamed(state: Mapping[str, Tensor], table: Mapping[str, str]) -> State:
     for name, x in state.items():
         for old, new in table.items():
             name = name.replace(old, new, 1)
-        found[name] = x[None] if name == "pos_emb" else x[0] if name == "wpe.weight" and x.ndim == 3 else x
+        found[name] = (
+            x[None] if name == "pos_emb" else x[0] if name == "wpe.weight" and x.ndim == 3 else x
+        )
     return found
 
 
@@ -108,25 +134,44 @@ def split(state: Mapping[str, Tensor]) -> State:
     """The inverse of joined."""
     found = {name: x for name, x in state.items() if ".c_attn." not in name}
     for name in state.keys() - found.keys():
-        found |= {name.replace("c_attn", part): x for part, x in zip(QKV, state[name].chunk(3), strict=True)}
+        found |= {
+            name.replace("c_attn", part): x
+            for part, x in zip(QKV, state[name].chunk(3), strict=True)
+        }
     return found
 
 
 def is_linear(state: Mapping[str, Tensor]) -> bool:
     """Whether linear maps are [out, in]: told by c_attn, since c_proj is square."""
-    return any(x.ndim == 2 and x.shape[0] == 3 * x.shape[1] for name, x in state.items() if name.endswith(".attn.c_attn.weight"))
+    return any(
+        x.ndim == 2 and x.shape[0] == 3 * x.shape[1]
+        for name, x in state.items()
+        if name.endswith(".attn.c_attn.weight")
+    )
 
 
 def transposed(state: Mapping[str, Tensor]) -> State:
     """Linear maps the other way round; copied, so that products run over the same layout, hence to the same bits, as ever."""
-    return {name: x.T.contiguous() if LINEAR.fullmatch(name) and x.ndim == 2 else x for name, x in state.items()}
+    return {
+        name: x.T.contiguous() if LINEAR.fullmatch(name) and x.ndim == 2 else x
+        for name, x in state.items()
+    }
 
 
 def with_zero_biases(state: Mapping[str, Tensor]) -> State:
     """A zero bias for every LayerNorm and linear map [out, in]."""
-    inner = {name: x for name, x in state.items()
-             if name.endswith(".weight") and name not in ("wte.weight", "wpe.weight", UNEMBED) and x.ndim}
-    return {**state, **{name.removesuffix("weight") + "bias": x.new_zeros(x.shape[0]) for name, x in inner.items()}}
+    inner = {
+        name: x
+        for name, x in state.items()
+        if name.endswith(".weight") and name not in ("wte.weight", "wpe.weight", UNEMBED) and x.ndim
+    }
+    return {
+        **state,
+        **{
+            name.removesuffix("weight") + "bias": x.new_zeros(x.shape[0])
+            for name, x in inner.items()
+        },
+    }
 
 
 def without_tied_head(state: State) -> State:

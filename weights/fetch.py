@@ -28,12 +28,21 @@ def verify(path: Path) -> None:
     """WeightsError, and the file removed, unless its checksum is the hub's, after which the hub's cache names large files."""
     blob = path.resolve()
     if not re.fullmatch("[0-9a-f]{64}", blob.name):
-        warnings.warn(f"{path} could not be verified: this cache does not name files by checksum", WeightsWarning, stacklevel=2)
+        warnings.warn(
+            f"{path} could not be verified: this cache does not name files by checksum",
+            WeightsWarning,
+            stacklevel=2,
+        )
     elif (found := sha256(blob, progress=True)) != blob.name:
         path.unlink()
         blob.unlink(missing_ok=True)
-        raise WeightsError(problem(f"{path} came out damaged: its checksum is {found[:16]}..., the hub's is {blob.name[:16]}...",
-                                   "the file as the hub has it (the damaged one is removed)", "the same once more"))
+        raise WeightsError(
+            problem(
+                f"{path} came out damaged: its checksum is {found[:16]}..., the hub's is {blob.name[:16]}...",
+                "the file as the hub has it (the damaged one is removed)",
+                "the same once more",
+            )
+        )
 
 
 def _download(known: catalog.Known, file: str) -> Path:
@@ -44,10 +53,12 @@ def _download(known: catalog.Known, file: str) -> Path:
     # which errors a failed download raises differs between the hub's versions and their transports
     except Exception as error:
         why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else str(error.__cause__ or error)
-        raise WeightsError(problem(
-            f"{known.name} is not at hand: looked for {known.repo} in the hub's cache ({constants.HF_HUB_CACHE}), "
-            f"then on the hub ({why})",
-            "a network, once; or a cache or folder that holds the model",
-            f'`interp fetch {known.name}` where there is a network; weights.load("FOLDER"), with {" and ".join(FILES)} in it; '
-            'HF_HUB_CACHE=FOLDER, where the cache lies elsewhere; weights.load("ioi-mini"), which is always here',
-        )) from error
+        raise WeightsError(
+            problem(
+                f"{known.name} is not at hand: looked for {known.repo} in the hub's cache ({constants.HF_HUB_CACHE}), "
+                f"then on the hub ({why})",
+                "a network, once; or a cache or folder that holds the model",
+                f'`interp fetch {known.name}` where there is a network; weights.load("FOLDER"), with {" and ".join(FILES)} in it; '
+                'HF_HUB_CACHE=FOLDER, where the cache lies elsewhere; weights.load("ioi-mini"), which is always here',
+            )
+        ) from error

@@ -15,7 +15,13 @@ from minigpt.errors import problem
 from weights.errors import WeightsError
 
 # The files that a folder's weights may be in; the first that is there is read.
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json", "ckpt.pt")
+WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "ckpt.pt",
+)
 TORCH = (".bin", ".pt", ".pth")
 LEGAL = "a .safetensors file, or a .bin, .pt or .pth file that torch.save wrote from tensors"
 
@@ -26,8 +32,13 @@ def weights_in(path: Path) -> Path:
         return path
     if found := next((path / name for name in WEIGHTS if (path / name).exists()), None):
         return found
-    raise WeightsError(problem(f"the folder {path} holds no weights", "one of " + ", ".join(WEIGHTS) + " in it",
-                               "the weights' own file, where it has another name"))
+    raise WeightsError(
+        problem(
+            f"the folder {path} holds no weights",
+            "one of " + ", ".join(WEIGHTS) + " in it",
+            "the weights' own file, where it has another name",
+        )
+    )
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -41,7 +52,9 @@ def read(path: Path) -> dict[str, Any]:
         return _torch(path) if path.suffix in TORCH else _safetensors(path)
     # a damaged file can raise nearly anything from inside the two parsers
     except Exception as error:
-        raise WeightsError(problem(f"{path} could not be read: {_reason(error)}", LEGAL, _remedy(path))) from error
+        raise WeightsError(
+            problem(f"{path} could not be read: {_reason(error)}", LEGAL, _remedy(path))
+        ) from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -49,7 +62,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise WeightsError(problem(f"{path} could not be read: {error}", "a JSON object")) from error
+        raise WeightsError(
+            problem(f"{path} could not be read: {error}", "a JSON object")
+        ) from error
     if not isinstance(found, dict):
         raise WeightsError(problem(f"{path} holds a {type(found).__name__}", "a JSON object"))
     return found
@@ -71,24 +86,46 @@ def _torch(path: Path) -> dict[str, Any]:
 def _shards(index: Path) -> dict[str, Any]:
     """The tensors of all the files that an index names, which lie beside it."""
     where = read_json(index).get("weight_map")
-    if not isinstance(where, dict) or not all(isinstance(name, str) and Path(name).name == name for name in where.values()):
-        raise WeightsError(problem(f"{index} says not where the tensors are", "a weight_map from tensors to files beside it"))
+    if not isinstance(where, dict) or not all(
+        isinstance(name, str) and Path(name).name == name for name in where.values()
+    ):
+        raise WeightsError(
+            problem(
+                f"{index} says not where the tensors are",
+                "a weight_map from tensors to files beside it",
+            )
+        )
     names = sorted(set(where.values()))
     if absent := [name for name in names if not (index.parent / name).is_file()]:
-        raise WeightsError(problem(f"{index} names files that are not there: {', '.join(absent)}", "all of " + ", ".join(names)))
+        raise WeightsError(
+            problem(
+                f"{index} names files that are not there: {', '.join(absent)}",
+                "all of " + ", ".join(names),
+            )
+        )
     return {tensor: x for name in names for tensor, x in read(index.parent / name).items()}
 
 
 def _refuse_pointer(path: Path) -> None:
     with path.open("rb") as file:
         if file.read(40).startswith(b"version https://git-lfs"):
-            raise WeightsError(problem(f"{path} is a pointer of git-lfs, not the weights themselves", LEGAL, "git lfs pull"))
+            raise WeightsError(
+                problem(
+                    f"{path} is a pointer of git-lfs, not the weights themselves",
+                    LEGAL,
+                    "git lfs pull",
+                )
+            )
 
 
 def _reason(error: Exception) -> str:
     """What a parser found, in one sentence: torch goes on at length about how to switch its safety off."""
     text = str(error)
-    if found := re.search(r"unsupported (global|class|operand)[^\n]*?(?=,| was | whose |\.\s|\n|$)", text, re.IGNORECASE):
+    if found := re.search(
+        r"unsupported (global|class|operand)[^\n]*?(?=,| was | whose |\.\s|\n|$)",
+        text,
+        re.IGNORECASE,
+    ):
         return f"it holds code, which is never run here ({found[0]})"
     return f"{type(error).__name__}: " + re.split(r"\.\s|\n", text)[0]
 

@@ -25,8 +25,14 @@ DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 GPT2_VOCABULARIES = (50257, 50304)
 
 
-def load(x: str | os.PathLike[str], *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None,
-         attention: Literal["eager", "sdpa"] = "eager", n_head: int | None = None) -> GPT2:
+def load(
+    x: str | os.PathLike[str],
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    attention: Literal["eager", "sdpa"] = "eager",
+    n_head: int | None = None,
+) -> GPT2:
     """The model of that name ("ioi-mini", "gpt2", ...), or in that folder or file; a name goes before a folder called alike.
 
     What need not be converted stays mapped from the file, which must not change while the model is in use.
@@ -43,7 +49,12 @@ def load(x: str | os.PathLike[str], *, device: str | torch.device = "cpu", dtype
         if str(file) in str(error):
             raise
         raise WeightsError(f"{file}: {error}") from error
-    return GPT2(params, manifest.read_tokenizer(folder) or _gpt2_tokenizer(params.config), name, ATTENTION[attention])
+    return GPT2(
+        params,
+        manifest.read_tokenizer(folder) or _gpt2_tokenizer(params.config),
+        name,
+        ATTENTION[attention],
+    )
 
 
 def locate(x: str | os.PathLike[str]) -> tuple[str, Path]:
@@ -56,16 +67,27 @@ def locate(x: str | os.PathLike[str]) -> tuple[str, Path]:
     return Path(os.path.abspath(path)).stem if path.is_file() else path.resolve().name, path
 
 
-def _params(file: Path, device: str | torch.device, dtype: torch.dtype | None, n_head: int | None) -> Params:
+def _params(
+    file: Path, device: str | torch.device, dtype: torch.dtype | None, n_head: int | None
+) -> Params:
     """The parameters in a file, checked as a whole."""
     state, facts = convert.to_engine(files.read(file))
     facts = facts or _facts_beside(file)
     if facts.get("tie_word_embeddings") is False and UNEMBED not in state:
-        raise WeightsError(problem(f"{UNEMBED} is missing, though config.json says that it is not tied", "both, or neither"))
+        raise WeightsError(
+            problem(
+                f"{UNEMBED} is missing, though config.json says that it is not tied",
+                "both, or neither",
+            )
+        )
     state = convert.without_tied_head(state)
     config = shape.config_of(facts, state, n_head)
     if strange := [f"{name} ({x.dtype})" for name, x in state.items() if x.dtype not in DTYPES]:
-        raise WeightsError(problem(f"numbers of another type: {', '.join(strange[:4])}", ", ".join(map(str, DTYPES))))
+        raise WeightsError(
+            problem(
+                f"numbers of another type: {', '.join(strange[:4])}", ", ".join(map(str, DTYPES))
+            )
+        )
     return build(config, {name: x.to(device=device, dtype=dtype) for name, x in state.items()})
 
 
@@ -81,7 +103,11 @@ def _gpt2_tokenizer(config: Config) -> Tokenizer | None:
     try:
         return tokenizer.gpt2()
     except MiniGPTError as error:
-        warnings.warn(f"loaded without a tokenizer, so for token ids only. {error}", WeightsWarning, stacklevel=3)
+        warnings.warn(
+            f"loaded without a tokenizer, so for token ids only. {error}",
+            WeightsWarning,
+            stacklevel=3,
+        )
         return None
 
 
@@ -95,4 +121,6 @@ def _check_request(device: str | torch.device, dtype: torch.dtype | None, attent
     # torch raises AssertionError for a device that it was built without
     except (RuntimeError, AssertionError, TypeError) as error:
         reason = str(error).splitlines()[0]
-        raise WeightsError(problem(f"device={device!r} cannot be used: {reason}", "cpu, cuda, cuda:0, mps")) from error
+        raise WeightsError(
+            problem(f"device={device!r} cannot be used: {reason}", "cpu, cuda, cuda:0, mps")
+        ) from error

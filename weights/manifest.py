@@ -23,7 +23,10 @@ NAME, VOCABULARY = "manifest.json", "vocab.tiktoken"
 def sha256(path: Path, *, progress: bool = False) -> str:
     """The file's checksum, in hexadecimal."""
     digest, size = hashlib.sha256(), path.stat().st_size
-    with path.open("rb") as file, tqdm(total=size, unit="B", unit_scale=True, desc="verifying", disable=not progress) as bar:
+    with (
+        path.open("rb") as file,
+        tqdm(total=size, unit="B", unit_scale=True, desc="verifying", disable=not progress) as bar,
+    ):
         while piece := file.read(1 << 20):
             digest.update(piece)
             bar.update(len(piece))
@@ -32,11 +35,19 @@ def sha256(path: Path, *, progress: bool = False) -> str:
 
 def verify(folder: Path) -> None:
     """WeightsError unless every file that the folder's manifest (if it has one) gives a checksum for is there and unchanged."""
-    faults = [fault for name, facts in _files(folder).items() if (fault := _fault(folder / name, facts["sha256"]))]
+    faults = [
+        fault
+        for name, facts in _files(folder).items()
+        if (fault := _fault(folder / name, facts["sha256"]))
+    ]
     if faults:
-        raise WeightsError(problem(f"{folder} is not what its {NAME} says:\n    " + "\n    ".join(faults),
-                                   "the files as they were made",
-                                   f"copy the folder again; or, where the change is meant, take 'files' out of its {NAME}"))
+        raise WeightsError(
+            problem(
+                f"{folder} is not what its {NAME} says:\n    " + "\n    ".join(faults),
+                "the files as they were made",
+                f"copy the folder again; or, where the change is meant, take 'files' out of its {NAME}",
+            )
+        )
 
 
 def read_tokenizer(folder: Path) -> Tokenizer | None:
@@ -45,39 +56,62 @@ def read_tokenizer(folder: Path) -> Tokenizer | None:
         return None
     facts = read_json(folder / NAME).get("tokenizer")
     if not isinstance(facts, dict) or not {"name", "pattern"} <= facts.keys():
-        raise WeightsError(problem(f"{folder / NAME} says not how {VOCABULARY} is used",
-                                   '"tokenizer": {"name": ..., "pattern": ...}'))
+        raise WeightsError(
+            problem(
+                f"{folder / NAME} says not how {VOCABULARY} is used",
+                '"tokenizer": {"name": ..., "pattern": ...}',
+            )
+        )
     try:
         return tokenizer.from_file(folder / VOCABULARY, facts["name"], facts["pattern"])
     # a damaged vocabulary can raise nearly anything from inside tiktoken
     except Exception as error:
-        raise WeightsError(problem(f"{folder / VOCABULARY} is no vocabulary: {error}",
-                                   "a base64 token and its number on a line")) from error
+        raise WeightsError(
+            problem(
+                f"{folder / VOCABULARY} is no vocabulary: {error}",
+                "a base64 token and its number on a line",
+            )
+        ) from error
 
 
 def write_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     """vocab.tiktoken and a manifest that names it: read_tokenizer's inverse."""
     # tiktoken's README builds encodings from these two; there is no public name for them
     ranks, pattern = tokenizer.encoding._mergeable_ranks, tokenizer.encoding._pat_str
-    lines = (f"{base64.b64encode(token).decode()} {ranks[token]}\n" for token in sorted(ranks, key=ranks.__getitem__))
+    lines = (
+        f"{base64.b64encode(token).decode()} {ranks[token]}\n"
+        for token in sorted(ranks, key=ranks.__getitem__)
+    )
     (folder / VOCABULARY).write_text("".join(lines))
     write(folder, {"tokenizer": {"name": tokenizer.encoding.name, "pattern": pattern}})
 
 
 def write(folder: Path, facts: Mapping[str, Any]) -> None:
     """Write manifest.json."""
-    (folder / NAME).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / NAME).write_text(
+        json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
 
 
 def describe(folder: Path, names: list[str]) -> dict[str, dict[str, Any]]:
     """The checksum and size of each of these files, as verify reads them."""
-    return {name: {"sha256": sha256(folder / name), "bytes": (folder / name).stat().st_size} for name in names}
+    return {
+        name: {"sha256": sha256(folder / name), "bytes": (folder / name).stat().st_size}
+        for name in names
+    }
 
 
 def _files(folder: Path) -> dict[str, dict[str, str]]:
     found = read_json(folder / NAME).get("files", {}) if (folder / NAME).exists() else {}
-    if not isinstance(found, dict) or not all(isinstance(facts, dict) and "sha256" in facts for facts in found.values()):
-        raise WeightsError(problem(f"'files' in {folder / NAME} is not of the form it has here", '{"FILE": {"sha256": ...}}'))
+    if not isinstance(found, dict) or not all(
+        isinstance(facts, dict) and "sha256" in facts for facts in found.values()
+    ):
+        raise WeightsError(
+            problem(
+                f"'files' in {folder / NAME} is not of the form it has here",
+                '{"FILE": {"sha256": ...}}',
+            )
+        )
     return found
 
 
@@ -85,4 +119,8 @@ def _fault(path: Path, wanted: str) -> str | None:
     if not path.is_file():
         return f"{path.name} is missing"
     found = sha256(path)
-    return None if found == wanted else f"{path.name} has the checksum {found[:16]}..., should have {wanted[:16]}..."
+    return (
+        None
+        if found == wanted
+        else f"{path.name} has the checksum {found[:16]}..., should have {wanted[:16]}..."
+    )

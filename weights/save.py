@@ -28,7 +28,11 @@ def save(model: GPT2 | Params, folder: str | os.PathLike[str], *, overwrite: boo
     folder = Path(folder).expanduser()
     there = [name for name in FILES if (folder / name).exists()]
     if there and not overwrite:
-        raise WeightsError(problem(f"{folder} already holds {', '.join(there)}", "a folder without", "overwrite=True"))
+        raise WeightsError(
+            problem(
+                f"{folder} already holds {', '.join(there)}", "a folder without", "overwrite=True"
+            )
+        )
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder, prefix=".save-") as draft:
         _write(model, Path(draft))
@@ -42,7 +46,9 @@ def save(model: GPT2 | Params, folder: str | os.PathLike[str], *, overwrite: boo
 
 
 def _write(model: GPT2 | Params, folder: Path) -> None:
-    params, tokenizer = (model.params, model.tokenizer) if isinstance(model, GPT2) else (model, None)
+    params, tokenizer = (
+        (model.params, model.tokenizer) if isinstance(model, GPT2) else (model, None)
+    )
     facts = shape.to_facts(params, _end(tokenizer, params.config.n_vocab))
     (folder / "config.json").write_text(json.dumps(facts, indent=2) + "\n")
     state = {name: x.contiguous() for name, x in convert.from_engine(params).items()}

@@ -25,10 +25,17 @@ from benchmarks.peers.inputs import Edge, Inputs, later_queries
 TOLERANCE = {"float64": 1e-9, "float32": 1e-2}
 PROMPTS, LENGTH = 2, 12
 EDGES = [
-    Edge("input", -1, -1, "q", 0, 3), Edge("input", -1, -1, "out", -1, -1), Edge("head", 2, 5, "q", 7, 1),
-    Edge("head", 0, 11, "k", 9, 4), Edge("head", 3, 0, "v", 4, 8), Edge("head", 6, 6, "mlp", 6, -1),
-    Edge("head", 10, 2, "out", -1, -1), Edge("mlp", 0, -1, "q", 3, 10), Edge("mlp", 1, -1, "v", 11, 0),
-    Edge("mlp", 5, -1, "mlp", 8, -1), Edge("mlp", 11, -1, "out", -1, -1),
+    Edge("input", -1, -1, "q", 0, 3),
+    Edge("input", -1, -1, "out", -1, -1),
+    Edge("head", 2, 5, "q", 7, 1),
+    Edge("head", 0, 11, "k", 9, 4),
+    Edge("head", 3, 0, "v", 4, 8),
+    Edge("head", 6, 6, "mlp", 6, -1),
+    Edge("head", 10, 2, "out", -1, -1),
+    Edge("mlp", 0, -1, "q", 3, 10),
+    Edge("mlp", 1, -1, "v", 11, 0),
+    Edge("mlp", 5, -1, "mlp", 8, -1),
+    Edge("mlp", 11, -1, "out", -1, -1),
 ]
 SOURCES = [(10, 3), (10, 7)]
 ONLY = {"w5_cache, every head's write": "tl2", "w5_cache, every module": "nnsight"}
@@ -41,7 +48,9 @@ def random_model(seed: int = 0, vocabulary: int = 50257) -> GPT2LMHeadModel:
     """A GPT-2 small whose every parameter is random, biases and LayerNorms too, and large enough that patches are seen."""
     torch.manual_seed(seed)
     last = vocabulary - 1
-    model = GPT2LMHeadModel(GPT2Config(vocab_size=vocabulary, bos_token_id=last, eos_token_id=last)).eval()
+    model = GPT2LMHeadModel(
+        GPT2Config(vocab_size=vocabulary, bos_token_id=last, eos_token_id=last)
+    ).eval()
     for name, x in model.named_parameters():
         if ".ln_" in name:
             x.add_(0.2 * torch.randn_like(x))
@@ -69,13 +78,19 @@ def common_inputs(seed: int = 0) -> Values:
 
 def columns(edges: list[Edge]) -> Values:
     """Edges as the arrays that w1_edges takes."""
-    return {name: np.array(column) for name, column in zip(Edge._fields, zip(*edges, strict=True), strict=True)}
+    return {
+        name: np.array(column)
+        for name, column in zip(Edge._fields, zip(*edges, strict=True), strict=True)
+    }
 
 
 def workloads(given: Values) -> dict[str, tuple[str, Values]]:
     """What is compared, by a name of its own: a workload and its inputs."""
     some = {"senders": np.array([(0, 1), (6, 4), (9, 9)])}
-    later = {"senders": np.array([(0, 1), (3, 4), (7, 2)]), "receivers": np.array([(7, 3), (7, 9), (8, 6), (8, 10)])}
+    later = {
+        "senders": np.array([(0, 1), (3, 4), (7, 2)]),
+        "receivers": np.array([(7, 3), (7, 9), (8, 6), (8, 10)]),
+    }
     neurons = {"layer": np.array(4), "neurons": np.array([0, 700, 3071])}
     return {
         "w3_out": ("w3_out", given | some),
@@ -84,7 +99,10 @@ def workloads(given: Values) -> dict[str, tuple[str, Values]]:
         "w3_v": ("w3_v", given | later | {"position": np.array(5)}),
         "w3_v, two passes": ("w3_v_paper", given | later | {"position": np.array(5)}),
         "w3_v, the edge meaning": ("w3_v_frozen", given | later | {"position": np.array(5)}),
-        "w3_v, a position for each prompt": ("w3_v", given | later | {"position": np.array([5, 8])}),
+        "w3_v, a position for each prompt": (
+            "w3_v",
+            given | later | {"position": np.array([5, 8])},
+        ),
         "heads_by_pos": ("heads_by_pos", given | some),
         "w1_edges": ("w1_edges", given | columns(EDGES)),
         "tl4_head_q": ("tl4_head_q", given | {"sources": np.array(SOURCES)}),
@@ -108,7 +126,9 @@ class Oracle:
         if workload == "tl4_head_q":
             workload, inputs = "w1_edges", inputs | columns(later_queries(SOURCES))
         _, values = self.hooks.run(workload.removesuffix("_paper"), inputs)
-        unpatched = {"w5_cache": 0.0, "heads_by_pos": self.metric["corrupt"]}.get(workload, self.metric["clean"])
+        unpatched = {"w5_cache": 0.0, "heads_by_pos": self.metric["corrupt"]}.get(
+            workload, self.metric["clean"]
+        )
         return values, float(np.abs(values - unpatched).max())
 
     def _unpatched(self, given: Values, tokens: str) -> np.ndarray:
@@ -126,7 +146,11 @@ def check(folder: Path, names: list[str], dtype: str) -> bool:
             print(f"{name}: {facts['versions']}, {facts['threads']} threads")
         oracle = Oracle(peers.pop("hooks"), given)
         for label, (workload, inputs) in workloads(given).items():
-            asked = [peer for peer in peers.values() if workload in peer.workloads and ONLY.get(label, peer.name) == peer.name]
+            asked = [
+                peer
+                for peer in peers.values()
+                if workload in peer.workloads and ONLY.get(label, peer.name) == peer.name
+            ]
             if not asked:
                 continue
             expected, effect = oracle.numbers(workload, inputs)
@@ -135,13 +159,20 @@ def check(folder: Path, names: list[str], dtype: str) -> bool:
                 seconds, values = peer.run(workload, inputs)
                 gap = np.abs(values - expected).max() / effect
                 agree &= bool(gap <= TOLERANCE[dtype])
-                print(f"{line}{peer.name} {seconds:6.2f} s, off by {gap:.1e} of it{'' if gap <= TOLERANCE[dtype] else '  FAILS'}")
+                print(
+                    f"{line}{peer.name} {seconds:6.2f} s, off by {gap:.1e} of it{'' if gap <= TOLERANCE[dtype] else '  FAILS'}"
+                )
     return agree
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("peers", nargs="*", metavar="PEER", help=f"of {', '.join(MODULES)}; all of them if none is named")
+    parser.add_argument(
+        "peers",
+        nargs="*",
+        metavar="PEER",
+        help=f"of {', '.join(MODULES)}; all of them if none is named",
+    )
     parser.add_argument("--dtype", choices=list(TOLERANCE), default="float64")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

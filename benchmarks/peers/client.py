@@ -23,7 +23,12 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = {"hooks": "hooks", "tl2": "tl2", "tl4": "tl4", "nnsight": "nnsight_"}
-QUIET = {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error", "PYTHONWARNINGS": "ignore"}
+QUIET = {
+    "HF_HUB_OFFLINE": "1",
+    "TQDM_DISABLE": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "PYTHONWARNINGS": "ignore",
+}
 
 
 class PeerError(RuntimeError):
@@ -36,10 +41,17 @@ def python_of(peer: str) -> Path:
         raise PeerError(f"no peer is called '{peer}'; there are {', '.join(MODULES)}")
     if peer == "hooks":
         return Path(sys.executable)
-    python = Path(os.environ.get("BENCH_VENVS") or ROOT / ".bench-venv").absolute() / peer / "bin" / "python"
+    python = (
+        Path(os.environ.get("BENCH_VENVS") or ROOT / ".bench-venv").absolute()
+        / peer
+        / "bin"
+        / "python"
+    )
     if not python.exists():
-        raise PeerError(f"the environment of '{peer}' is not at {python.parents[1]}: make one from "
-                        f"benchmarks/peers/requirements-{peer}.txt, or name the folder of environments in BENCH_VENVS")
+        raise PeerError(
+            f"the environment of '{peer}' is not at {python.parents[1]}: make one from "
+            f"benchmarks/peers/requirements-{peer}.txt, or name the folder of environments in BENCH_VENVS"
+        )
     return python
 
 
@@ -51,14 +63,24 @@ class Peer:
         self.name = name
         self.workloads: tuple[str, ...] = ()
         self.reply: dict[str, Any] = {}
-        limit = {} if threads is None else {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+        limit = (
+            {}
+            if threads is None
+            else {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+        )
         python = python_of(name)
         self._scratch = tempfile.TemporaryDirectory(prefix=f"peer-{name}-")
         self._log = Path(self._scratch.name) / "log.txt"
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
-                [python, "-m", "benchmarks.peers.worker", MODULES[name]], cwd=ROOT, env=os.environ | QUIET | limit, text=True,
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
+                [python, "-m", "benchmarks.peers.worker", MODULES[name]],
+                cwd=ROOT,
+                env=os.environ | QUIET | limit,
+                text=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+            )
 
     def load(self, folder: str | Path, dtype: str = "float32") -> dict[str, Any]:
         """Load a Hugging Face folder; the worker's versions and threads."""
@@ -103,7 +125,9 @@ class Peer:
         except BrokenPipeError:
             line = ""
         if not line:
-            raise PeerError(f"'{self.name}' ended ({self._process.wait()}) at {request}:\n{self._log.read_text()[-4000:]}")
+            raise PeerError(
+                f"'{self.name}' ended ({self._process.wait()}) at {request}:\n{self._log.read_text()[-4000:]}"
+            )
         self.reply = json.loads(line)
         if "error" in self.reply:
             raise PeerError(f"'{self.name}' failed at {request}:\n{self.reply['error']}")

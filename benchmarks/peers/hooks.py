@@ -40,7 +40,11 @@ def last_logits(model: GPT2LMHeadModel, tokens: Tensor) -> Tensor:
     return model(tokens, use_cache=False, logits_to_keep=1).logits
 
 
-def record(run: Callable[[], Any], reads: Mapping[Hashable, nn.Module], writes: Mapping[Hashable, nn.Module]) -> Record:
+def record(
+    run: Callable[[], Any],
+    reads: Mapping[Hashable, nn.Module],
+    writes: Mapping[Hashable, nn.Module],
+) -> Record:
     """One run; what some modules read, and what some wrote."""
     seen: Record = {}
 
@@ -50,17 +54,28 @@ def record(run: Callable[[], Any], reads: Mapping[Hashable, nn.Module], writes: 
     def keep_write(key: Hashable, _: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> None:
         seen[key] = out[0] if isinstance(out, tuple) else out
 
-    with hooked(*(module.register_forward_pre_hook(partial(keep_read, key)) for key, module in reads.items()),
-                *(module.register_forward_hook(partial(keep_write, key)) for key, module in writes.items())):
+    with hooked(
+        *(
+            module.register_forward_pre_hook(partial(keep_read, key))
+            for key, module in reads.items()
+        ),
+        *(module.register_forward_hook(partial(keep_write, key)) for key, module in writes.items()),
+    ):
         run()
     return seen
 
 
-def both(model: GPT2LMHeadModel, inputs: Inputs, reads: Mapping[Hashable, nn.Module],
-         writes: Mapping[Hashable, nn.Module] | None = None) -> tuple[Record, Record]:
+def both(
+    model: GPT2LMHeadModel,
+    inputs: Inputs,
+    reads: Mapping[Hashable, nn.Module],
+    writes: Mapping[Hashable, nn.Module] | None = None,
+) -> tuple[Record, Record]:
     """The clean and the corrupt run, recorded."""
-    clean, corrupt = (record(partial(model.transformer, tokens, use_cache=False), reads, writes or {})
-                      for tokens in (inputs.clean, inputs.corrupt))
+    clean, corrupt = (
+        record(partial(model.transformer, tokens, use_cache=False), reads, writes or {})
+        for tokens in (inputs.clean, inputs.corrupt)
+    )
     return clean, corrupt
 
 
@@ -77,8 +92,9 @@ def projections(model: GPT2LMHeadModel) -> dict[Hashable, nn.Module]:
     return {layer: block.attn.c_proj for layer, block in enumerate(model.transformer.h)}
 
 
-def frozen(model: GPT2LMHeadModel, clean: Record, corrupt: Record, sender: tuple[int, int],
-           place: Place) -> Iterator[RemovableHandle]:
+def frozen(
+    model: GPT2LMHeadModel, clean: Record, corrupt: Record, sender: tuple[int, int], place: Place
+) -> Iterator[RemovableHandle]:
     """Hooks that keep every head's z at its clean value, and put the sender's corrupt one in at one position."""
     layer, head = sender
     part = columns(model, head)
@@ -123,9 +139,16 @@ def w3_heads(model: GPT2LMHeadModel, inputs: Inputs, kind: str) -> Sweep:
             if layer == final:
                 raise Reached
 
-        with hooked(*frozen(model, clean, corrupt, sender, place),
-                    *(module.register_forward_hook(partial(keep, layer)) for layer, module in modules.items())), \
-                contextlib.suppress(Reached):
+        with (
+            hooked(
+                *frozen(model, clean, corrupt, sender, place),
+                *(
+                    module.register_forward_hook(partial(keep, layer))
+                    for layer, module in modules.items()
+                ),
+            ),
+            contextlib.suppress(Reached),
+        ):
             model.transformer(inputs.clean, use_cache=False)
         return kept
 
@@ -137,7 +160,12 @@ def w3_heads(model: GPT2LMHeadModel, inputs: Inputs, kind: str) -> Sweep:
                 out[*place, part] = kept[layer][:, part]
             return out
 
-        with hooked(*(module.register_forward_hook(partial(put, layer)) for layer, module in modules.items())):
+        with hooked(
+            *(
+                module.register_forward_hook(partial(put, layer))
+                for layer, module in modules.items()
+            )
+        ):
             return inputs.metric(last_logits(model, inputs.clean))
 
     return lambda: torch.stack([one(sender) for sender in inputs.heads("senders")])
@@ -154,11 +182,17 @@ def w3_frozen(model: GPT2LMHeadModel, inputs: Inputs, kind: str) -> Sweep:
     def change(layer: int, head: int) -> Tensor:
         part = columns(model, head)
         moved = torch.zeros_like(clean[layer])
-        moved[place] = (corrupt[layer] - clean[layer])[*place, part] @ model.transformer.h[layer].attn.c_proj.weight[part]
+        moved[place] = (corrupt[layer] - clean[layer])[*place, part] @ model.transformer.h[
+            layer
+        ].attn.c_proj.weight[part]
         return moved
 
     def one(sender: tuple[int, int]) -> Tensor:
-        edges = [Edge("head", *sender, kind, *receiver) for receiver in receivers if receiver[0] > sender[0]]
+        edges = [
+            Edge("head", *sender, kind, *receiver)
+            for receiver in receivers
+            if receiver[0] > sender[0]
+        ]
         moved = change(*sender)
         with hooked(*(handle for edge in edges for handle in port(model, edge, moved))):
             return inputs.metric(last_logits(model, inputs.clean))
@@ -168,7 +202,9 @@ def w3_frozen(model: GPT2LMHeadModel, inputs: Inputs, kind: str) -> Sweep:
 
 def heads_by_pos(model: GPT2LMHeadModel, inputs: Inputs) -> Sweep:
     """Denoising: the corrupt run with one head's clean z at all positions, every head or those in `senders`: [heads, B]."""
-    clean = record(partial(model.transformer, inputs.clean, use_cache=False), projections(model), {})
+    clean = record(
+        partial(model.transformer, inputs.clean, use_cache=False), projections(model), {}
+    )
 
     def one(layer: int, head: int) -> Tensor:
         part = columns(model, head)
@@ -197,7 +233,9 @@ def w1_edges(model: GPT2LMHeadModel, inputs: Inputs) -> Sweep:
     def change(edge: Edge) -> Tensor:
         if edge.sender_kind == "head":
             key, part = ("z", edge.sender_layer), columns(model, edge.sender_head)
-            return (corrupt[key] - clean[key])[..., part] @ blocks[edge.sender_layer].attn.c_proj.weight[part]
+            return (corrupt[key] - clean[key])[..., part] @ blocks[
+                edge.sender_layer
+            ].attn.c_proj.weight[part]
         key = "input" if edge.sender_kind == "input" else ("mlp", edge.sender_layer)
         return corrupt[key] - clean[key]
 
@@ -210,6 +248,7 @@ def w1_edges(model: GPT2LMHeadModel, inputs: Inputs) -> Sweep:
 
 def port(model: GPT2LMHeadModel, edge: Edge, change: Tensor) -> Iterator[RemovableHandle]:
     """Hooks by which one port alone reads the stream plus a change."""
+
     def normed(norm: nn.LayerNorm, args: tuple[Tensor, ...], _: Tensor) -> Tensor:
         return norm.forward(args[0] + change)
 
@@ -255,16 +294,24 @@ def w5_cache(model: GPT2LMHeadModel, inputs: Inputs) -> Sweep:
     states and patterns, with eager attention). All logits are computed; those at the last position: [B, V].
     """
     blocks = model.transformer.h
-    writes = {(name, layer): getattr(block, name) for layer, block in enumerate(blocks) for name in ("attn", "mlp")}
+    writes = {
+        (name, layer): getattr(block, name)
+        for layer, block in enumerate(blocks)
+        for name in ("attn", "mlp")
+    }
 
     def layers() -> Tensor:
-        kept = record(partial(model, inputs.clean, use_cache=False), {}, {**writes, "logits": model.lm_head})
+        kept = record(
+            partial(model, inputs.clean, use_cache=False), {}, {**writes, "logits": model.lm_head}
+        )
         return kept["logits"][:, -1]
 
     def everything() -> Tensor:
         model.set_attn_implementation("eager")
         try:
-            out = model(inputs.clean, use_cache=False, output_hidden_states=True, output_attentions=True)
+            out = model(
+                inputs.clean, use_cache=False, output_hidden_states=True, output_attentions=True
+            )
         finally:
             model.set_attn_implementation("sdpa")
         assert out.attentions[-1] is not None

@@ -44,7 +44,9 @@ class Inputs:
     def metric(self, logits: Tensor) -> Tensor:
         """[B, T or 1, V] -> [B]: the logit of the answer less that of the distractor, at the last position."""
         rows = torch.arange(len(logits))
-        answers, distractors = (torch.from_numpy(self.arrays[name]).long() for name in ("answers", "distractors"))
+        answers, distractors = (
+            torch.from_numpy(self.arrays[name]).long() for name in ("answers", "distractors")
+        )
         return logits[rows, -1, answers] - logits[rows, -1, distractors]
 
     def heads(self, name: str) -> list[tuple[int, int]]:
@@ -53,13 +55,18 @@ class Inputs:
 
     def edges(self) -> list[Edge]:
         """The six arrays of Edge's names, side by side."""
-        return [Edge(*row) for row in zip(*(self.arrays[name].tolist() for name in Edge._fields), strict=True)]
+        return [
+            Edge(*row)
+            for row in zip(*(self.arrays[name].tolist() for name in Edge._fields), strict=True)
+        ]
 
     def place(self) -> Place:
         """An index (prompts, positions): `position`, a number or one for each prompt; the last where it is not given."""
         prompts, length = self.arrays["clean"].shape
         position = self.arrays.get("position", np.array(length - 1))
-        return torch.arange(prompts), torch.from_numpy(np.broadcast_to(position, prompts).copy()).long()
+        return torch.arange(prompts), torch.from_numpy(
+            np.broadcast_to(position, prompts).copy()
+        ).long()
 
     def integer(self, name: str) -> int:
         """A number."""
@@ -91,5 +98,9 @@ class KeepingMetric:
 
 def later_queries(sources: list[tuple[int, int]], layers: int = 12, heads: int = 12) -> list[Edge]:
     """Every edge from these heads to a head's queries in a later layer, in the order of tl4_head_q."""
-    return [Edge("head", layer, head, "q", later, receiver)
-            for layer, head in sources for later in range(layer + 1, layers) for receiver in range(heads)]
+    return [
+        Edge("head", layer, head, "q", later, receiver)
+        for layer, head in sources
+        for later in range(layer + 1, layers)
+        for receiver in range(heads)
+    ]

@@ -19,6 +19,7 @@ def w5_cache(model: nnsight.NNsight, inputs: Inputs) -> Sweep:
 
     The logits at the last position: [B, V].
     """
+
     def layers() -> Tensor:
         with model.trace(inputs.clean, use_cache=False):
             kept = nnsight.save([])

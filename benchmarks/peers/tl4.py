@@ -23,19 +23,31 @@ def tl4_head_q(model: TransformerBridge, inputs: Inputs) -> Sweep:
     `corrupted_tokens` and adds its clean write less its corrupted one: given the runs the other way round, that is an edge of
     w1_edges.
     """
-    ran, other = (model.run_with_cache(tokens, names_filter=lambda name: name.endswith("attn.hook_z"))[1]
-                  for tokens in (inputs.clean, inputs.corrupt))
+    ran, other = (
+        model.run_with_cache(tokens, names_filter=lambda name: name.endswith("attn.hook_z"))[1]
+        for tokens in (inputs.clean, inputs.corrupt)
+    )
 
     def run() -> Tensor:
         metric = KeepingMetric(inputs)
-        given = {"corrupted_tokens": inputs.clean, "clean_cache": other, "corrupted_cache": ran, "patching_metric": metric,
-                 "component": "q", "verbose": False}
+        given = {
+            "corrupted_tokens": inputs.clean,
+            "clean_cache": other,
+            "corrupted_cache": ran,
+            "patching_metric": metric,
+            "component": "q",
+            "verbose": False,
+        }
         if "sources" in inputs.arrays:
-            tables = [patching.get_act_patch_direct_path(model, **given, src_layer=layer, src_head=head)[layer + 1:]
-                      for layer, head in inputs.heads("sources")]
+            tables = [
+                patching.get_act_patch_direct_path(model, **given, src_layer=layer, src_head=head)[
+                    layer + 1 :
+                ]
+                for layer, head in inputs.heads("sources")
+            ]
         else:
             every = patching.get_act_patch_direct_path_all_sources(model, **given)
-            tables = [table[layer + 1:] for layer, row in enumerate(every) for table in row]
+            tables = [table[layer + 1 :] for layer, row in enumerate(every) for table in row]
         return metric.values_of(torch.cat([table.flatten() for table in tables]))
 
     return run
@@ -43,6 +55,7 @@ def tl4_head_q(model: TransformerBridge, inputs: Inputs) -> Sweep:
 
 def w5_cache(model: TransformerBridge, inputs: Inputs) -> Sweep:
     """run_with_cache of everything. The logits at the last position: [B, V]."""
+
     def run() -> Tensor:
         logits, _cache = model.run_with_cache(inputs.clean)
         return logits[:, -1]

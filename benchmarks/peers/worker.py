@@ -42,8 +42,14 @@ class Worker:
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """What one request says, done."""
         if "load" in request:
-            self.model = self.peer.load(request["load"], getattr(torch, request.get("dtype", "float32")))
-            return {"workloads": list(self.peer.WORKLOADS), "versions": versions(), "threads": torch.get_num_threads()}
+            self.model = self.peer.load(
+                request["load"], getattr(torch, request.get("dtype", "float32"))
+            )
+            return {
+                "workloads": list(self.peer.WORKLOADS),
+                "versions": versions(),
+                "threads": torch.get_num_threads(),
+            }
         workload = self.peer.WORKLOADS[request["run"]]
         with np.load(request["inputs"]) as file:
             inputs = Inputs(dict(file))
@@ -55,7 +61,12 @@ class Worker:
         values = run()
         end = time.perf_counter()
         np.save(request["out"], values.numpy())
-        return {"seconds": end - start, "preparing": prepared - start, "peak_mb": resident("VmHWM"), "base_mb": base}
+        return {
+            "seconds": end - start,
+            "preparing": prepared - start,
+            "peak_mb": resident("VmHWM"),
+            "base_mb": base,
+        }
 
 
 def versions() -> dict[str, str]:
@@ -87,7 +98,9 @@ def resident(field: str) -> float:
 
 def main() -> None:
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not come between the replies
+    os.dup2(
+        sys.stderr.fileno(), sys.stdout.fileno()
+    )  # what a library prints must not come between the replies
     torch.set_grad_enabled(False)
     worker = Worker(sys.argv[1])
     for line in sys.stdin:

@@ -23,7 +23,7 @@ from interp.tasks import Prompts
 from minigpt import GPT2, Params
 from minigpt.errors import MiniGPTError, problem
 
-__all__ = ["Audit", "AuditError", "Row", "SECTIONS", "Section", "Table", "audit", "questions"]
+__all__ = ["SECTIONS", "Audit", "AuditError", "Row", "Section", "Table", "audit", "questions"]
 SECTIONS = ("parity", "closure", "determinism", "patches", "precision", "sources", "sensitivity")
 
 
@@ -31,23 +31,42 @@ class AuditError(MiniGPTError):
     """An audit that cannot be made as it was asked for."""
 
 
-def audit(model: GPT2, pairs: Prompts | None = None, *, only: Sequence[str] = SECTIONS, against: Params | None = None, outside: bool = True,
-          progress: bool = False) -> Audit:
+def audit(
+    model: GPT2,
+    pairs: Prompts | None = None,
+    *,
+    only: Sequence[str] = SECTIONS,
+    against: Params | None = None,
+    outside: bool = True,
+    progress: bool = False,
+) -> Audit:
     """All sections, or some. pairs: clean and corrupt prompts with answers and distractors; four of its own, if none are given.
 
     against: the parameters that the model is supposed to have, for Hugging Face's model and the reference; outside=False leaves the
     former out. Raises AuditError for an unknown section and for prompts without a corrupt side or distractors.
     """
     if unknown := set(only) - set(SECTIONS):
-        raise AuditError(problem(f"no section is called {', '.join(sorted(unknown))}", ", ".join(SECTIONS)))
+        raise AuditError(
+            problem(f"no section is called {', '.join(sorted(unknown))}", ", ".join(SECTIONS))
+        )
     asked = questions(model) if pairs is None else pairs
     if asked.corrupt is None or asked.distractors is None:
-        raise AuditError(problem("an audit of prompts without corrupt prompts or distractors",
-                                 "pairs with answers and distractors, as `interp patch --pairs` reads"))
+        raise AuditError(
+            problem(
+                "an audit of prompts without corrupt prompts or distractors",
+                "pairs with answers and distractors, as `interp patch --pairs` reads",
+            )
+        )
     makers = _makers(model, asked, metrics.logit_diff(asked), against, outside, progress)
-    with tqdm([name for name in SECTIONS if name in only], unit="section", disable=not progress) as bar:
-        return Audit(model.name, f"{len(asked)} pairs of {sorted(set(asked.batch.lengths.tolist()))} tokens", machine(model),
-                     tuple(_timed(makers[name], bar, name) for name in bar))
+    with tqdm(
+        [name for name in SECTIONS if name in only], unit="section", disable=not progress
+    ) as bar:
+        return Audit(
+            model.name,
+            f"{len(asked)} pairs of {sorted(set(asked.batch.lengths.tolist()))} tokens",
+            machine(model),
+            tuple(_timed(makers[name], bar, name) for name in bar),
+        )
 
 
 def machine(model: GPT2) -> str:
@@ -55,7 +74,14 @@ def machine(model: GPT2) -> str:
     return f"{platform.machine()}, torch {torch.__version__}, {model.device}, {str(model.dtype)[6:]}, {torch.get_num_threads()} of {os.cpu_count()} threads"
 
 
-def _makers(model: GPT2, pairs: Prompts, metric: Metric, against: Params | None, outside: bool, progress: bool) -> dict[str, Callable[[], Section]]:
+def _makers(
+    model: GPT2,
+    pairs: Prompts,
+    metric: Metric,
+    against: Params | None,
+    outside: bool,
+    progress: bool,
+) -> dict[str, Callable[[], Section]]:
     return {
         "parity": lambda: parity.section(model, pairs, against, outside=outside),
         "closure": lambda: closure.section(model.run(pairs), metric),

@@ -93,25 +93,43 @@ def departures(exact: GPT2, run: Trace) -> Departures:
             wholes[name] = whole
             carrier |= dict.fromkeys(parts, name)
     final = run.cells[-1].out.double()
-    wholes["out.b"] = nodes["out"] = _normed_out(run.params, run.cells[-1].out).double() - _normed_out(exact.params, final)
+    wholes["out.b"] = nodes["out"] = _normed_out(
+        run.params, run.cells[-1].out
+    ).double() - _normed_out(exact.params, final)
     return Departures(nodes, wholes, {**carrier, "out": "out.b"})
 
 
 def _stem(exact: GPT2, run: Trace) -> tuple[dict[str, Vector], dict[str, Vector], dict[str, str]]:
-    low, right = [{name: t.write(Site(name)).double() for name in ("emb", "pos")} for t in (run, _like(exact, run))]
+    low, right = [
+        {name: t.write(Site(name)).double() for name in ("emb", "pos")}
+        for t in (run, _like(exact, run))
+    ]
     stream = run.cells[0].resid.double()
-    nodes = {name: low[name] - right[name] for name in low} | {"resid0": stream - low["emb"] - low["pos"]}
+    nodes = {name: low[name] - right[name] for name in low} | {
+        "resid0": stream - low["emb"] - low["pos"]
+    }
     return nodes, {"emb": stream - (right["emb"] + right["pos"])}, dict.fromkeys(nodes, "emb")
 
 
 def _attention(exact: GPT2, run: Trace, layer: int) -> tuple[str, dict[str, Vector], Vector]:
     """A layer's heads, bias, and the sum into the stream; and all of it at once."""
     low, right, cells = _block(run.params, layer), exact.params.blocks[layer], run.cells[layer]
-    x, z, mid, n_head = cells.resid.double(), cells.z.double(), cells.mid.double(), exact.config.n_head
-    qkv = ops.linear(ops.layer_norm(x, right.ln1_w, right.ln1_b, exact.config.eps), right.w_qkv, right.b_qkv)
+    x, z, mid, n_head = (
+        cells.resid.double(),
+        cells.z.double(),
+        cells.mid.double(),
+        exact.config.n_head,
+    )
+    qkv = ops.linear(
+        ops.layer_norm(x, right.ln1_w, right.ln1_b, exact.config.eps), right.w_qkv, right.b_qkv
+    )
     better = attention(qkv, n_head, grouped(run.batch.lengths), ops.eager)
-    wrote, writes = (_per_head(each, w, n_head) for each, w in ((z, low["w_o"]), (better, right.w_o)))
-    nodes = {f"a{layer}.{head}": a - b for head, (a, b) in enumerate(zip(wrote, writes, strict=True))}
+    wrote, writes = (
+        _per_head(each, w, n_head) for each, w in ((z, low["w_o"]), (better, right.w_o))
+    )
+    nodes = {
+        f"a{layer}.{head}": a - b for head, (a, b) in enumerate(zip(wrote, writes, strict=True))
+    }
     nodes[f"a{layer}.b"] = (low["b_o"] - right.b_o).expand_as(x)
     nodes[f"resid{layer}.mid"] = mid - (x + ops.linear(z, low["w_o"], low["b_o"]))
     return f"a{layer}.b", nodes, mid - (x + ops.linear(better, right.w_o, right.b_o))
@@ -121,13 +139,22 @@ def _mlp(exact: GPT2, run: Trace, layer: int) -> tuple[str, dict[str, Vector], V
     """A layer's MLP, bias, and the sum into the stream; and all of it at once."""
     low, right, cells = _block(run.params, layer), exact.params.blocks[layer], run.cells[layer]
     mid, act, out = cells.mid.double(), cells.act.double(), cells.out.double()
-    better = ops.gelu(ops.linear(ops.layer_norm(mid, right.ln2_w, right.ln2_b, exact.config.eps), right.w_in, right.b_in))
-    nodes = {f"m{layer}": act @ low["w_out"] - better @ right.w_out, f"m{layer}.b": (low["b_out"] - right.b_out).expand_as(mid),
-             f"resid{layer + 1}": out - (mid + ops.linear(act, low["w_out"], low["b_out"]))}
+    better = ops.gelu(
+        ops.linear(
+            ops.layer_norm(mid, right.ln2_w, right.ln2_b, exact.config.eps), right.w_in, right.b_in
+        )
+    )
+    nodes = {
+        f"m{layer}": act @ low["w_out"] - better @ right.w_out,
+        f"m{layer}.b": (low["b_out"] - right.b_out).expand_as(mid),
+        f"resid{layer + 1}": out - (mid + ops.linear(act, low["w_out"], low["b_out"])),
+    }
     return f"m{layer}.b", nodes, out - (mid + ops.linear(better, right.w_out, right.b_out))
 
 
-def blame(exact: GPT2, run: Trace, metric: Metric, *, without: bool = True, progress: bool = False) -> Blame:
+def blame(
+    exact: GPT2, run: Trace, metric: Metric, *, without: bool = True, progress: bool = False
+) -> Blame:
     """Each node's part in the error of a metric that is linear in the logits. without=False leaves out the runs of all but one node."""
     base, found = exact.run(run.batch), departures(exact, run)
     right, wrong = (metric.direction(params) for params in (exact.params, run.params))
@@ -145,17 +172,29 @@ def blame(exact: GPT2, run: Trace, metric: Metric, *, without: bool = True, prog
     whole, last = _patch(base, found.wholes), base[f"out@{metric.at}"]
     only = torch.cat([errors(each, right), unembedded(last)[None]])
     kept = torch.cat([errors(rest, wrong), errors([whole], right)]) if without else None
-    return Blame((*names, UNEMBED), metric(run) - metric(base), only, kept, errors([whole], wrong)[0], errors([_patch(base, _less(found, names))], right)[0],
-                 rounding_bound(base, metric), exact.config)
+    return Blame(
+        (*names, UNEMBED),
+        metric(run) - metric(base),
+        only,
+        kept,
+        errors([whole], wrong)[0],
+        errors([_patch(base, _less(found, names))], right)[0],
+        rounding_bound(base, metric),
+        exact.config,
+    )
 
 
-def curve(exact: GPT2, run: Trace, metric: Metric, found: Blame, counts: Sequence[int]) -> Float[Tensor, "counts batch"]:
+def curve(
+    exact: GPT2, run: Trace, metric: Metric, found: Blame, counts: Sequence[int]
+) -> Float[Tensor, "counts batch"]:
     """The error that is left once the costliest nodes, so many of them, are computed exactly."""
     base, parts = exact.run(run.batch), departures(exact, run)
     order = [found.names[i] for i in found.ranked]
     patches = [_patch(base, _less(parts, order[:n])) for n in counts]
     out = exact.rerun(base, patches, f"out@{metric.at}").values
-    directions = torch.stack([metric.direction((exact if UNEMBED in order[:n] else run).params) for n in counts])
+    directions = torch.stack(
+        [metric.direction((exact if UNEMBED in order[:n] else run).params) for n in counts]
+    )
     return (out * directions).sum(-1) - metric(base)
 
 
@@ -171,7 +210,10 @@ def _less(found: Departures, names: Sequence[str]) -> dict[str, Vector]:
 def _patch(base: Trace, given: Mapping[str, Vector]) -> Patch:
     """Each carrier writes what it writes anyway, and this on top."""
     width = base.tokens.shape[1]
-    made = [Patch.write(name, (base.write(parse(name).site) + x)[:, :width]) for name, x in given.items()]
+    made = [
+        Patch.write(name, (base.write(parse(name).site) + x)[:, :width])
+        for name, x in given.items()
+    ]
     return Patch(tuple(edit for patch in made for edit in patch.edits))
 
 

@@ -16,9 +16,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp import attribution, bounds
+from interp import attribution
 from interp.audit.row import Row, Section
 from interp.metrics import Metric
+from interp.numerics import bounds
 from minigpt import Site, Trace
 from minigpt.address import heads, nodes
 
@@ -45,23 +46,37 @@ class Sum:
 def section(trace: Trace, metric: Metric) -> Section:
     """Heads to layers, neurons to MLPs, writes to streams, direct effects to the metric."""
     first, *others = streams(trace)
-    kinds = {"a layer's heads and bias sum to its write": list(layers(trace)),
-             "an MLP's neurons and bias sum to its write": list(mlps(trace, metric.at)),
-             "token and position sum to the stream's beginning (one addition)": [first],
-             "all writes before it sum to the stream, at every later point": others}
+    kinds = {
+        "a layer's heads and bias sum to its write": list(layers(trace)),
+        "an MLP's neurons and bias sum to its write": list(mlps(trace, metric.at)),
+        "token and position sum to the stream's beginning (one addition)": [first],
+        "all writes before it sum to the stream, at every later point": others,
+    }
     rows = [_row(promise, sums) for promise, sums in kinds.items()]
     rows += [_to_metric(trace, metric, split) for split in (False, True)]
-    return Section("closure", "Closure", "Every bias is a node, so that nothing is left over but rounding, and no term is defined as the rest. Bounds are "
-                   "a priori: Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., equations 2.5 and 3.5, lemma 3.1.",
-                   tuple(rows), {"sums": [_plain(s) for s in chain(*kinds.values())]})
+    return Section(
+        "closure",
+        "Closure",
+        "Every bias is a node, so that nothing is left over but rounding, and no term is defined as the rest. Bounds are "
+        "a priori: Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., equations 2.5 and 3.5, lemma 3.1.",
+        tuple(rows),
+        {"sums": [_plain(s) for s in chain(*kinds.values())]},
+    )
 
 
 def layers(trace: Trace) -> Iterator[Sum]:
     """Each attention layer's write against its heads' and its bias."""
     for layer in range(trace.config.n_layer):
         whole, parts = Site("attn", layer), _parts(trace, layer)
-        gap = (bounds.compensated([trace.write(part).double() for part in parts]) - trace.write(whole).double()).abs()
-        yield Sum(str(whole), _inside(trace, gap), _inside(trace, _heads_error(trace, layer) + _product_error(trace, whole)))
+        gap = (
+            bounds.compensated([trace.write(part).double() for part in parts])
+            - trace.write(whole).double()
+        ).abs()
+        yield Sum(
+            str(whole),
+            _inside(trace, gap),
+            _inside(trace, _heads_error(trace, layer) + _product_error(trace, whole)),
+        )
 
 
 def mlps(trace: Trace, at: int | str) -> Iterator[Sum]:
@@ -69,15 +84,23 @@ def mlps(trace: Trace, at: int | str) -> Iterator[Sum]:
     dtype = trace.params.wte.dtype
     for layer, block in enumerate(trace.params.blocks):
         act = trace.act(f"m{layer}@{at}")
-        writes = torch.cat([act[..., None] * block.w_out, trace[f"m{layer}.b@{at}"][:, None]], dim=1).double()
-        allowed = bounds.product(act, block.w_out, dtype, block.b_out) + bounds.added(writes, dtype).sum(1) + bounds.summed(writes.mT, torch.float64)
+        writes = torch.cat(
+            [act[..., None] * block.w_out, trace[f"m{layer}.b@{at}"][:, None]], dim=1
+        ).double()
+        allowed = (
+            bounds.product(act, block.w_out, dtype, block.b_out)
+            + bounds.added(writes, dtype).sum(1)
+            + bounds.summed(writes.mT, torch.float64)
+        )
         yield Sum(f"m{layer}", (writes.sum(1) - trace[f"m{layer}@{at}"].double()).abs(), allowed)
 
 
 def streams(trace: Trace) -> Iterator[Sum]:
     """Every stream point against the sum of all nodes' writes before it, taken as if in twice float64's precision."""
     dtype, points = trace.params.wte.dtype, _points(trace)
-    total, lost, bound = (torch.zeros_like(trace.stream(Site("resid", 0)), dtype=torch.float64) for _ in range(3))
+    total, lost, bound = (
+        torch.zeros_like(trace.stream(Site("resid", 0)), dtype=torch.float64) for _ in range(3)
+    )
     for node in nodes(trace.config):
         if node.kind != "out.b":
             total, rest = bounds.two_sum(total, trace.write(node).double())
@@ -85,7 +108,11 @@ def streams(trace: Trace) -> Iterator[Sum]:
         if (last := str(node)) in points:
             whole = trace.stream(points[last])
             bound = bound + _write_error(trace, node) + bounds.added(whole, dtype)
-            yield Sum(str(points[last]), _inside(trace, (total + lost - whole.double()).abs()), _inside(trace, bound))
+            yield Sum(
+                str(points[last]),
+                _inside(trace, (total + lost - whole.double()).abs()),
+                _inside(trace, bound),
+            )
 
 
 def _points(trace: Trace) -> dict[str, Site]:
@@ -112,14 +139,21 @@ def _write_error(trace: Trace, last: Site) -> Tensor:
 
 def _product_error(trace: Trace, whole: Site) -> Tensor:
     block, cells = trace.params.blocks[whole.layer or 0], trace.cells[whole.layer or 0]
-    x, w, b = (cells.z, block.w_o, block.b_o) if whole.kind == "attn" else (cells.act, block.w_out, block.b_out)
+    x, w, b = (
+        (cells.z, block.w_o, block.b_o)
+        if whole.kind == "attn"
+        else (cells.act, block.w_out, block.b_out)
+    )
     return bounds.product(x, w, x.dtype, b)
 
 
 def _heads_error(trace: Trace, layer: int) -> Tensor:
     z, w = trace.cells[layer].z, trace.params.blocks[layer].w_o
     n = trace.config.n_head
-    each = [bounds.product(part, own, z.dtype) for part, own in zip(z.chunk(n, dim=-1), w.chunk(n), strict=True)]
+    each = [
+        bounds.product(part, own, z.dtype)
+        for part, own in zip(z.chunk(n, dim=-1), w.chunk(n), strict=True)
+    ]
     return torch.stack(each).sum(0)
 
 
@@ -132,16 +166,30 @@ def _row(promise: str, sums: Sequence[Sum]) -> Row:
     """The sum that uses most of its bound, where it does."""
     worst = max(sums, key=lambda s: s.used)
     gap, bound = (x.flatten()[worst.shares.argmax()] for x in (worst.gap, worst.bound))
-    return Row.under(promise, float(gap), float(bound), f"{len(sums)} sum{'s; the one that uses most of its bound' if len(sums) > 1 else ''}",
-                     f"at {worst.name}")
+    return Row.under(
+        promise,
+        float(gap),
+        float(bound),
+        f"{len(sums)} sum{'s; the one that uses most of its bound' if len(sums) > 1 else ''}",
+        f"at {worst.name}",
+    )
 
 
 def _to_metric(trace: Trace, metric: Metric, neurons: bool) -> Row:
     effects = attribution.direct(trace, metric, neurons=neurons)
     found = attribution.closure(trace, metric, effects)
-    return Row.under(f"direct effects of all nodes{', neurons one by one,' if neurons else ''} sum to the {metric.name}", found.gap, found.bound,
-                     f"{len(effects)} nodes; the bound is attribution.rounding_bound")
+    return Row.under(
+        f"direct effects of all nodes{', neurons one by one,' if neurons else ''} sum to the {metric.name}",
+        found.gap,
+        found.bound,
+        f"{len(effects)} nodes; the bound is attribution.rounding_bound",
+    )
 
 
 def _plain(s: Sum) -> dict[str, Any]:
-    return {"name": s.name, "gap": float(s.gap.max()), "bound": float(s.bound.max()), "used": s.used}
+    return {
+        "name": s.name,
+        "gap": float(s.gap.max()),
+        "bound": float(s.bound.max()),
+        "used": s.used,
+    }

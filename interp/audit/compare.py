@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from interp import ulp
+from interp.numerics import ulp
 from minigpt import Site, Trace
 
 Values = Mapping[str, Tensor]
@@ -30,8 +30,13 @@ class Gap:
     first: str = ""
 
     def __add__(self, other: Gap) -> Gap:
-        return Gap(self.size + other.size, self.differ + other.differ, max(self.absolute, other.absolute), max(self.ulps, other.ulps),
-                   self.first or other.first)
+        return Gap(
+            self.size + other.size,
+            self.differ + other.differ,
+            max(self.absolute, other.absolute),
+            max(self.ulps, other.ulps),
+            self.first or other.first,
+        )
 
     def __str__(self) -> str:
         if not self.size:
@@ -67,7 +72,9 @@ def groups(lengths: Int[Tensor, "batch"]) -> Iterator[Int[Tensor, "some"]]:
 def _every(trace: Trace) -> Iterator[tuple[str, Tensor]]:
     for layer, cells in enumerate(trace.cells):
         yield f"resid{layer}", cells.resid
-        yield from zip((f"a{layer}.{port}" for port in "qkv"), cells.qkv.chunk(3, dim=-1), strict=True)
+        yield from zip(
+            (f"a{layer}.{port}" for port in "qkv"), cells.qkv.chunk(3, dim=-1), strict=True
+        )
         yield f"a{layer}.z", cells.z
         yield f"a{layer}", trace.write(Site("attn", layer))
         yield f"resid{layer}.mid", cells.mid
@@ -83,4 +90,10 @@ def _gap(name: str, a: Tensor, b: Tensor) -> Gap:
         return Gap(a.numel())
     if a.shape != b.shape:
         return Gap(a.numel(), a.numel(), float("inf"), ulp.FAR, name)
-    return Gap(a.numel(), int(ulp.differ(a, b).sum()), float((a.double() - b.double()).abs().max()), int(ulp.distance(a, b).max()), name)
+    return Gap(
+        a.numel(),
+        int(ulp.differ(a, b).sum()),
+        float((a.double() - b.double()).abs().max()),
+        int(ulp.distance(a, b).max()),
+        name,
+    )

@@ -27,7 +27,11 @@ def patched(model: GPT2, trace: Trace, patch: Patch) -> dict[str, Tensor]:
 class _Pass:
     def __init__(self, model: GPT2, trace: Trace, patch: Patch) -> None:
         self.model, self.trace, self.config = model, trace, model.config
-        held = [Edit(Address((site,)), hold.source) for hold in patch.holds for site in hold.sites(model.config)]
+        held = [
+            Edit(Address((site,)), hold.source)
+            for hold in patch.holds
+            for site in hold.sites(model.config)
+        ]
         self.edits = [*held, *patch.edits]
         self.z: list[Tensor] = []
         self.act: list[Tensor] = []
@@ -36,7 +40,9 @@ class _Pass:
         x = self._added(("emb", "pos"), self.trace.cells[0].resid)
         found = {}
         for layer in range(self.config.n_layer):
-            found[f"resid{layer}"] = x = self._put(f"resid{layer}", x, lambda run, at=layer: run.cells[at].resid)
+            found[f"resid{layer}"] = x = self._put(
+                f"resid{layer}", x, lambda run, at=layer: run.cells[at].resid
+            )
             found[f"resid{layer}.mid"] = x = self._attention(layer, x)
             x = self._mlp(layer, x)
         last = f"resid{self.config.n_layer}"
@@ -50,25 +56,44 @@ class _Pass:
         for head, own, third in self._columns():
             seen = self._seen(f"a{layer}.{head}.{'qkv'[third]}", x, Site("resid", layer))
             if seen is not x:
-                columns = slice(third * self.config.d_model + own.start, third * self.config.d_model + own.stop)
+                columns = slice(
+                    third * self.config.d_model + own.start, third * self.config.d_model + own.stop
+                )
                 changed = (seen != x).any(-1)
-                qkv[changed] = self._own_columns(qkv[changed], self._norm1(layer, seen[changed]), b.w_qkv, b.b_qkv, columns)
+                qkv[changed] = self._own_columns(
+                    qkv[changed], self._norm1(layer, seen[changed]), b.w_qkv, b.b_qkv, columns
+                )
         z = attention(qkv, self.config.n_head, grouped(self.trace.batch.lengths), self.model.attend)
         self.z.append(self._cell("a", layer, z, "z", self.config.d_head, self.config.n_head))
         after = ops.settled(self.z[-1], b.w_o, b.b_o).view(*shape, -1).add_(x)
-        nodes = (f"a{layer}", f"a{layer}.b", *(f"a{layer}.{head}" for head in range(self.config.n_head)))
-        return self._put(f"resid{layer}.mid", self._added(nodes, after), lambda run: run.cells[layer].mid)
+        nodes = (
+            f"a{layer}",
+            f"a{layer}.b",
+            *(f"a{layer}.{head}" for head in range(self.config.n_head)),
+        )
+        return self._put(
+            f"resid{layer}.mid", self._added(nodes, after), lambda run: run.cells[layer].mid
+        )
 
     def _mlp(self, layer: int, mid: Tensor) -> Tensor:
         """The stream after an MLP, which may see something else than the stream."""
-        b, seen = self.model.params.blocks[layer], self._seen(f"m{layer}.in", mid, Site("mid", layer))
-        act = ops.gelu(ops.settled(ops.layer_norm(seen, b.ln2_w, b.ln2_b, self.config.eps), b.w_in, b.b_in))
+        b, seen = (
+            self.model.params.blocks[layer],
+            self._seen(f"m{layer}.in", mid, Site("mid", layer)),
+        )
+        act = ops.gelu(
+            ops.settled(ops.layer_norm(seen, b.ln2_w, b.ln2_b, self.config.eps), b.w_in, b.b_in)
+        )
         self.act.append(self._cell("m", layer, act, "act", 1, self.config.d_mlp))
-        return self._added((f"m{layer}", f"m{layer}.b"), ops.settled(self.act[-1], b.w_out, b.b_out).add_(mid))
+        return self._added(
+            (f"m{layer}", f"m{layer}.b"), ops.settled(self.act[-1], b.w_out, b.b_out).add_(mid)
+        )
 
     # ---- edits
 
-    def _of(self, kind: str, names: tuple[str, ...]) -> Iterator[tuple[Edit, Bool[Tensor, "batch width"]]]:
+    def _of(
+        self, kind: str, names: tuple[str, ...]
+    ) -> Iterator[tuple[Edit, Bool[Tensor, "batch width"]]]:
         """The edits of a kind that are of one of these addresses (of an edge: into it), and the rows that they are at."""
         for edit in self.edits:
             if edit.kind == kind and str(edit.target.sites[-1]) in names:
@@ -90,17 +115,29 @@ class _Pass:
     def _cell(self, letter: str, layer: int, x: Tensor, cell: str, each: int, parts: int) -> Tensor:
         """z or activations, after writes of the whole and of its parts."""
         x = self._put(f"{letter}{layer}", x, lambda run: getattr(run.cells[layer], cell)).clone()
-        for site in {e.target.site for e in self.edits if e.kind == "write" and e.target.site.kind == {"a": "attn", "m": "mlp"}[letter]}:
+        for site in {
+            e.target.site
+            for e in self.edits
+            if e.kind == "write" and e.target.site.kind == {"a": "attn", "m": "mlp"}[letter]
+        }:
             if site.layer == layer and site.part is not None and site.part < parts:
                 own = slice(site.part * each, (site.part + 1) * each)
-                x[..., own] = self._put(str(site), x[..., own], lambda run, own=own: getattr(run.cells[layer], cell)[..., own])
+                x[..., own] = self._put(
+                    str(site),
+                    x[..., own],
+                    lambda run, own=own: getattr(run.cells[layer], cell)[..., own],
+                )
         return x
 
     def _added(self, names: tuple[str, ...], x: Tensor) -> Tensor:
         """The stream, with what tensors that are written differ by from the nodes' own writes."""
         for edit, rows in self._of("write", names):
             if edit.source.value is not None:
-                x = torch.where(rows[..., None], x + (self._tensor(edit.source, x) - self._wrote(edit.target.site, x)), x)
+                x = torch.where(
+                    rows[..., None],
+                    x + (self._tensor(edit.source, x) - self._wrote(edit.target.site, x)),
+                    x,
+                )
         return x
 
     def _seen(self, port: str, x: Tensor, point: Site) -> Tensor:
@@ -111,7 +148,9 @@ class _Pass:
         for edit, rows in self._of("read", (port,)):
             sender = edit.target.sites[0]
             assert edit.source.run is not None
-            x = torch.where(rows[..., None], x + (edit.source.run.write(sender) - self._wrote(sender, x)), x)
+            x = torch.where(
+                rows[..., None], x + (edit.source.run.write(sender) - self._wrote(sender, x)), x
+            )
         return x
 
     def _tensor(self, source: Source, like: Tensor) -> Tensor:
@@ -128,7 +167,11 @@ class _Pass:
             own = slice(site.part * self.config.d_head, (site.part + 1) * self.config.d_head)
             return ops.settled(self.z[layer][..., own], b.w_o[own])
         if site.kind in ("attn", "mlp") and site.part is None:
-            x, w, bias = (self.z[layer], b.w_o, b.b_o) if site.kind == "attn" else (self.act[layer], b.w_out, b.b_out)
+            x, w, bias = (
+                (self.z[layer], b.w_o, b.b_o)
+                if site.kind == "attn"
+                else (self.act[layer], b.w_out, b.b_out)
+            )
             return ops.settled(x, w, bias)
         return self.trace.write(site).expand_as(like)
 

@@ -27,15 +27,28 @@ def section(model: GPT2, pairs: Prompts) -> Section:
     """The levels, each against the run of all prompts together."""
     batch = lengthened(model.batch(pairs))
     together = model.run(batch)
-    rows = [Row.bitwise("D1: run again, the same", _same(together, model.run(batch))), *_company(model, batch, together),
-            *_variants(model, model.batch(pairs), model.run(pairs)), *_threads(model, batch, together), _fused(model, batch)]
-    return Section("determinism", "Determinism", "A prompt's numbers do not depend on its company, on a CPU. D1: same machine, same shapes. D2: same machine, "
-                   "any batch, order, padding or number of variants. D3: any machine, to ten digits (the float64 row of parity).", tuple(rows))
+    rows = [
+        Row.bitwise("D1: run again, the same", _same(together, model.run(batch))),
+        *_company(model, batch, together),
+        *_variants(model, model.batch(pairs), model.run(pairs)),
+        *_threads(model, batch, together),
+        _fused(model, batch),
+    ]
+    return Section(
+        "determinism",
+        "Determinism",
+        "A prompt's numbers do not depend on its company, on a CPU. D1: same machine, same shapes. D2: same machine, "
+        "any batch, order, padding or number of variants. D3: any machine, to ten digits (the float64 row of parity).",
+        tuple(rows),
+    )
 
 
 def lengthened(batch: Batch) -> Batch:
     """The prompts, and their own beginnings of 1, 2, 5 and 11 tokens, at which other kernels run."""
-    tokens, lengths = batch.tokens[:1].expand(4, -1), batch.lengths.new_tensor([1, 2, 5, 11]).clamp(max=int(batch.lengths[0]))
+    tokens, lengths = (
+        batch.tokens[:1].expand(4, -1),
+        batch.lengths.new_tensor([1, 2, 5, 11]).clamp(max=int(batch.lengths[0])),
+    )
     kept = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
     return Batch(torch.cat([batch.tokens, tokens * kept]), torch.cat([batch.lengths, lengths]))
 
@@ -48,15 +61,33 @@ def picked(batch: Batch, rows: Tensor) -> Batch:
 def _company(model: GPT2, batch: Batch, together: Trace) -> Iterator[Row]:
     """The same prompts in other batches."""
     every = torch.arange(len(batch.tokens), device=batch.tokens.device)
-    yield Row.bitwise("D2: alone, the same as in a batch", total(_again(model, batch, together, row[None]) for row in every),
-                      f"{len(every)} prompts of {sorted(set(batch.lengths.tolist()))} tokens")
-    yield Row.bitwise("D2: in a batch of another size, the same", total(_again(model, batch, together, rows) for rows in every.split(3)))
-    yield Row.bitwise("D2: in another order, the same", _again(model, batch, together, every.flip(0)))
+    yield Row.bitwise(
+        "D2: alone, the same as in a batch",
+        total(_again(model, batch, together, row[None]) for row in every),
+        f"{len(every)} prompts of {sorted(set(batch.lengths.tolist()))} tokens",
+    )
+    yield Row.bitwise(
+        "D2: in a batch of another size, the same",
+        total(_again(model, batch, together, rows) for rows in every.split(3)),
+    )
+    yield Row.bitwise(
+        "D2: in another order, the same", _again(model, batch, together, every.flip(0))
+    )
     crowd = _crowd(batch)
-    yield Row.bitwise("D2: in a crowd, the same", _same(model.run(crowd), together, every), f"{int(crowd.lengths.sum())} tokens in all")
+    yield Row.bitwise(
+        "D2: in a crowd, the same",
+        _same(model.run(crowd), together, every),
+        f"{int(crowd.lengths.sum())} tokens in all",
+    )
     width = min(model.config.n_ctx, batch.tokens.shape[1] + 13)
-    wide = Batch(torch.nn.functional.pad(batch.tokens, (0, width - batch.tokens.shape[1])), batch.lengths)
-    yield Row.bitwise("D2: padded by more, the same", _same(together, model.run(wide)), f"{width - batch.tokens.shape[1]} positions more")
+    wide = Batch(
+        torch.nn.functional.pad(batch.tokens, (0, width - batch.tokens.shape[1])), batch.lengths
+    )
+    yield Row.bitwise(
+        "D2: padded by more, the same",
+        _same(together, model.run(wide)),
+        f"{width - batch.tokens.shape[1]} positions more",
+    )
 
 
 def _crowd(batch: Batch) -> Batch:
@@ -72,7 +103,10 @@ def _again(model: GPT2, batch: Batch, together: Trace, rows: Tensor) -> Gap:
 def _same(one: Trace, other: Trace, rows: Tensor | None = None) -> Gap:
     """What differs between prompts `rows` of one run and all prompts of another."""
     rows = torch.arange(len(one.tokens), device=one.tokens.device) if rows is None else rows
-    return total(compare(values(one, rows[mine]), values(other, mine)) for mine in groups(other.batch.lengths))
+    return total(
+        compare(values(one, rows[mine]), values(other, mine))
+        for mine in groups(other.batch.lengths)
+    )
 
 
 def _variants(model: GPT2, batch: Batch, trace: Trace) -> Iterator[Row]:
@@ -82,7 +116,11 @@ def _variants(model: GPT2, batch: Batch, trace: Trace) -> Iterator[Row]:
     one = torch.cat([model.rerun(trace, [patch], "out@-1").values for patch in patches])
     back = model.rerun(trace, patches[::-1], "out@-1", budget=1).values.flip(0)
     for what, found in (("one by one", one), ("backwards, in the smallest chunks", back)):
-        yield Row.bitwise(f"D2: variants of a sweep {what}, the same as all at once", compare({"out": many}, {"out": found}), f"{len(patches)} variants")
+        yield Row.bitwise(
+            f"D2: variants of a sweep {what}, the same as all at once",
+            compare({"out": many}, {"out": found}),
+            f"{len(patches)} variants",
+        )
 
 
 def _threads(model: GPT2, batch: Batch, together: Trace) -> Iterator[Row]:
@@ -91,7 +129,11 @@ def _threads(model: GPT2, batch: Batch, together: Trace) -> Iterator[Row]:
     for n in sorted({1, 2, 4} - {before}):
         with _threaded(n):
             gap = _same(together, model.run(batch))
-        yield Row.told(f"{n} threads instead of {before}", f"{'D2' if not gap.differ else 'D0'} reached: {gap}", value=gap.absolute)
+        yield Row.told(
+            f"{n} threads instead of {before}",
+            f"{'D2' if not gap.differ else 'D0'} reached: {gap}",
+            value=gap.absolute,
+        )
 
 
 @contextmanager
@@ -109,5 +151,11 @@ def _fused(model: GPT2, batch: Batch) -> Row:
     """sdpa's kernels promise nothing in float64: the level that they reach here is told."""
     fused = replace(model.to(dtype=torch.float64), attend=ops.sdpa)
     together = fused.run(batch)
-    gap = total(_again(fused, batch, together, row[None]) for row in torch.arange(len(batch.tokens)))
-    return Row.told("float64 with sdpa attention, alone against in a batch", f"{'D2' if not gap.differ else 'D0'} reached: {gap}", value=gap.absolute)
+    gap = total(
+        _again(fused, batch, together, row[None]) for row in torch.arange(len(batch.tokens))
+    )
+    return Row.told(
+        "float64 with sdpa attention, alone against in a batch",
+        f"{'D2' if not gap.differ else 'D0'} reached: {gap}",
+        value=gap.absolute,
+    )

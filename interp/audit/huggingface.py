@@ -60,7 +60,10 @@ class HuggingFace:
     def _watch(self, inner: Any, config: Config) -> None:
         for layer, block in enumerate(inner.h):
             attn, mlp = block.attn, block.mlp
-            block.ln_1, block.ln_2 = self._in(block.ln_1, f"resid{layer}"), self._in(block.ln_2, f"resid{layer}.mid")
+            block.ln_1, block.ln_2 = (
+                self._in(block.ln_1, f"resid{layer}"),
+                self._in(block.ln_2, f"resid{layer}.mid"),
+            )
             attn.c_attn = Watched(attn.c_attn, self._qkv(layer))
             attn.c_proj = self._both(attn.c_proj, f"a{layer}.z", f"a{layer}")
             mlp.c_proj = self._both(mlp.c_proj, f"act(m{layer})", f"m{layer}")
@@ -73,17 +76,32 @@ class HuggingFace:
         return Watched(module, lambda x, y: self.values.update({before: x, after: y}))
 
     def _qkv(self, layer: int) -> Callable[[Tensor, Tensor], None]:
-        return lambda _, y: self.values.update({f"a{layer}.{port}": x for port, x in zip("qkv", y.chunk(3, dim=-1), strict=True)})
+        return lambda _, y: self.values.update(
+            {f"a{layer}.{port}": x for port, x in zip("qkv", y.chunk(3, dim=-1), strict=True)}
+        )
 
 
 def _build(params: Params, attention: str) -> Any:
     import transformers
+
     c = params.config
-    config = transformers.GPT2Config(vocab_size=c.n_vocab, n_positions=c.n_ctx, n_embd=c.d_model, n_layer=c.n_layer, n_head=c.n_head,
-                                     n_inner=c.d_mlp, layer_norm_epsilon=c.eps, attn_implementation=attention,
-                                     tie_word_embeddings=params.tied, bos_token_id=0, eos_token_id=0)
+    config = transformers.GPT2Config(
+        vocab_size=c.n_vocab,
+        n_positions=c.n_ctx,
+        n_embd=c.d_model,
+        n_layer=c.n_layer,
+        n_head=c.n_head,
+        n_inner=c.d_mlp,
+        layer_norm_epsilon=c.eps,
+        attn_implementation=attention,
+        tie_word_embeddings=params.tied,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
     with torch.device("meta"):
         found = transformers.GPT2LMHeadModel(config)
-    state = {f"transformer.{name}": x for name, x in tensors(params).items()} | {"lm_head.weight": params.unembed}
+    state = {f"transformer.{name}": x for name, x in tensors(params).items()} | {
+        "lm_head.weight": params.unembed
+    }
     found.load_state_dict({name: state[name] for name in found.state_dict()}, assign=True)
     return found.eval()

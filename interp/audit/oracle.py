@@ -24,12 +24,19 @@ class _NoNeurons(dict[str, Any]):
             super().__setitem__(name, x)
 
 
-def run(params: Params, batch: Batch, patch: Patch | None = None, runs: Mapping[str, reference.Run] | None = None) -> reference.Run:
+def run(
+    params: Params,
+    batch: Batch,
+    patch: Patch | None = None,
+    runs: Mapping[str, reference.Run] | None = None,
+) -> reference.Run:
     """The reference's run of these prompts under a patch; runs: its own runs that the patch takes values from, by name."""
     c, w = params.config, {name: x.double().cpu().numpy() for name, x in tensors(params).items()}
     positions = {name: index.tolist() for name, index in batch.positions.items()}
     found: list[reference.Cells] = []
-    for index, (row, n) in enumerate(zip(batch.tokens.tolist(), batch.lengths.tolist(), strict=True)):
+    for index, (row, n) in enumerate(
+        zip(batch.tokens.tolist(), batch.lengths.tolist(), strict=True)
+    ):
         found.append(_NoNeurons())
         said = reference.changes(patch or Patch(), c, n, index, positions)
         reference.forward(w, c, row[:n], reference.Sheet(index, n, said, runs or {}, {}, found[-1]))
@@ -39,12 +46,20 @@ def run(params: Params, batch: Batch, patch: Patch | None = None, runs: Mapping[
 def values(found: reference.Run, index: int) -> dict[str, Tensor]:
     """One prompt's values by the names of compare.values; each [1, pos, ...]."""
     c, cells = found.config, found.prompts[index]
-    heads = {f"a{layer}.{kind}": np.concatenate([cells[f"a{layer}.{head}.{kind}"] for head in range(c.n_head)], -1)
-             for layer in range(c.n_layer) for kind in "qkvz"}
+    heads = {
+        f"a{layer}.{kind}": np.concatenate(
+            [cells[f"a{layer}.{head}.{kind}"] for head in range(c.n_head)], -1
+        )
+        for layer in range(c.n_layer)
+        for kind in "qkvz"
+    }
     whole = {name: x for name, x in cells.items() if "." not in name or name.endswith(".mid")}
     return {name: torch.from_numpy(x)[None] for name, x in (heads | whole).items()}
 
 
 def relative(found: Tensor, exact: Tensor) -> float:
     """The largest difference, relative to the largest exact number."""
-    return float((found.cpu().double() - exact).abs().max() / exact.abs().max().clamp(min=torch.finfo(torch.float64).tiny))
+    return float(
+        (found.cpu().double() - exact).abs().max()
+        / exact.abs().max().clamp(min=torch.finfo(torch.float64).tiny)
+    )

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interp import ulp
 from interp.audit import measures, oracle
 from interp.audit.compare import compare, groups, total, values
 from interp.audit.huggingface import MISSING, HuggingFace, at_hand
 from interp.audit.row import Row, Section
+from interp.numerics import ulp
 from interp.tasks import Prompts
 from minigpt import GPT2, Batch, Params, Trace, ops
 
@@ -25,17 +25,29 @@ ATTENTION = {"eager": ops.eager, "sdpa": ops.sdpa}
 DIGITS = 1e-10
 
 
-def section(model: GPT2, pairs: Prompts, against: Params | None = None, *, outside: bool = True) -> Section:
+def section(
+    model: GPT2, pairs: Prompts, against: Params | None = None, *, outside: bool = True
+) -> Section:
     """Rows for both kinds of attention, for the reference, and what float32 costs. outside=False leaves Hugging Face out."""
     params, batch = against or model.params, model.batch(pairs)
     rows: list[Row] = []
     for kind in ATTENTION:
-        rows += _theirs(model, params, batch, kind) if outside and at_hand() else _skipped(kind, outside)
+        rows += (
+            _theirs(model, params, batch, kind)
+            if outside and at_hand()
+            else _skipped(kind, outside)
+        )
     found = oracle.run(params, batch)
     exact = [oracle.values(found, i) for i in range(len(batch.tokens))]
     rows += [_double(model, batch, exact), _kinds(model, batch), _rounding(model, batch, exact)]
-    return Section("parity", "Parity", "The same operations on the same shapes give Hugging Face's very bits; another program, in NumPy and float64, "
-                   "gives the same numbers.", tuple(rows), _data(model, batch, exact))
+    return Section(
+        "parity",
+        "Parity",
+        "The same operations on the same shapes give Hugging Face's very bits; another program, in NumPy and float64, "
+        "gives the same numbers.",
+        tuple(rows),
+        _data(model, batch, exact),
+    )
 
 
 # ---- Hugging Face
@@ -45,24 +57,48 @@ def _theirs(model: GPT2, params: Params, batch: Batch, kind: str) -> Iterator[Ro
     ours, theirs = replace(model, attend=ATTENTION[kind]), HuggingFace(params, kind)
     shapes = [batch.tokens[rows, : int(batch.lengths[rows[0]])] for rows in groups(batch.lengths)]
     plain = [*shapes, shapes[-1][:1], shapes[-1][:1, :1], shapes[-1][:, :1]]
-    called = total(compare({"logits": ours.forward(tokens)}, {"logits": theirs.logits(tokens)}) for tokens in plain)
-    yield Row.bitwise(f"forward's logits are Hugging Face's, {kind} attention", called, f"{len(plain)} shapes, from one token up")
-    some = [(rows[: len(few)], few) for rows, t in zip(groups(batch.lengths), shapes, strict=True) for few in (t[: max(1, ops.ROWS // t.shape[1])],)]
+    called = total(
+        compare({"logits": ours.forward(tokens)}, {"logits": theirs.logits(tokens)})
+        for tokens in plain
+    )
+    yield Row.bitwise(
+        f"forward's logits are Hugging Face's, {kind} attention",
+        called,
+        f"{len(plain)} shapes, from one token up",
+    )
+    some = [
+        (rows[: len(few)], few)
+        for rows, t in zip(groups(batch.lengths), shapes, strict=True)
+        for few in (t[: max(1, ops.ROWS // t.shape[1])],)
+    ]
     trace, settled = ours.run(batch), [(rows, few) for rows, few in some if _settled(model, few)]
     gap = total(compare(values(trace, rows), theirs(tokens)) for rows, tokens in settled)
     promise = f"run's every node and stream point is Hugging Face's, {kind} attention"
     how = f"{len(settled)} of {len(shapes)} batches have the {ops.MIN_ROWS} to {ops.ROWS} tokens for which Hugging Face's own products are of settled sizes"
-    yield Row.bitwise(promise, gap, how) if settled else Row.skipped(promise, f"no prompts of one length come to {ops.MIN_ROWS} to {ops.ROWS} tokens", how)
+    yield (
+        Row.bitwise(promise, gap, how)
+        if settled
+        else Row.skipped(
+            promise, f"no prompts of one length come to {ops.MIN_ROWS} to {ops.ROWS} tokens", how
+        )
+    )
 
 
 def _skipped(kind: str, outside: bool) -> list[Row]:
     why = MISSING if outside else "left out, by --against none"
-    return [Row.skipped(f"{what}, {kind} attention", why)
-            for what in ("forward's logits are Hugging Face's", "run's every node and stream point is Hugging Face's")]
+    return [
+        Row.skipped(f"{what}, {kind} attention", why)
+        for what in (
+            "forward's logits are Hugging Face's",
+            "run's every node and stream point is Hugging Face's",
+        )
+    ]
 
 
 def _settled(model: GPT2, tokens: Tensor) -> bool:
-    return ops.MIN_ROWS <= tokens.numel() <= ops.ROWS and (model.dtype == torch.float32 or tokens.numel() % ops.GRAIN == 0)
+    return ops.MIN_ROWS <= tokens.numel() <= ops.ROWS and (
+        model.dtype == torch.float32 or tokens.numel() % ops.GRAIN == 0
+    )
 
 
 # ---- the float64 reference
@@ -71,22 +107,38 @@ def _settled(model: GPT2, tokens: Tensor) -> bool:
 def _double(model: GPT2, batch: Batch, exact: list[dict[str, Tensor]]) -> Row:
     found = _far(model.to(dtype=torch.float64).run(batch), exact)
     worst = max(found, key=lambda name: found[name])
-    return Row.under("in float64 every node and stream point is the reference's (level D3: any machine)", found[worst], DIGITS,
-                     f"{len(found)} points of {len(exact)} prompts; relative to the largest number of each point", f"worst at {worst}")
+    return Row.under(
+        "in float64 every node and stream point is the reference's (level D3: any machine)",
+        found[worst],
+        DIGITS,
+        f"{len(found)} points of {len(exact)} prompts; relative to the largest number of each point",
+        f"worst at {worst}",
+    )
 
 
 def _far(trace: Trace, exact: list[dict[str, Tensor]]) -> dict[str, float]:
     """The largest difference at each point, relative to its largest number, over prompts; points in the order of computing."""
     mine = [values(trace, torch.tensor([i])) for i in range(len(exact))]
-    return {name: max(oracle.relative(m[name], x[name]) for m, x in zip(mine, exact, strict=True)) for name in mine[0] if name in exact[0]}
+    return {
+        name: max(oracle.relative(m[name], x[name]) for m, x in zip(mine, exact, strict=True))
+        for name in mine[0]
+        if name in exact[0]
+    }
 
 
 def _rounding(model: GPT2, batch: Batch, exact: list[dict[str, Tensor]]) -> Row:
     """What the model's own type costs: no promise, since it depends on the model."""
-    found, right = model.run(batch).logits.cpu()[batch.mask.cpu()], torch.cat([x["logits"][0] for x in exact])
+    found, right = (
+        model.run(batch).logits.cpu()[batch.mask.cpu()],
+        torch.cat([x["logits"][0] for x in exact]),
+    )
     ulps = ulp.error(found, right)
-    return Row.told(f"{str(model.dtype)[6:]} logits against the reference", f"{_apart(found, right)}; median {float(ulps.median()):.0f} ULP, worst "
-                    f"{float(ulps.max()):,.0f} (of a logit near 0)", value=float((found.double() - right).abs().max()))
+    return Row.told(
+        f"{str(model.dtype)[6:]} logits against the reference",
+        f"{_apart(found, right)}; median {float(ulps.median()):.0f} ULP, worst "
+        f"{float(ulps.max()):,.0f} (of a logit near 0)",
+        value=float((found.double() - right).abs().max()),
+    )
 
 
 def _kinds(model: GPT2, batch: Batch) -> Row:
@@ -94,12 +146,16 @@ def _kinds(model: GPT2, batch: Batch) -> Row:
     eager, sdpa = (replace(model, attend=attend).run(batch) for attend in (ops.eager, ops.sdpa))
     gap = total(compare(values(sdpa, rows), values(eager, rows)) for rows in groups(batch.lengths))
     a, b = (trace.logits[batch.mask] for trace in (sdpa, eager))
-    return Row.told("sdpa attention against eager", f"{gap}; logits {_apart(a, b)}", value=gap.absolute)
+    return Row.told(
+        "sdpa attention against eager", f"{gap}; logits {_apart(a, b)}", value=gap.absolute
+    )
 
 
 def _apart(found: Tensor, right: Tensor) -> str:
-    return (f"off by {float((found.double() - right.double()).abs().max()):.1e}, KL {float(measures.kl(found, right).max()):.1e} nats, "
-            f"{measures.flips(found, right)} of {len(found)} top tokens flip")
+    return (
+        f"off by {float((found.double() - right.double()).abs().max()):.1e}, KL {float(measures.kl(found, right).max()):.1e} nats, "
+        f"{measures.flips(found, right)} of {len(found)} top tokens flip"
+    )
 
 
 # ---- pictures
@@ -107,6 +163,12 @@ def _apart(found: Tensor, right: Tensor) -> str:
 
 def _data(model: GPT2, batch: Batch, exact: list[dict[str, Tensor]]) -> dict[str, Any]:
     trace = model.run(batch)
-    ulps = ulp.error(trace.logits.cpu()[batch.mask.cpu()], torch.cat([x["logits"][0] for x in exact])).flatten()
+    ulps = ulp.error(
+        trace.logits.cpu()[batch.mask.cpu()], torch.cat([x["logits"][0] for x in exact])
+    ).flatten()
     counts = torch.bincount(ulps.clamp(min=1).log2().floor().long().clamp(max=30))
-    return {"dtype": str(model.dtype)[6:], "relative_error": _far(trace, exact), "logit_ulps_log2": counts.tolist()}
+    return {
+        "dtype": str(model.dtype)[6:],
+        "relative_error": _far(trace, exact),
+        "logit_ulps_log2": counts.tolist(),
+    }

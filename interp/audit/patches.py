@@ -25,9 +25,20 @@ def section(model: GPT2, pairs: Prompts) -> Section:
     cases = kinds(model.config, clean, corrupt)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoEffectWarning)
-        rows = (_dense(model, clean, cases), _sweep(model, clean, cases), _reference(model, pairs), _empty(model, clean), _selves(model, clean),
-                *_bill(model, clean, corrupt))
-    return Section("patches", "Patches", "A rerun computes what an edit reaches and nothing else. It equals the pass written out in full, in every bit.", rows)
+        rows = (
+            _dense(model, clean, cases),
+            _sweep(model, clean, cases),
+            _reference(model, pairs),
+            _empty(model, clean),
+            _selves(model, clean),
+            *_bill(model, clean, corrupt),
+        )
+    return Section(
+        "patches",
+        "Patches",
+        "A rerun computes what an edit reaches and nothing else. It equals the pass written out in full, in every bit.",
+        rows,
+    )
 
 
 def kinds(config: Config, clean: Trace, corrupt: Trace) -> dict[str, Patch]:
@@ -36,13 +47,25 @@ def kinds(config: Config, clean: Trace, corrupt: Trace) -> dict[str, Patch]:
     vector = torch.linspace(-1, 1, config.d_model)
     write, read = Patch.write, Patch.read
     return {
-        "head": write(f"a{early}.{head}", corrupt), "head at one position": write(f"a{late}.0@-1", corrupt), "layer": write(f"a{early}", corrupt),
-        "MLP": write(f"m{early}@-1", corrupt), "neuron": write(f"m{late}.n0", corrupt), "stream": write(f"resid{late}", corrupt),
-        "stream between": write(f"resid{early}.mid@-1", corrupt), "zero": Patch.zero(f"a{early}.0"), "tensor": write(f"m{early}", vector),
-        "bias": write(f"a{late}.b", vector), "edge": read(f"a{early}.{head}>m{late}.in", corrupt), "edge to values": read(f"emb>a{late}.0.v", corrupt),
-        "edge to the output": read(f"m{early}>out@-1", corrupt), "input": Patch.input(f"a{late}.{head}.q", corrupt),
-        "held": write(f"a{early}.0@-1", corrupt) | Patch.hold("mlps", clean), "held heads": write(f"m{early}", corrupt) | Patch.hold("heads", clean),
-        "several": write(f"a{early}.{head}@-1", corrupt) | read(f"pos>m{late}.in", corrupt) | write(f"resid{late + 1}@0", corrupt),
+        "head": write(f"a{early}.{head}", corrupt),
+        "head at one position": write(f"a{late}.0@-1", corrupt),
+        "layer": write(f"a{early}", corrupt),
+        "MLP": write(f"m{early}@-1", corrupt),
+        "neuron": write(f"m{late}.n0", corrupt),
+        "stream": write(f"resid{late}", corrupt),
+        "stream between": write(f"resid{early}.mid@-1", corrupt),
+        "zero": Patch.zero(f"a{early}.0"),
+        "tensor": write(f"m{early}", vector),
+        "bias": write(f"a{late}.b", vector),
+        "edge": read(f"a{early}.{head}>m{late}.in", corrupt),
+        "edge to values": read(f"emb>a{late}.0.v", corrupt),
+        "edge to the output": read(f"m{early}>out@-1", corrupt),
+        "input": Patch.input(f"a{late}.{head}.q", corrupt),
+        "held": write(f"a{early}.0@-1", corrupt) | Patch.hold("mlps", clean),
+        "held heads": write(f"m{early}", corrupt) | Patch.hold("heads", clean),
+        "several": write(f"a{early}.{head}@-1", corrupt)
+        | read(f"pos>m{late}.in", corrupt)
+        | write(f"resid{late + 1}@0", corrupt),
     }
 
 
@@ -55,53 +78,107 @@ def points(config: Config, found: Mapping[str, Tensor], batch: Batch) -> dict[st
 def rerun_points(model: GPT2, trace: Trace, patch: Patch) -> dict[str, Tensor]:
     """The stream points of a rerun."""
     made = model.rerun(trace, patch)
-    return points(model.config, {**{str(site): made.stream(site) for site in streams(model.config)}, "out": made.stream(Site("out"))}, trace.batch)
+    return points(
+        model.config,
+        {
+            **{str(site): made.stream(site) for site in streams(model.config)},
+            "out": made.stream(Site("out")),
+        },
+        trace.batch,
+    )
 
 
 def _dense(model: GPT2, trace: Trace, cases: Mapping[str, Patch]) -> Row:
     def gap(name: str, patch: Patch) -> Gap:
-        found = compare(rerun_points(model, trace, patch), points(model.config, dense.patched(model, trace, patch), trace.batch))
-        return Gap(found.size, found.differ, found.absolute, found.ulps, f"{found.first} of '{name}'")
+        found = compare(
+            rerun_points(model, trace, patch),
+            points(model.config, dense.patched(model, trace, patch), trace.batch),
+        )
+        return Gap(
+            found.size, found.differ, found.absolute, found.ulps, f"{found.first} of '{name}'"
+        )
 
-    return Row.bitwise("a rerun is the patched pass written out in full, at every stream point", total(gap(*case) for case in cases.items()),
-                       f"{len(cases)} patches: {', '.join(cases)}")
+    return Row.bitwise(
+        "a rerun is the patched pass written out in full, at every stream point",
+        total(gap(*case) for case in cases.items()),
+        f"{len(cases)} patches: {', '.join(cases)}",
+    )
 
 
 def _sweep(model: GPT2, trace: Trace, cases: Mapping[str, Patch]) -> Row:
     many = model.rerun(trace, list(cases.values()), "out@-1").values
     alone = torch.stack([model.rerun(trace, patch)["out@-1"] for patch in cases.values()])
-    return Row.bitwise("a patch among many gives what it gives alone", compare({"out": many}, {"out": alone}), f"{len(cases)} patches at once")
+    return Row.bitwise(
+        "a patch among many gives what it gives alone",
+        compare({"out": many}, {"out": alone}),
+        f"{len(cases)} patches at once",
+    )
 
 
 def _reference(model: GPT2, pairs: Prompts) -> Row:
     """The first pair, in float64, against the NumPy reference, which says what a patch means."""
     exact = model.to(dtype=torch.float64)
-    batches = [Batch(b.tokens[:1, : int(b.lengths[0])], b.lengths[:1]) for b in map(exact.batch, (pairs, pairs.corrupted))]
+    batches = [
+        Batch(b.tokens[:1, : int(b.lengths[0])], b.lengths[:1])
+        for b in map(exact.batch, (pairs, pairs.corrupted))
+    ]
     clean, corrupt = map(exact.run, batches)
     runs = {"run": oracle.run(exact.params, batches[1])}
-    cases = {name: patch for name, patch in kinds(model.config, clean, corrupt).items() if name in ("several", "edge", "input", "stream between")}
+    cases = {
+        name: patch
+        for name, patch in kinds(model.config, clean, corrupt).items()
+        if name in ("several", "edge", "input", "stream between")
+    }
     worst = max(_apart(exact, clean, patch, batches[0], runs) for patch in cases.values())
-    return Row.under("in float64 a rerun is the reference's patched run", worst, DIGITS, f"{len(cases)} patches: {', '.join(cases)}; relative, at the logits")
+    return Row.under(
+        "in float64 a rerun is the reference's patched run",
+        worst,
+        DIGITS,
+        f"{len(cases)} patches: {', '.join(cases)}; relative, at the logits",
+    )
 
 
-def _apart(model: GPT2, clean: Trace, patch: Patch, batch: Batch, runs: Mapping[str, reference.Run]) -> float:
+def _apart(
+    model: GPT2, clean: Trace, patch: Patch, batch: Batch, runs: Mapping[str, reference.Run]
+) -> float:
     expected = oracle.values(oracle.run(model.params, batch, patch, runs), 0)["logits"]
     return oracle.relative(model.rerun(clean, patch).logits, expected)
 
 
 def _empty(model: GPT2, trace: Trace) -> Row:
     found = model.rerun(trace, Patch())
-    new = sum(a is not b for one, other in zip(found.cells, trace.cells, strict=True) for a, b in zip(vars(one).values(), vars(other).values(), strict=True))
+    new = sum(
+        a is not b
+        for one, other in zip(found.cells, trace.cells, strict=True)
+        for a, b in zip(vars(one).values(), vars(other).values(), strict=True)
+    )
     spent = found.receipt.flops if found.receipt else -1
-    return Row.under("the empty patch computes nothing and shares every tensor", new + spent, 0, "tensors that are new, and operations spent")
+    return Row.under(
+        "the empty patch computes nothing and shares every tensor",
+        new + spent,
+        0,
+        "tensors that are new, and operations spent",
+    )
 
 
 def _selves(model: GPT2, trace: Trace) -> Row:
     """Everything that can be written, written with what it is."""
-    names = [*map(str, heads(model.config)), *(f"{kind}{i}" for kind in "am" for i in range(model.config.n_layer)), *map(str, streams(model.config)), "emb"]
+    names = [
+        *map(str, heads(model.config)),
+        *(f"{kind}{i}" for kind in "am" for i in range(model.config.n_layer)),
+        *map(str, streams(model.config)),
+        "emb",
+    ]
     swept = model.rerun(trace, [Patch.write(name, trace) for name in names], "out")
-    gap = compare({"out": swept.values.nan_to_num()}, {"out": trace["out"].nan_to_num().expand(len(names), *trace["out"].shape)})
-    return Row.bitwise("a patch with a run's own values changes nothing", gap, f"{len(names)} patches: every head, layer and stream point")
+    gap = compare(
+        {"out": swept.values.nan_to_num()},
+        {"out": trace["out"].nan_to_num().expand(len(names), *trace["out"].shape)},
+    )
+    return Row.bitwise(
+        "a patch with a run's own values changes nothing",
+        gap,
+        f"{len(names)} patches: every head, layer and stream point",
+    )
 
 
 def _bill(model: GPT2, clean: Trace, corrupt: Trace) -> Iterator[Row]:
@@ -110,15 +187,30 @@ def _bill(model: GPT2, clean: Trace, corrupt: Trace) -> Iterator[Row]:
     everything = model.rerun(clean, Patch.write("resid0", torch.ones(c.d_model)))
     late = c.n_layer // 2
     last = model.rerun(clean, Patch.write(f"resid{late}@-1", torch.ones(c.d_model)))
-    counted = {"everything changed": (everything, c.n_layer * sum(by_hand(c, n, n) for n in lengths)),
-               f"the last position from resid{late} on": (last, (c.n_layer - late) * sum(by_hand(c, 1, n) for n in lengths))}
+    counted = {
+        "everything changed": (everything, c.n_layer * sum(by_hand(c, n, n) for n in lengths)),
+        f"the last position from resid{late} on": (
+            last,
+            (c.n_layer - late) * sum(by_hand(c, 1, n) for n in lengths),
+        ),
+    }
     for what, (found, expected) in counted.items():
         spent = found.receipt.needed_flops if found.receipt else -1
-        yield Row.under(f"the receipt's operations are those counted by hand: {what}", abs(spent - expected), 0,
-                        "products of 2 a b operations a row, attention 4 keys d_model", f"{spent:,} and {expected:,}")
+        yield Row.under(
+            f"the receipt's operations are those counted by hand: {what}",
+            abs(spent - expected),
+            0,
+            "products of 2 a b operations a row, attention 4 keys d_model",
+            f"{spent:,} and {expected:,}",
+        )
 
 
 def by_hand(c: Config, rows: int, keys: int) -> int:
     """Operations of one layer on so many rows of a prompt of `keys` tokens: q, k and v; scores and weighted values; W_O; the MLP."""
-    qkv, attention, out, mlp = 2 * 3 * c.d_model**2, 4 * keys * c.d_model, 2 * c.d_model**2, 2 * 2 * c.d_model * c.d_mlp
+    qkv, attention, out, mlp = (
+        2 * 3 * c.d_model**2,
+        4 * keys * c.d_model,
+        2 * c.d_model**2,
+        2 * 2 * c.d_model * c.d_mlp,
+    )
     return rows * (qkv + attention + out + mlp)

@@ -42,10 +42,19 @@ def section(model: GPT2, pairs: Prompts, metric: Metric) -> Section:
     for name, low in lower(model):
         with _tf32() if name == "TF32" else nullcontext():
             found = low.run(pairs)
-            costs[name], growth[name] = cost(found, trace, _effects(low, pairs, metric), effects, metric), grown(found, trace)
-    return Section("precision", "Precision", "The whole run, and activation patching of every head, in each type. Nothing is promised here: it depends on "
-                   "the model. The unit roundoff is 6e-8 for float32, 4e-3 for bfloat16, 5e-4 for float16.", (),
-                   {"growth": growth, "costs": {name: vars(c) for name, c in costs.items()}}, (_table(costs, metric),))
+            costs[name], growth[name] = (
+                cost(found, trace, _effects(low, pairs, metric), effects, metric),
+                grown(found, trace),
+            )
+    return Section(
+        "precision",
+        "Precision",
+        "The whole run, and activation patching of every head, in each type. Nothing is promised here: it depends on "
+        "the model. The unit roundoff is 6e-8 for float32, 4e-3 for bfloat16, 5e-4 for float16.",
+        (),
+        {"growth": growth, "costs": {name: vars(c) for name, c in costs.items()}},
+        (_table(costs, metric),),
+    )
 
 
 def lower(model: GPT2) -> Iterator[tuple[str, GPT2]]:
@@ -72,14 +81,25 @@ def cost(found: Trace, exact: Trace, effects: Effects, right: Effects, metric: M
     a, b = found.logits[exact.batch.mask], exact.logits[exact.batch.mask]
     off = (metric(found) - metric(exact)).abs().max() / metric(exact).abs().mean()
     top = min(10, len(right))
-    return Cost(float((a.double() - b).abs().max()), float(off), float(measures.kl(a, b).max()), measures.flips(a, b), len(a),
-                float((effects.per_prompt - right.per_prompt).abs().max()), measures.kept(effects, right, top), top)
+    return Cost(
+        float((a.double() - b).abs().max()),
+        float(off),
+        float(measures.kl(a, b).max()),
+        measures.flips(a, b),
+        len(a),
+        float((effects.per_prompt - right.per_prompt).abs().max()),
+        measures.kept(effects, right, top),
+        top,
+    )
 
 
 def grown(found: Trace, exact: Trace) -> dict[str, float]:
     """The relative error of every stream point, in order: the largest difference over the largest number."""
     mask = exact.batch.mask
-    return {str(site): oracle.relative(found[str(site)][mask], exact[str(site)][mask].cpu()) for site in streams(exact.config)}
+    return {
+        str(site): oracle.relative(found[str(site)][mask], exact[str(site)][mask].cpu())
+        for site in streams(exact.config)
+    }
 
 
 def _effects(model: GPT2, pairs: Prompts, metric: Metric) -> Effects:
@@ -88,8 +108,26 @@ def _effects(model: GPT2, pairs: Prompts, metric: Metric) -> Effects:
 
 def _table(costs: dict[str, Cost], metric: Metric) -> Table:
     def line(name: str, c: Cost) -> tuple[str, ...]:
-        return (name, f"{c.logits:.1e}", f"{c.metric:.1e}", f"{c.kl:.1e}", f"{c.flips} of {c.predictions}", f"{c.effect:.1e}", f"{c.kept} of {c.heads}")
+        return (
+            name,
+            f"{c.logits:.1e}",
+            f"{c.metric:.1e}",
+            f"{c.kl:.1e}",
+            f"{c.flips} of {c.predictions}",
+            f"{c.effect:.1e}",
+            f"{c.kept} of {c.heads}",
+        )
 
-    return Table("against float64, the largest of all prompts and positions", ("type", ">logit", f">{metric.name}, relative", ">KL, nats", ">top token flips",
-                                                                              ">patch effect", ">top heads kept"), tuple(line(*each) for each in costs.items()))
-
+    return Table(
+        "against float64, the largest of all prompts and positions",
+        (
+            "type",
+            ">logit",
+            f">{metric.name}, relative",
+            ">KL, nats",
+            ">top token flips",
+            ">patch effect",
+            ">top heads kept",
+        ),
+        tuple(line(*each) for each in costs.items()),
+    )

@@ -28,9 +28,16 @@ def questions(model: GPT2) -> Prompts:
 
 
 def _indirect_objects(model: GPT2, tokenizer: Tokenizer) -> Prompts:
-    sides = [[text.format(a=a, b=b, s=subject) for (text, a, b), subject in zip(TEXTS, subjects, strict=True)]
-             for subjects in ([b for _, _, b in TEXTS], [a for _, a, _ in TEXTS])]
-    found = Prompts.from_texts(tokenizer, *sides, [f" {a}" for _, a, _ in TEXTS], [f" {b}" for _, _, b in TEXTS])
+    sides = [
+        [
+            text.format(a=a, b=b, s=subject)
+            for (text, a, b), subject in zip(TEXTS, subjects, strict=True)
+        ]
+        for subjects in ([b for _, _, b in TEXTS], [a for _, a, _ in TEXTS])
+    ]
+    found = Prompts.from_texts(
+        tokenizer, *sides, [f" {a}" for _, a, _ in TEXTS], [f" {b}" for _, _, b in TEXTS]
+    )
     model.batch(found)  # that the model has these tokens
     return found
 
@@ -40,6 +47,11 @@ def _random(model: GPT2) -> Prompts:
     draw = torch.Generator().manual_seed(0)
     lengths = [min(n, model.config.n_ctx) for n in RANDOM_LENGTHS]
     clean = [torch.randint(model.config.n_vocab, (n,), generator=draw).tolist() for n in lengths]
-    corrupt = [[(token + (i == len(row) // 2)) % model.config.n_vocab for i, token in enumerate(row)] for row in clean]
-    best = torch.cat([model.run(torch.tensor(row)).logits_at(-1).topk(2).indices.cpu() for row in clean])
+    corrupt = [
+        [(token + (i == len(row) // 2)) % model.config.n_vocab for i, token in enumerate(row)]
+        for row in clean
+    ]
+    best = torch.cat(
+        [model.run(torch.tensor(row)).logits_at(-1).topk(2).indices.cpu() for row in clean]
+    )
     return Prompts(clean, corrupt, best[:, 0], best[:, 1], tokenizer=model.tokenizer)

@@ -32,13 +32,29 @@ class Row:
     @classmethod
     def bitwise(cls, promise: str, gap: Gap, how: str = "") -> Row:
         """A promise that two ways of computing give the same bits."""
-        return cls(promise, str(gap), "0 bits", gap.differ == 0 and gap.size > 0, how, float(gap.differ), 0.0)
+        return cls(
+            promise,
+            str(gap),
+            "0 bits",
+            gap.differ == 0 and gap.size > 0,
+            how,
+            float(gap.differ),
+            0.0,
+        )
 
     @classmethod
     def under(cls, promise: str, value: float, limit: float, how: str = "", note: str = "") -> Row:
         """A promise that a number stays at or under its limit; NaN does not. Says which share of the limit is used."""
         used = f", {_share(value / limit)} of the limit" if limit and value else ""
-        return cls(promise, f"{_number(value)}{used}{', ' + note if note else ''}", _number(limit), value <= limit, how, value, limit)
+        return cls(
+            promise,
+            f"{_number(value)}{used}{', ' + note if note else ''}",
+            _number(limit),
+            value <= limit,
+            how,
+            value,
+            limit,
+        )
 
     @classmethod
     def told(cls, promise: str, measured: str, how: str = "", value: float | None = None) -> Row:
@@ -83,7 +99,12 @@ class Section:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values."""
-        return {**vars(self), "rows": [vars(row) for row in self.rows], "data": dict(self.data), "tables": [vars(table) for table in self.tables]}
+        return {
+            **vars(self),
+            "rows": [vars(row) for row in self.rows],
+            "data": dict(self.data),
+            "tables": [vars(table) for table in self.tables],
+        }
 
 
 @dataclass(frozen=True)
@@ -104,13 +125,24 @@ class Audit:
     def counts(self) -> tuple[int, int, int]:
         """How many promises hold, how many do not, how many rows were skipped."""
         rows = [row for section in self.sections for row in section.rows]
-        return (sum(row.holds is True for row in rows), len(self.broken), sum(row.is_skipped for row in rows))
+        return (
+            sum(row.holds is True for row in rows),
+            len(self.broken),
+            sum(row.is_skipped for row in rows),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values, for JSON."""
         held, broken, skipped = self.counts
-        return {"model": self.model, "prompts": self.prompts, "machine": self.machine, "hold": held, "broken": broken, "skipped": skipped,
-                "sections": [section.to_dict() for section in self.sections]}
+        return {
+            "model": self.model,
+            "prompts": self.prompts,
+            "machine": self.machine,
+            "hold": held,
+            "broken": broken,
+            "skipped": skipped,
+            "sections": [section.to_dict() for section in self.sections],
+        }
 
 
 def _number(x: float) -> str:

@@ -35,12 +35,28 @@ def section(model: GPT2, pairs: Prompts, metric: Metric, *, progress: bool = Fal
     for name, run in changed(exact, base):
         found = blame(exact, run, metric, without=False, progress=progress)
         rows += accounts(found, name, metric)
-        lines.append(_line(name, run, base, metric, attribution.direct(run, metric).heads(), heads, found))
+        lines.append(
+            _line(name, run, base, metric, attribution.direct(run, metric).heads(), heads, found)
+        )
         data[name] = {found.names[i]: float(found.cost[i]) for i in found.ranked}
-    columns = ("change", f">{metric.name}", ">change", ">KL, nats", ">top heads kept", ">rank correlation", "acts most at")
-    return Section("sensitivity", "Sensitivity", "Other models, all in float64. The ranking of heads is by direct effect. int8: every matrix rounded to 255 "
-                   "levels, a scale for each output channel (for each token in the embedding). The exact GELU is x Phi(x).",
-                   tuple(rows), data, (Table("what a change does", columns, tuple(lines)),))
+    columns = (
+        "change",
+        f">{metric.name}",
+        ">change",
+        ">KL, nats",
+        ">top heads kept",
+        ">rank correlation",
+        "acts most at",
+    )
+    return Section(
+        "sensitivity",
+        "Sensitivity",
+        "Other models, all in float64. The ranking of heads is by direct effect. int8: every matrix rounded to 255 "
+        "levels, a scale for each output channel (for each token in the embedding). The exact GELU is x Phi(x).",
+        tuple(rows),
+        data,
+        (Table("what a change does", columns, tuple(lines)),),
+    )
 
 
 def changed(exact: GPT2, base: Trace) -> Iterator[tuple[str, Trace]]:
@@ -48,14 +64,24 @@ def changed(exact: GPT2, base: Trace) -> Iterator[tuple[str, Trace]]:
     yield "int8 weights", replace(exact, params=int8(exact.params)).run(base.batch)
     for eps in (0.0, 10 * exact.config.eps):
         params = replace(exact.params, config=replace(exact.config, eps=eps))
-        yield f"epsilon {eps:g} for {exact.config.eps:g}", replace(exact, params=params).run(base.batch)
+        yield (
+            f"epsilon {eps:g} for {exact.config.eps:g}",
+            replace(exact, params=params).run(base.batch),
+        )
     yield "the exact GELU", exact_gelu(exact, base)
 
 
 def int8(params: Params) -> Params:
     """Every matrix rounded to -127 .. 127 times a scale of its own for each output channel."""
-    return build(params.config, {name: rounded(x, dim=1 if name in ("wte.weight", "wpe.weight", "lm_head.weight") else 0) if x.ndim == 2 else x
-                                 for name, x in tensors(params).items()})
+    return build(
+        params.config,
+        {
+            name: rounded(x, dim=1 if name in ("wte.weight", "wpe.weight", "lm_head.weight") else 0)
+            if x.ndim == 2
+            else x
+            for name, x in tensors(params).items()
+        },
+    )
 
 
 def rounded(w: Float[Tensor, "a b"], dim: int) -> Float[Tensor, "a b"]:
@@ -67,18 +93,36 @@ def rounded(w: Float[Tensor, "a b"], dim: int) -> Float[Tensor, "a b"]:
 def exact_gelu(model: GPT2, base: Trace) -> Trace:
     """The run of the same parameters with x Phi(x) in the place of its tanh form: the pass, its last two lines written anew."""
     x, cells = base.cells[0].resid, []
-    groups = [(int(n), (base.batch.lengths == n).nonzero().flatten()) for n in torch.unique(base.batch.lengths)]
+    groups = [
+        (int(n), (base.batch.lengths == n).nonzero().flatten())
+        for n in torch.unique(base.batch.lengths)
+    ]
     for block in model.params.blocks:
         made = layer(block, model.config, x, groups, model.attend, ops.settled)
-        act = F.gelu(ops.settled(ops.layer_norm(made.mid, block.ln2_w, block.ln2_b, model.config.eps), block.w_in, block.b_in))
+        act = F.gelu(
+            ops.settled(
+                ops.layer_norm(made.mid, block.ln2_w, block.ln2_b, model.config.eps),
+                block.w_in,
+                block.b_in,
+            )
+        )
         x = ops.settled(act, block.w_out, block.b_out).add_(made.mid)
         cells.append(replace(made, act=act, out=x))
     return Trace(model.params, base.batch, tuple(cells))
 
 
-def _line(name: str, run: Trace, base: Trace, metric: Metric, heads: Effects, right: Effects, found: Blame) -> tuple[str, ...]:
+def _line(
+    name: str, run: Trace, base: Trace, metric: Metric, heads: Effects, right: Effects, found: Blame
+) -> tuple[str, ...]:
     top = min(10, len(right))
     kl = float(measures.kl(run.logits_at(metric.at), base.logits_at(metric.at)).max())
     acts = ", ".join(f"{found.names[i]} {float(found.cost[i]):.1e}" for i in found.ranked[:3])
-    return (name, f"{float(metric(run).mean()):+.4f}", f"{float((metric(run) - metric(base)).mean()):+.1e}", f"{kl:.1e}",
-            f"{measures.kept(heads, right, top)} of {top}", f"{measures.rank_correlation(heads, right):.4f}", acts)
+    return (
+        name,
+        f"{float(metric(run).mean()):+.4f}",
+        f"{float((metric(run) - metric(base)).mean()):+.1e}",
+        f"{kl:.1e}",
+        f"{measures.kept(heads, right, top)} of {top}",
+        f"{measures.rank_correlation(heads, right):.4f}",
+        acts,
+    )

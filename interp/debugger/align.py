@@ -21,11 +21,22 @@ def twins(left: Sequence[str], right: Sequence[str]) -> Twins:
         return tuple(range(len(left)))
     before, after = _common(left, right), _common(left[::-1], right[::-1])
     if before + after > min(len(left), len(right)) or not before + after:
-        what = "where the longer one has more is ambiguous" if before + after else "they begin and end with different tokens"
-        raise QuestionError(problem(f"prompts of {len(left)} and {len(right)} tokens cannot be aligned: {what}\n    {_row(left)}\n    {_row(right)}",
-                                    "prompts of as many tokens, or that differ in one stretch", "words that are one token each on both sides"))
+        what = (
+            "where the longer one has more is ambiguous"
+            if before + after
+            else "they begin and end with different tokens"
+        )
+        raise QuestionError(
+            problem(
+                f"prompts of {len(left)} and {len(right)} tokens cannot be aligned: {what}\n    {_row(left)}\n    {_row(right)}",
+                "prompts of as many tokens, or that differ in one stretch",
+                "words that are one token each on both sides",
+            )
+        )
     shift, after = len(right) - len(left), max(after, 1)
-    return tuple(i if i < before else i + shift if i >= len(left) - after else None for i in range(len(left)))
+    return tuple(
+        i if i < before else i + shift if i >= len(left) - after else None for i in range(len(left))
+    )
 
 
 def inverse(given: Twins, n: int) -> Twins:

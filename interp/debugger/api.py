@@ -20,9 +20,9 @@ from interp.debugger.attention import Attention
 from interp.debugger.details import Details
 from interp.debugger.graph import Graph, graphs
 from interp.debugger.nodes import DEFINITIONS, Table
+from interp.debugger.openapi_page import reference
 from interp.debugger.pathmap import PathMap, pathmaps
 from interp.debugger.question import MAX_PROMPTS, MAX_TOKENS, Question
-from interp.debugger.reference import reference
 from interp.debugger.session import Runs, Session
 from interp.debugger.summary import Summary
 from interp.debugger.totals import Totals, totals
@@ -32,10 +32,20 @@ from minigpt import GPT2
 from minigpt.errors import MiniGPTError
 from minigpt.params import tensors
 
-RECORDS = {"summary": Summary, "nodes": Table, "details": Details, "attention": Attention, "totals": Totals, "upstream": Upstream, "graph": Graph,
-           "pathmap": PathMap}
+RECORDS = {
+    "summary": Summary,
+    "nodes": Table,
+    "details": Details,
+    "attention": Attention,
+    "totals": Totals,
+    "upstream": Upstream,
+    "graph": Graph,
+    "pathmap": PathMap,
+}
 STREAMS: dict[str, Callable[[Runs], Iterator[Any]]] = {"graph": graphs, "pathmap": pathmaps}
-LINES: dict[int | str, dict[str, Any]] = {200: {"content": {"application/x-ndjson": {}}, "description": "a record a line"}}
+LINES: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/x-ndjson": {}}, "description": "a record a line"}
+}
 Name = Literal["summary", "nodes", "details", "attention", "totals", "upstream", "graph", "pathmap"]
 Format = Literal["json", "csv", "python"]
 MEDIA = {"json": "application/json", "csv": "text/csv", "python": "text/x-python"}
@@ -65,8 +75,15 @@ class Refusal:
 def build(session: Session, workers: Workers | None = None) -> FastAPI:
     """The application with its OpenAPI page at /api/docs; the page is put onto it by page.build(app, session, workers)."""
     pool = workers or Workers()
-    app = FastAPI(title="Why does a GPT-2 say what it says?", description=__doc__ or "", version="1", docs_url=None, redoc_url=None,
-                  openapi_url="/api/openapi.json", responses={400: {"model": Refusal}, 422: {"model": Refusal}, 503: {"model": Refusal}})
+    app = FastAPI(
+        title="Why does a GPT-2 say what it says?",
+        description=__doc__ or "",
+        version="1",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/api/openapi.json",
+        responses={400: {"model": Refusal}, 422: {"model": Refusal}, 503: {"model": Refusal}},
+    )
     app.add_exception_handler(MiniGPTError, _refused)
     app.add_exception_handler(RequestValidationError, _unreadable)
     _add_facts(app, session)
@@ -106,31 +123,56 @@ def _add_facts(app: FastAPI, session: Session) -> None:
 def _add_result(app: FastAPI, session: Session, workers: Workers, name: str) -> None:
     """POST /api/NAME: one result of a question."""
 
-    @app.post(f"/api/{name}", response_model=RECORDS[name], name=name, summary=(RECORDS[name].__doc__ or "").partition("\n")[0])
+    @app.post(
+        f"/api/{name}",
+        response_model=RECORDS[name],
+        name=name,
+        summary=(RECORDS[name].__doc__ or "").partition("\n")[0],
+    )
     async def result(question: Question) -> Response:
-        text = await workers.run(lambda: export.as_json(export.result(session.runs(question), name)))
+        text = await workers.run(
+            lambda: export.as_json(export.result(session.runs(question), name))
+        )
         return Response(text, media_type="application/json")
 
 
 def _add_totals(app: FastAPI, session: Session, workers: Workers) -> None:
     """POST /api/totals/stream: of these addresses, as they are computed, a record a line; of every head and MLP where none are given."""
 
-    @app.post("/api/totals/stream", name="totals as a stream", response_class=StreamingResponse, responses=LINES)
-    async def stream(request: Request, question: Question, addresses: Annotated[list[str] | None, Body()] = None) -> StreamingResponse:
+    @app.post(
+        "/api/totals/stream",
+        name="totals as a stream",
+        response_class=StreamingResponse,
+        responses=LINES,
+    )
+    async def stream(
+        request: Request, question: Question, addresses: Annotated[list[str] | None, Body()] = None
+    ) -> StreamingResponse:
         return await _streamed(request, workers, lambda: totals(session.runs(question), addresses))
 
 
 def _add_stream(app: FastAPI, session: Session, workers: Workers, name: str) -> None:
     """POST /api/NAME/stream: the same as it is computed, a record a line."""
 
-    @app.post(f"/api/{name}/stream", name=f"{name} as a stream", response_class=StreamingResponse, responses=LINES)
-    async def stream(request: Request, question: Annotated[Question, Body(embed=True)]) -> StreamingResponse:
+    @app.post(
+        f"/api/{name}/stream",
+        name=f"{name} as a stream",
+        response_class=StreamingResponse,
+        responses=LINES,
+    )
+    async def stream(
+        request: Request, question: Annotated[Question, Body(embed=True)]
+    ) -> StreamingResponse:
         return await _streamed(request, workers, lambda: STREAMS[name](session.runs(question)))
 
 
-async def _streamed(request: Request, workers: Workers, start: Callable[[], Iterator[Any]]) -> StreamingResponse:
+async def _streamed(
+    request: Request, workers: Workers, start: Callable[[], Iterator[Any]]
+) -> StreamingResponse:
     """What cannot be asked is refused before the first line."""
-    return StreamingResponse(_lines(request, workers, await workers.run(start)), media_type="application/x-ndjson")
+    return StreamingResponse(
+        _lines(request, workers, await workers.run(start)), media_type="application/x-ndjson"
+    )
 
 
 async def _lines(request: Request, workers: Workers, items: Iterator[Any]) -> AsyncIterator[str]:
@@ -147,13 +189,27 @@ async def _lines(request: Request, workers: Workers, items: Iterator[Any]) -> As
 def _add_export(app: FastAPI, session: Session, workers: Workers) -> None:
     """POST /api/export/NAME: a result as a file."""
 
-    @app.post("/api/export/{name}", name="export", response_class=Response, responses={200: {"content": {kind: {} for kind in MEDIA.values()}}})
+    @app.post(
+        "/api/export/{name}",
+        name="export",
+        response_class=Response,
+        responses={200: {"content": {kind: {} for kind in MEDIA.values()}}},
+    )
     async def exported(name: Name, question: Question, format: Format = "json") -> Response:
         make = {"json": export.as_json, "csv": export.as_csv}
-        text = export.as_python(question, name) if format == "python" else await workers.run(
-            lambda: make[format](export.result(session.runs(question), name)))
+        text = (
+            export.as_python(question, name)
+            if format == "python"
+            else await workers.run(
+                lambda: make[format](export.result(session.runs(question), name))
+            )
+        )
         ending = {"python": "py"}.get(format, format)
-        return Response(text, media_type=MEDIA[format], headers={"content-disposition": f'attachment; filename="{name}.{ending}"'})
+        return Response(
+            text,
+            media_type=MEDIA[format],
+            headers={"content-disposition": f'attachment; filename="{name}.{ending}"'},
+        )
 
 
 async def _refused(_: Request, error: Exception) -> JSONResponse:
@@ -165,9 +221,23 @@ async def _unreadable(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     found = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()[:8]]
     legal = f"a question as /api/docs has it: up to {MAX_TOKENS:,} tokens a prompt, {MAX_PROMPTS} prompts"
-    return JSONResponse(asdict(Refusal("; ".join(found).encode("utf-8", "replace").decode() + f"\n  legal: {legal}")), 422)
+    return JSONResponse(
+        asdict(
+            Refusal("; ".join(found).encode("utf-8", "replace").decode() + f"\n  legal: {legal}")
+        ),
+        422,
+    )
 
 
 def _model(name: str, model: GPT2) -> Model:
     c = model.config
-    return Model(name, c.n_layer, c.n_head, c.d_model, c.d_mlp, c.n_ctx, c.n_vocab, sum(x.numel() for x in tensors(model.params).values()))
+    return Model(
+        name,
+        c.n_layer,
+        c.n_head,
+        c.d_model,
+        c.d_mlp,
+        c.n_ctx,
+        c.n_vocab,
+        sum(x.numel() for x in tensors(model.params).values()),
+    )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.debugger.blocks import norms
+from interp.debugger.columns import norms
 from interp.debugger.question import QuestionError
 from interp.debugger.session import Runs, Side
 from minigpt import Site, parse

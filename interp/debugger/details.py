@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from interp.debugger.blocks import norms
+from interp.debugger.columns import norms
 from interp.debugger.place import Place, kind
 from interp.debugger.session import Runs, Side
 from interp.debugger.upstream import steps
@@ -70,7 +70,13 @@ def details(runs: Runs, address: str, k: int = 10) -> Details:
 
 def _side(side: Side, place: Place, tokenizer: Tokenizer, k: int) -> SideDetails:
     logits = _promotes(side.trace, place.wrote(side.trace), place.at)
-    return SideDetails(side.name, _top(tokenizer, logits, k), _top(tokenizer, -logits, k, -1), _looked(side, place), _inputs(side.trace, place, tokenizer, k))
+    return SideDetails(
+        side.name,
+        _top(tokenizer, logits, k),
+        _top(tokenizer, -logits, k, -1),
+        _looked(side, place),
+        _inputs(side.trace, place, tokenizer, k),
+    )
 
 
 def _promotes(trace: Trace, write: Float[Tensor, "d_model"], at: int) -> Float[Tensor, "vocab"]:
@@ -80,9 +86,14 @@ def _promotes(trace: Trace, write: Float[Tensor, "d_model"], at: int) -> Float[T
     return logits - logits.mean()
 
 
-def _top(tokenizer: Tokenizer, x: Float[Tensor, "vocab"], k: int, sign: int = 1) -> tuple[Promoted, ...]:
+def _top(
+    tokenizer: Tokenizer, x: Float[Tensor, "vocab"], k: int, sign: int = 1
+) -> tuple[Promoted, ...]:
     best = x[: tokenizer.n_vocab].topk(min(k, len(x)))
-    return tuple(Promoted(tokenizer.text(i), sign * value) for value, i in zip(best.values.tolist(), best.indices.tolist(), strict=True))
+    return tuple(
+        Promoted(tokenizer.text(i), sign * value)
+        for value, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+    )
 
 
 def _looked(side: Side, place: Place) -> tuple[Looked, ...]:
@@ -91,7 +102,10 @@ def _looked(side: Side, place: Place) -> tuple[Looked, ...]:
         return ()
     row = side.trace[f"{place.site}.pattern@{place.at}"][0][: place.at + 1]
     norm = row * norms(side.trace, place.site)[: place.at + 1]
-    return tuple(Looked(u, side.tokens[u], float(row[u]), float(norm[u])) for u in row.argsort(descending=True, stable=True).tolist())
+    return tuple(
+        Looked(u, side.tokens[u], float(row[u]), float(norm[u]))
+        for u in row.argsort(descending=True, stable=True).tolist()
+    )
 
 
 def _inputs(trace: Trace, place: Place, tokenizer: Tokenizer, k: int) -> tuple[Promoted, ...]:
@@ -100,4 +114,9 @@ def _inputs(trace: Trace, place: Place, tokenizer: Tokenizer, k: int) -> tuple[P
         return ()
     block = trace.params.blocks[place.site.layer or 0]
     toward = block.ln2_w * block.w_in[:, place.site.part]
-    return _top(tokenizer, trace.params.wte @ ((toward - toward.mean()) / trace.scale(f"m{place.site.layer}.in@{place.at}")[0]), k)
+    return _top(
+        tokenizer,
+        trace.params.wte
+        @ ((toward - toward.mean()) / trace.scale(f"m{place.site.layer}.in@{place.at}")[0]),
+        k,
+    )

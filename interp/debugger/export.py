@@ -21,9 +21,14 @@ from minigpt.errors import problem
 
 # What can be asked of a question's runs. details and attention are of the selected node, upstream of the trail's last step.
 RESULTS: dict[str, Callable[[Runs], Any]] = {
-    "summary": summary.summary, "nodes": nodes.table, "details": lambda runs: details.details(runs, runs.question.node),
-    "attention": lambda runs: attention.attention(runs, runs.question.node), "totals": totals.complete, "upstream": upstream.upstream,
-    "graph": graph.graph, "pathmap": pathmap.pathmap,
+    "summary": summary.summary,
+    "nodes": nodes.table,
+    "details": lambda runs: details.details(runs, runs.question.node),
+    "attention": lambda runs: attention.attention(runs, runs.question.node),
+    "totals": totals.complete,
+    "upstream": upstream.upstream,
+    "graph": graph.graph,
+    "pathmap": pathmap.pathmap,
 }
 # The list of records that is a result's table.
 _ROWS = {"Summary": "next", "Table": "rows", "Upstream": "sources", "Graph": "edges"}
@@ -45,7 +50,9 @@ def as_csv(found: Any) -> str:
     """The rows of a result as CSV: a column a field; of numbers on two sides, left, right and difference side by side."""
     rows = [dict(_flat(row)) for row in _rows(found)]
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
+    writer = csv.DictWriter(
+        text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n"
+    )
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
@@ -56,10 +63,23 @@ def as_python(question: Question, name: str, load: str = "") -> str:
     if name not in RESULTS:
         raise QuestionError(problem(f"the result {name!r}", ", ".join(RESULTS)))
     given = [(field.name, getattr(question, field.name)) for field in fields(question)]
-    changed = [f"    {field}={value!r}," for field, value in given if value != getattr(Question(), field)]
-    return "\n".join(["import weights", "from interp.debugger import export, session", "from interp.debugger.question import Question", "",
-                      "question = Question(", *changed, ")", f"runs = session.runs(weights.load({load or question.model!r}), question)",
-                      f"print(export.as_json(export.result(runs, {name!r})))", ""])
+    changed = [
+        f"    {field}={value!r}," for field, value in given if value != getattr(Question(), field)
+    ]
+    return "\n".join(
+        [
+            "import weights",
+            "from interp.debugger import export, session",
+            "from interp.debugger.question import Question",
+            "",
+            "question = Question(",
+            *changed,
+            ")",
+            f"runs = session.runs(weights.load({load or question.model!r}), question)",
+            f"print(export.as_json(export.result(runs, {name!r})))",
+            "",
+        ]
+    )
 
 
 def _rows(found: Any) -> Iterable[Any]:
@@ -67,12 +87,20 @@ def _rows(found: Any) -> Iterable[Any]:
     if isinstance(found, Totals):
         return ({"address": name, "total": effect} for name, effect in found.effects.items())
     if isinstance(found, PathMap):
-        return ({"address": f"a{layer}.{head}", "effect": value} for layer, row in enumerate(found.cells) for head, value in enumerate(row))
+        return (
+            {"address": f"a{layer}.{head}", "effect": value}
+            for layer, row in enumerate(found.cells)
+            for head, value in enumerate(row)
+        )
     if isinstance(found, Attention):
         return _looks(found)
     if isinstance(found, Details):
-        return ({"side": side.side, "list": name, **asdict(row)} for side in found.sides
-                for name in ("promotes", "suppresses", "looked", "inputs") for row in getattr(side, name))
+        return (
+            {"side": side.side, "list": name, **asdict(row)}
+            for side in found.sides
+            for name in ("promotes", "suppresses", "looked", "inputs")
+            for row in getattr(side, name)
+        )
     rows: Iterable[Any] = getattr(found, _ROWS[type(found).__name__])
     return rows
 
@@ -81,15 +109,31 @@ def _looks(found: Attention) -> Iterator[dict[str, Any]]:
     for side in found.sides:
         for query, (row, weighted) in enumerate(zip(side.weights, side.weighted, strict=True)):
             for key in range(query + 1):
-                yield {"side": side.side, "query": query, "key": key, "query_token": side.tokens[query], "key_token": side.tokens[key],
-                       "weight": row[key], "weighted": weighted[key]}
+                yield {
+                    "side": side.side,
+                    "query": query,
+                    "key": key,
+                    "query_token": side.tokens[query],
+                    "key_token": side.tokens[key],
+                    "weight": row[key],
+                    "weighted": weighted[key],
+                }
 
 
 def _flat(row: Any) -> Iterator[tuple[str, Any]]:
     """A record's fields; of numbers on two sides, only the sides that there are."""
-    items = row.items() if isinstance(row, Mapping) else ((field.name, getattr(row, field.name)) for field in fields(row))
+    items = (
+        row.items()
+        if isinstance(row, Mapping)
+        else ((field.name, getattr(row, field.name)) for field in fields(row))
+    )
     for name, value in items:
         if isinstance(value, Both):
             yield from ((f"{name}.{side}", number) for side, number in asdict(value).items())
         else:
-            yield name, json.dumps(asdict(value)) if is_dataclass(value) and not isinstance(value, type) else value
+            yield (
+                name,
+                json.dumps(asdict(value))
+                if is_dataclass(value) and not isinstance(value, type)
+                else value,
+            )

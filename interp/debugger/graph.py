@@ -67,12 +67,24 @@ def graphs(runs: Runs) -> Iterator[Graph]:
     An edge is exact: the port sees the sender's other write at that position, everything after it is computed again. A head reads
     keys and values at earlier positions too; such an edge changes them for every query.
     """
-    found = sorted({_node(text, runs) for text in runs.question.graph}, key=lambda p: (p.site.stage, p.at, str(p)))
+    found = sorted(
+        {_node(text, runs) for text in runs.question.graph},
+        key=lambda p: (p.site.stage, p.at, str(p)),
+    )
     if len(found) > MAX_NODES:
         raise QuestionError(problem(f"a graph of {len(found)} nodes", f"up to {MAX_NODES}"))
     every = [*found, Place(Site("out"), len(runs.left.tokens) - 1)]
-    edges = [(f"{a.site}>{port}@{a.at}", a, port, b) for a, b in combinations(every, 2) for port in _ports(a, b)]
-    return _chunks(runs, every, edges, [edit(f"{name} = {runs.question.instead}", runs.left) for name, *_ in edges])
+    edges = [
+        (f"{a.site}>{port}@{a.at}", a, port, b)
+        for a, b in combinations(every, 2)
+        for port in _ports(a, b)
+    ]
+    return _chunks(
+        runs,
+        every,
+        edges,
+        [edit(f"{name} = {runs.question.instead}", runs.left) for name, *_ in edges],
+    )
 
 
 def graph(runs: Runs) -> Graph:
@@ -81,15 +93,38 @@ def graph(runs: Runs) -> Graph:
     return last
 
 
-def _chunks(runs: Runs, every: Sequence[Place], edges: Sequence[tuple[str, Place, Site, Place]], edits: Sequence[Patch | None]) -> Iterator[Graph]:
+def _chunks(
+    runs: Runs,
+    every: Sequence[Place],
+    edges: Sequence[tuple[str, Place, Site, Place]],
+    edits: Sequence[Patch | None],
+) -> Iterator[Graph]:
     """The graph with the edges whose effects are known so far; without edges, once."""
     side, size, drawn = runs.left, max(1, CHUNK // len(runs.left.tokens)), list[Edge]()
-    vertices = tuple(Vertex(str(p), _layer(p.site, runs.model.config), p.at, side.tokens[p.at], _direct(side, p)) for p in every)
-    circuit: dict[str, object] = {"roles": _roles(every[:-1]), "edges": [name for name, *_ in edges]}
+    vertices = tuple(
+        Vertex(str(p), _layer(p.site, runs.model.config), p.at, side.tokens[p.at], _direct(side, p))
+        for p in every
+    )
+    circuit: dict[str, object] = {
+        "roles": _roles(every[:-1]),
+        "edges": [name for name, *_ in edges],
+    }
     for start in range(0, max(1, len(edges)), size):
         effects, _ = effects_of(runs.model, side, edits[start : start + size])
-        drawn += [Edge(name, str(a), str(b), port.kind, both(x).left) for (name, a, port, b), x in zip(edges[start : start + size], effects, strict=True)]
-        yield Graph(side.metric.name, float(side.metric(side.trace)), runs.question.instead, vertices, tuple(drawn), circuit, len(drawn), len(edges))
+        drawn += [
+            Edge(name, str(a), str(b), port.kind, both(x).left)
+            for (name, a, port, b), x in zip(edges[start : start + size], effects, strict=True)
+        ]
+        yield Graph(
+            side.metric.name,
+            float(side.metric(side.trace)),
+            runs.question.instead,
+            vertices,
+            tuple(drawn),
+            circuit,
+            len(drawn),
+            len(edges),
+        )
 
 
 def suggested(runs: Runs, k: int = 4) -> tuple[str, ...]:
@@ -97,20 +132,34 @@ def suggested(runs: Runs, k: int = 4) -> tuple[str, ...]:
     if not runs.left.metric.linear:
         return ()
     last = len(runs.left.tokens) - 1
-    return tuple(f"{name}@{last}" for name in attribution.direct(runs.left.trace, runs.left.metric).heads().top(k).addresses)
+    return tuple(
+        f"{name}@{last}"
+        for name in attribution.direct(runs.left.trace, runs.left.metric).heads().top(k).addresses
+    )
 
 
 def _node(text: str, runs: Runs) -> Place:
     place = Place.parse(text, runs.left.trace)
     if place.site.role != "node" or place.key is not None:
-        raise QuestionError(problem(f"'{text}' is no node of a graph", "a node at a position", "'a2.6@13', 'm1@4', 'emb@9'"))
+        raise QuestionError(
+            problem(
+                f"'{text}' is no node of a graph",
+                "a node at a position",
+                "'a2.6@13', 'm1@4', 'emb@9'",
+            )
+        )
     return place
 
 
 def _ports(a: Place, b: Place) -> Iterator[Site]:
     """The ports by which b can read what a writes: at its own position; a head's keys and values at earlier ones too."""
-    for port in (Site(name, b.site.layer, None if name == "in" else b.site.part) for name in _READS.get(b.site.kind, ())):
-        if a.site.stage < port.stage and (a.at == b.at or (port.kind in ("k", "v") and a.at < b.at)):
+    for port in (
+        Site(name, b.site.layer, None if name == "in" else b.site.part)
+        for name in _READS.get(b.site.kind, ())
+    ):
+        if a.site.stage < port.stage and (
+            a.at == b.at or (port.kind in ("k", "v") and a.at < b.at)
+        ):
             yield port
 
 
@@ -122,7 +171,13 @@ def _direct(side: Side, place: Place) -> float | None:
 
 
 def _layer(site: Site, config: Config) -> int:
-    return config.n_layer if site.kind in ("out", "out.b") else -1 if site.layer is None else site.layer
+    return (
+        config.n_layer
+        if site.kind in ("out", "out.b")
+        else -1
+        if site.layer is None
+        else site.layer
+    )
 
 
 def _roles(found: Sequence[Place]) -> dict[str, str]:

@@ -38,7 +38,9 @@ class Guard:
         elif reason := self.refusal(dict(scope["headers"])):
             await _refuse(scope, send, 403, reason)
         elif _length(scope) > MAX_BODY:
-            await _refuse(scope, send, 413, f"a body of {_length(scope):,} bytes; up to {MAX_BODY:,} are read")
+            await _refuse(
+                scope, send, 413, f"a body of {_length(scope):,} bytes; up to {MAX_BODY:,} are read"
+            )
         else:
             await self.app(scope, _bounded(receive), send)
 
@@ -100,5 +102,11 @@ async def _refuse(scope: Message, send: Send, status: int, reason: str) -> None:
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1008, "reason": reason[:120]})
         return
-    await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", b"text/plain; charset=utf-8")]})
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [(b"content-type", b"text/plain; charset=utf-8")],
+        }
+    )
     await send({"type": "http.response.body", "body": f"refused: {reason}\n".encode()})

@@ -19,9 +19,9 @@ from torch import Tensor
 from interp.debugger.align import Twins
 from interp.debugger.question import QuestionError
 from minigpt import Address, Trace, parse
-from minigpt.edit import Edit, source
 from minigpt.errors import problem
 from minigpt.patch import Patch
+from minigpt.patch.edit import Edit, source
 
 # operation: (its source in a line, what it means)
 OPERATIONS = {
@@ -51,7 +51,12 @@ def line(operation: str, target: str, factor: float | None = None) -> str:
     if operation not in OPERATIONS:
         raise QuestionError(problem(f"the operation {operation!r}", ", ".join(OPERATIONS)))
     if (factor is None) == (operation == "scale") or not math.isfinite(factor or 0.0):
-        raise QuestionError(problem(f"{operation} with the factor {factor}", "a finite factor for scale, and for nothing else"))
+        raise QuestionError(
+            problem(
+                f"{operation} with the factor {factor}",
+                "a finite factor for scale, and for nothing else",
+            )
+        )
     return f"{parse(target)} = {OPERATIONS[operation][0].format(factor=f'{factor or 0.0:.12g}')}"
 
 
@@ -64,30 +69,57 @@ def compiled(lines: Iterable[str], sources: Sources) -> Patch:
 def _line(text: str, sources: Sources) -> Patch:
     target, sign, word = (part.strip() for part in text.partition("="))
     if not sign or not target:
-        raise QuestionError(problem(f"'{text}' is no intervention", f"ADDRESS = SOURCE, a source being {SOURCES}", "'a2.6@13 = 0'"))
+        raise QuestionError(
+            problem(
+                f"'{text}' is no intervention",
+                f"ADDRESS = SOURCE, a source being {SOURCES}",
+                "'a2.6@13 = 0'",
+            )
+        )
     if scaled := _SCALED.fullmatch(word):
-        return _given(target, _factor(scaled[1]) * _value(sources.this, _address(target, sources), None), word)
+        return _given(
+            target, _factor(scaled[1]) * _value(sources.this, _address(target, sources), None), word
+        )
     if word == "other" and sources.other is None:
-        raise QuestionError(problem(f"'{text}' without another prompt", "a second prompt, from which the value is taken", f"'{target} = 0'"))
+        raise QuestionError(
+            problem(
+                f"'{text}' without another prompt",
+                "a second prompt, from which the value is taken",
+                f"'{target} = 0'",
+            )
+        )
     if word == "other" and sources.twins != tuple(range(sources.this.tokens.shape[1])):
         return _given(target, _twin(_address(target, sources), sources), word)
-    known = {"this": sources.this, "other": sources.other} if sources.other is not None else {"this": sources.this}
+    known = (
+        {"this": sources.this, "other": sources.other}
+        if sources.other is not None
+        else {"this": sources.this}
+    )
     if word not in ("0", "mean(reference)", *known):
         raise QuestionError(problem(f"'{text}': the source '{word}'", SOURCES, f"'{target} = 0'"))
-    return Patch.parse(text, {**known, "reference": sources.reference()} if word == "mean(reference)" else known)
+    return Patch.parse(
+        text, {**known, "reference": sources.reference()} if word == "mean(reference)" else known
+    )
 
 
 def _factor(text: str) -> float:
     """A factor of a size that leaves every value finite."""
     if not abs(float(text)) <= MAX_FACTOR:
-        raise QuestionError(problem(f"the factor {text}", f"-{MAX_FACTOR:,.0f} to {MAX_FACTOR:,.0f}"))
+        raise QuestionError(
+            problem(f"the factor {text}", f"-{MAX_FACTOR:,.0f} to {MAX_FACTOR:,.0f}")
+        )
     return float(text)
 
 
 def _address(target: str, sources: Sources) -> Address:
     if target.startswith("hold "):
-        raise QuestionError(problem(f"'{target}' at a value of its own", "hold with 0, this, mean(reference), or other of as many tokens",
-                                    "one line a node"))
+        raise QuestionError(
+            problem(
+                f"'{target}' at a value of its own",
+                "hold with 0, this, mean(reference), or other of as many tokens",
+                "one line a node",
+            )
+        )
     found = parse(target, sources.this.config)
     sources.this.batch.index(-1 if found.at is None else found.at)
     return found
@@ -96,7 +128,9 @@ def _address(target: str, sources: Sources) -> Address:
 def _given(target: str, value: Tensor, name: str) -> Patch:
     """The patch that puts a tensor at an address, whatever kind of edit that is."""
     address = parse(target)
-    make = {"write": Patch.write, "read": Patch.read, "input": Patch.input}[Edit(address, source(value, "value")).kind]
+    make = {"write": Patch.write, "read": Patch.read, "input": Patch.input}[
+        Edit(address, source(value, "value")).kind
+    ]
     return make(address, value, name=name)
 
 
@@ -113,10 +147,23 @@ def _value(trace: Trace, address: Address, at: Twins | None) -> Float[Tensor, "b
 def _twin(address: Address, sources: Sources) -> Float[Tensor, "batch *rest"]:
     """The value on another prompt of another length, position by twin position."""
     assert sources.other is not None
-    here = range(len(sources.twins)) if address.at is None else [int(sources.this.batch.index(address.at)[0])]
+    here = (
+        range(len(sources.twins))
+        if address.at is None
+        else [int(sources.this.batch.index(address.at)[0])]
+    )
     there = tuple(sources.twins[i] for i in here)
     if address.sites[0].kind == "pattern" or None in there:
-        lost = "its keys have" if None not in there else f"position {next(i for i in here if sources.twins[i] is None)} has"
-        raise QuestionError(problem(f"'{address} = other': the prompts differ in length, and {lost} no twin on the other",
-                                    "a position that both prompts have", f"'{address.sites[0]}@-1 = other'"))
+        lost = (
+            "its keys have"
+            if None not in there
+            else f"position {next(i for i in here if sources.twins[i] is None)} has"
+        )
+        raise QuestionError(
+            problem(
+                f"'{address} = other': the prompts differ in length, and {lost} no twin on the other",
+                "a position that both prompts have",
+                f"'{address.sites[0]}@-1 = other'",
+            )
+        )
     return _value(sources.other, address, there)

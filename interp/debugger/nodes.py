@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp import attribution
-from interp.debugger.blocks import Block, blocks
 from interp.debugger.both import Both, both
+from interp.debugger.columns import Block, blocks
 from interp.debugger.question import Question
 from interp.debugger.session import Runs, Side
 from interp.effects import Effects
@@ -77,13 +77,28 @@ def table(runs: Runs, totals: Mapping[str, Both] | None = None) -> Table:
     blocks = [_kept(block, runs, totals or {}) for block in _blocks(runs, effects)]
     chosen = _ends([row for block in blocks for row in block.rows], runs.question)
     known = [effect for effect in effects if effect is not None]
-    closures = [attribution.closure(side.trace, side.metric, effect) for side, effect in zip(runs.sides, known, strict=False)]
-    whole, shown = both(*(c.total for c in closures)) if closures else Both(), [row.direct for row in chosen]
+    closures = [
+        attribution.closure(side.trace, side.metric, effect)
+        for side, effect in zip(runs.sides, known, strict=False)
+    ]
+    whole, shown = (
+        both(*(c.total for c in closures)) if closures else Both(),
+        [row.direct for row in chosen],
+    )
     worst = max(closures, key=lambda c: c.gap / c.bound) if closures else None
     return Table(
-        tuple(side.name for side in runs.sides), runs.left.metric.name, both(*(float(side.metric(side.trace)) for side in runs.sides)),
-        tuple(chosen), _less(whole, shown), whole, worst and worst.gap, worst and worst.bound,
-        sum(block.count for block in blocks), sum(block.matching for block in blocks), tuple(_notes(runs, closures, totals)))
+        tuple(side.name for side in runs.sides),
+        runs.left.metric.name,
+        both(*(float(side.metric(side.trace)) for side in runs.sides)),
+        tuple(chosen),
+        _less(whole, shown),
+        whole,
+        worst and worst.gap,
+        worst and worst.bound,
+        sum(block.count for block in blocks),
+        sum(block.matching for block in blocks),
+        tuple(_notes(runs, closures, totals)),
+    )
 
 
 def value(row: Row, sort: str) -> float | None:
@@ -104,14 +119,26 @@ class _Rows:
 
 def _direct(side: Side, split: Sequence[str]) -> Effects | None:
     """The direct effects of every node; None where the metric is not linear in the logits."""
-    return attribution.direct(side.trace, side.metric, neurons="neurons" in split, sources="keys" in split) if side.metric.linear else None
+    return (
+        attribution.direct(
+            side.trace, side.metric, neurons="neurons" in split, sources="keys" in split
+        )
+        if side.metric.linear
+        else None
+    )
 
 
 def _blocks(runs: Runs, effects: Sequence[Effects | None]) -> Iterator[tuple[Block, ...]]:
     """The same nodes on each side, block by block; the right side's positions put under those of the left."""
-    direct = [dict(zip(found.addresses, found.per_prompt[:, 0].tolist(), strict=True)) if found else {} for found in effects]
+    direct = [
+        dict(zip(found.addresses, found.per_prompt[:, 0].tolist(), strict=True)) if found else {}
+        for found in effects
+    ]
     names = dict.fromkeys(name for found in direct for name in found)
-    sides = (blocks(side.trace, runs.question.split, found, names) for side, found in zip(runs.sides, direct, strict=True))
+    sides = (
+        blocks(side.trace, runs.question.split, found, names)
+        for side, found in zip(runs.sides, direct, strict=True)
+    )
     for found in zip(*sides, strict=True):
         yield (found[0], *(block.under(found[0].names, runs.twins) for block in found[1:]))
 
@@ -122,7 +149,9 @@ def _kept(sides: tuple[Block, ...], runs: Runs, totals: Mapping[str, Both]) -> _
     valid = block.valid
     match = valid & _matching(block, runs)
     order = _candidates(_key(sides, q.sort, totals), match, q)
-    return _Rows([_row(sides, i, t, runs, totals) for i, t in order], int(valid.sum()), int(match.sum()))
+    return _Rows(
+        [_row(sides, i, t, runs, totals) for i, t in order], int(valid.sum()), int(match.sum())
+    )
 
 
 def _matching(block: Block, runs: Runs) -> Bool[Tensor, "nodes pos"]:
@@ -130,18 +159,27 @@ def _matching(block: Block, runs: Runs) -> Bool[Tensor, "nodes pos"]:
     found = torch.ones_like(block.norm, dtype=torch.bool)
     for word in runs.question.find.casefold().split():
         nodes = torch.tensor([word in f"{name}{end} {block.kind}" for name, end in block.names])
-        places = torch.tensor([word == f"@{t}" or word in token.casefold() for t, token in enumerate(runs.left.tokens)])
+        places = torch.tensor(
+            [
+                word == f"@{t}" or word in token.casefold()
+                for t, token in enumerate(runs.left.tokens)
+            ]
+        )
         found &= nodes[:, None] | places
     return found
 
 
-def _key(sides: tuple[Block, ...], sort: str, totals: Mapping[str, Both]) -> Float[Tensor, "nodes pos"]:
+def _key(
+    sides: tuple[Block, ...], sort: str, totals: Mapping[str, Both]
+) -> Float[Tensor, "nodes pos"]:
     """What the cells are sorted by; NaN where there is no such number."""
     column, _, side = sort.partition(".")
     if column == "address":
         return torch.zeros_like(sides[0].norm)
     if column == "total":
-        return _known(sides[0], {name: getattr(found, side or "left") for name, found in totals.items()})
+        return _known(
+            sides[0], {name: getattr(found, side or "left") for name, found in totals.items()}
+        )
     ends = [getattr(block, column) for block in sides]
     if side and len(ends) < 2:
         return torch.full_like(ends[0], torch.nan)
@@ -149,7 +187,10 @@ def _key(sides: tuple[Block, ...], sort: str, totals: Mapping[str, Both]) -> Flo
 
 
 def _known(block: Block, totals: Mapping[str, float | None]) -> Float[Tensor, "nodes pos"]:
-    found, index = torch.full_like(block.norm, torch.nan), {name: i for i, name in enumerate(block.names)}
+    found, index = (
+        torch.full_like(block.norm, torch.nan),
+        {name: i for i, name in enumerate(block.names)},
+    )
     for text, number in totals.items():
         address, sign, key = text.partition("<")
         name, _, at = address.partition("@")
@@ -158,7 +199,9 @@ def _known(block: Block, totals: Mapping[str, float | None]) -> Float[Tensor, "n
     return found
 
 
-def _candidates(key: Float[Tensor, "nodes pos"], match: Bool[Tensor, "nodes pos"], q: Question) -> list[tuple[int, int]]:
+def _candidates(
+    key: Float[Tensor, "nodes pos"], match: Bool[Tensor, "nodes pos"], q: Question
+) -> list[tuple[int, int]]:
     """The first k cells and the last k: of a signed column only those above and below zero."""
     if q.sort == "address":
         return [(i, t) for i, t in match.nonzero().tolist()[: q.k]]
@@ -167,7 +210,11 @@ def _candidates(key: Float[Tensor, "nodes pos"], match: Bool[Tensor, "nodes pos"
     for sign in (1, -1) if signed else (1,):
         some = torch.where(match & (sign * key > 0), sign * key, -torch.inf).flatten()
         best = some.topk(min(q.k, len(some)))
-        found |= {divmod(i, key.shape[1]): None for i, x in zip(best.indices.tolist(), best.values.tolist(), strict=True) if x > 0}
+        found |= {
+            divmod(i, key.shape[1]): None
+            for i, x in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+            if x > 0
+        }
     return list(found)
 
 
@@ -175,26 +222,51 @@ def _row(sides: tuple[Block, ...], i: int, t: int, runs: Runs, totals: Mapping[s
     block, (name, end) = sides[0], sides[0].names[i]
     address, key = f"{name}@{t}{end}", int(block.key[i, t])
     looks = f"{key} {runs.left.tokens[key]!r}" if key >= 0 else ""
-    columns = [both(*(float(getattr(side, column)[i, t]) for side in sides)) for column in ("activation", "norm", "direct")]
-    return Row(address, block.kind, t, runs.left.tokens[t], key if key >= 0 else None, looks, *columns, totals.get(address, Both()))
+    columns = [
+        both(*(float(getattr(side, column)[i, t]) for side in sides))
+        for column in ("activation", "norm", "direct")
+    ]
+    return Row(
+        address,
+        block.kind,
+        t,
+        runs.left.tokens[t],
+        key if key >= 0 else None,
+        looks,
+        *columns,
+        totals.get(address, Both()),
+    )
 
 
 def _ends(rows: list[Row], q: Question) -> list[Row]:
     """The k at the top and the k at the bottom of all blocks' rows, in order."""
     if q.sort == "address":
         return rows[: q.k]
-    keyed = sorted(((found, row) for row in rows if (found := value(row, q.sort)) is not None), key=lambda pair: -pair[0])
-    above, below = [row for x, row in keyed if x > 0][: q.k], [row for x, row in keyed if x < 0][-q.k :]
+    keyed = sorted(
+        ((found, row) for row in rows if (found := value(row, q.sort)) is not None),
+        key=lambda pair: -pair[0],
+    )
+    above, below = (
+        [row for x, row in keyed if x > 0][: q.k],
+        [row for x, row in keyed if x < 0][-q.k :],
+    )
     return above + below
 
 
 def _less(whole: Both, parts: Sequence[Both]) -> Both:
     """What is left of a sum."""
-    left, right = (None if (end := getattr(whole, side)) is None else end - sum(getattr(part, side) or 0.0 for part in parts) for side in ("left", "right"))
+    left, right = (
+        None
+        if (end := getattr(whole, side)) is None
+        else end - sum(getattr(part, side) or 0.0 for part in parts)
+        for side in ("left", "right")
+    )
     return both(left, right)
 
 
-def _notes(runs: Runs, closures: Sequence[object], totals: Mapping[str, Both] | None) -> Iterator[str]:
+def _notes(
+    runs: Runs, closures: Sequence[object], totals: Mapping[str, Both] | None
+) -> Iterator[str]:
     q = runs.question
     if not closures:
         yield f"No direct effects: the {runs.left.metric.name} is not linear in the logits; metric=logits has them."

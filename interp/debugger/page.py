@@ -50,7 +50,9 @@ async def _page(session: Session, workers: Workers, query: str) -> None:
 
 
 def _head() -> None:
-    looks = {name: files(cards).joinpath(name).read_text("utf-8") for name in ("style.css", "script.js")}
+    looks = {
+        name: files(cards).joinpath(name).read_text("utf-8") for name in ("style.css", "script.js")
+    }
     ui.add_head_html(f"<style>{looks['style.css']}</style><script>{looks['script.js']}</script>")
 
 
@@ -61,12 +63,19 @@ def _top(view: View) -> None:
         ui.link("minigpt debugger", "/").classes("brand")
         ui.label(", ".join(view.session.models)).classes("model")
         ui.element("div").classes("space")
-        ui.button("Copy link", icon="link", on_click=lambda: _run("debuggerPage.copy()")).props("flat dense no-caps").props("data-testid=copy-link")
-        ui.button("API", on_click=lambda: ui.navigate.to("/api/docs")).props("flat dense no-caps data-testid=api")
+        ui.button("Copy link", icon="link", on_click=lambda: _run("debuggerPage.copy()")).props(
+            "flat dense no-caps"
+        ).props("data-testid=copy-link")
+        ui.button("API", on_click=lambda: ui.navigate.to("/api/docs")).props(
+            "flat dense no-caps data-testid=api"
+        )
         ui.button(icon="contrast", on_click=lambda: _run("debuggerPage.turn()")).props(
-            "flat dense round aria-label='Light or dark'").props("data-testid=dark").tooltip("Light or dark (d)")
+            "flat dense round aria-label='Light or dark'"
+        ).props("data-testid=dark").tooltip("Light or dark (d)")
         help_ = keys(_acts(view))
-        ui.button(icon="keyboard", on_click=help_.open).props("flat dense round aria-label=Keys").props("data-testid=keys").tooltip("Keys (?)")
+        ui.button(icon="keyboard", on_click=help_.open).props(
+            "flat dense round aria-label=Keys"
+        ).props("data-testid=keys").tooltip("Keys (?)")
     ui.on("dark", lambda event: dark.set_value(event.args))
 
 
@@ -78,7 +87,12 @@ def _body(view: View) -> None:
     with ui.element("div").classes("column all"):
         top: list[Card] = [SummaryCard(view), InterventionsCard(view)]
     with ui.element("div").classes("column"):
-        left: list[Card] = [TableCard(view), AttentionCard(view), UpstreamCard(view), GraphCard(view)]
+        left: list[Card] = [
+            TableCard(view),
+            AttentionCard(view),
+            UpstreamCard(view),
+            GraphCard(view),
+        ]
     with ui.element("div").classes("column"):
         right: list[Card] = [DetailsCard(view), PathMapCard(view)]
     view.followers = [form, welcome, *top, left[0], right[0], *left[1:], right[1]]
@@ -95,7 +109,10 @@ def _acts(view: View) -> dict[str, tuple[str, Act]]:
         "g": ("add it to the graph, or drop it", lambda: _run(click.format("to-graph"))),
         "u": ("undo an intervention", lambda: _run(click.format("undo"))),
         "r": ("redo it", lambda: _run(click.format("redo"))),
-        "c": ("cancel long work", lambda: _run("document.querySelector('.cancel:not(.hidden)')?.click()")),
+        "c": (
+            "cancel long work",
+            lambda: _run("document.querySelector('.cancel:not(.hidden)')?.click()"),
+        ),
         "d": ("light or dark", lambda: _run(click.format("dark"))),
     }
 

@@ -36,7 +36,9 @@ class Parts:
 
     @cached_property
     def _places(self) -> tuple[dict[str, int], dict[tuple[str, int], int]]:
-        return {name: i for i, name in enumerate(self.senders)}, {name: i for i, name in enumerate(self.readings)}
+        return {name: i for i, name in enumerate(self.senders)}, {
+            name: i for i, name in enumerate(self.readings)
+        }
 
     def __getitem__(self, key: Key) -> float | None:
         """What a part adds; None where there is no such part."""
@@ -48,24 +50,45 @@ class Parts:
         """The k largest parts above zero, and the k below."""
         flat, names = self.values.flatten(), list(self.readings)
         found = [(sign, flat.mul(sign).topk(min(k, len(flat)))) for sign in (1, -1)]
-        order = [[i for i, x in zip(best.indices.tolist(), best.values.tolist(), strict=True) if x > 0] for _, best in found]
-        return [(self.senders[i // len(names)], *names[i % len(names)]) for i in (*order[0], *order[1][::-1])]
+        order = [
+            [i for i, x in zip(best.indices.tolist(), best.values.tolist(), strict=True) if x > 0]
+            for _, best in found
+        ]
+        return [
+            (self.senders[i // len(names)], *names[i % len(names)])
+            for i in (*order[0], *order[1][::-1])
+        ]
 
 
 def parts(trace: Trace, score: Score, split: Sequence[str], place: Callable[[int], int]) -> Parts:
     """Every part. split: "neurons" for MLPs by neuron; place: this side's position -> the one it is called by."""
     readings = score.readings
-    toward, at = torch.stack([r.share * r.gradient(trace) for r in readings]), torch.tensor([r.at for r in readings])
+    toward, at = (
+        torch.stack([r.share * r.gradient(trace) for r in readings]),
+        torch.tensor([r.at for r in readings]),
+    )
     senders: dict[str, list[Tensor]] = {}
     for sender, added in _added(trace, [r.port for r in readings], at, toward, "neurons" in split):
         senders.setdefault(sender, []).append(added)
-    for sender, values in zip(BIASES, ([r.bias(trace) for r in readings], [r.constant for r in readings]), strict=True):
-        senders[sender] = [torch.stack([r.share * value for r, value in zip(readings, values, strict=True)])]
+    for sender, values in zip(
+        BIASES, ([r.bias(trace) for r in readings], [r.constant for r in readings]), strict=True
+    ):
+        senders[sender] = [
+            torch.stack([r.share * value for r, value in zip(readings, values, strict=True)])
+        ]
     named = {(str(r.port), place(r.at)): r for r in readings}
-    return Parts(score, tuple(senders), named, torch.stack([sum(many[1:], many[0]) for many in senders.values()]), float(rounding(trace, readings)))
+    return Parts(
+        score,
+        tuple(senders),
+        named,
+        torch.stack([sum(many[1:], many[0]) for many in senders.values()]),
+        float(rounding(trace, readings)),
+    )
 
 
-def exact(trace: Trace, found: Parts, keys: Sequence[Key], instead: str, sources: Sources) -> dict[Key, float]:
+def exact(
+    trace: Trace, found: Parts, keys: Sequence[Key], instead: str, sources: Sources
+) -> dict[Key, float]:
     """How the score changes when one edge alone carries another write, LayerNorm computed again; nodes' edges only.
 
     instead: "0", "mean(reference)" or "other"; at positions without a twin on the other prompt there is no such write.
@@ -74,9 +97,19 @@ def exact(trace: Trace, found: Parts, keys: Sequence[Key], instead: str, sources
     for name, reading in found.readings.items():
         mine = [key for key in keys if key[1:] == name and is_node(key[0])]
         given = [(key, _given(key[0], reading.at, instead, sources)) for key in mine]
-        known = [(key, write - _write(trace, key[0], reading.at)) for key, write in given if write is not None]
+        known = [
+            (key, write - _write(trace, key[0], reading.at))
+            for key, write in given
+            if write is not None
+        ]
         if known:
-            changes |= dict(zip((key for key, _ in known), reading.change(trace, torch.stack([x for _, x in known])).tolist(), strict=True))
+            changes |= dict(
+                zip(
+                    (key for key, _ in known),
+                    reading.change(trace, torch.stack([x for _, x in known])).tolist(),
+                    strict=True,
+                )
+            )
     return changes
 
 
@@ -85,8 +118,13 @@ def is_node(sender: str) -> bool:
     return " " not in sender
 
 
-def _added(trace: Trace, ports: Sequence[Site], at: Tensor, toward: Float[Tensor, "readings d_model"],
-           split: bool) -> Iterator[tuple[str, Float[Tensor, "readings"]]]:
+def _added(
+    trace: Trace,
+    ports: Sequence[Site],
+    at: Tensor,
+    toward: Float[Tensor, "readings d_model"],
+    split: bool,
+) -> Iterator[tuple[str, Float[Tensor, "readings"]]]:
     """What each earlier write adds to each reading; their ports are of one head, or one MLP's."""
     for site in nodes(trace.config):
         if site.stage < ports[0].stage and site.kind != "out.b":
@@ -97,7 +135,9 @@ def _added(trace: Trace, ports: Sequence[Site], at: Tensor, toward: Float[Tensor
     yield from ((name, _dot(written, toward)) for name, written in _edits(trace, ports, at, split))
 
 
-def _neurons(trace: Trace, mlp: Site, at: Tensor, toward: Float[Tensor, "readings d_model"]) -> Iterator[tuple[str, Float[Tensor, "readings"]]]:
+def _neurons(
+    trace: Trace, mlp: Site, at: Tensor, toward: Float[Tensor, "readings d_model"]
+) -> Iterator[tuple[str, Float[Tensor, "readings"]]]:
     """An MLP's neurons one by one, and its bias."""
     block = trace.params.blocks[mlp.layer or 0]
     effects = trace.act(str(mlp))[0, at].double() * (toward @ block.w_out.double().T)
@@ -108,23 +148,48 @@ def _neurons(trace: Trace, mlp: Site, at: Tensor, toward: Float[Tensor, "reading
     yield str(bias), _dot(trace.write(bias)[0, at], toward)
 
 
-def _edits(trace: Trace, ports: Sequence[Site], at: Tensor, split: bool) -> Iterator[tuple[str, Float[Tensor, "readings d_model"]]]:
+def _edits(
+    trace: Trace, ports: Sequence[Site], at: Tensor, split: bool
+) -> Iterator[tuple[str, Float[Tensor, "readings d_model"]]]:
     """What edits put in the place of wholes whose parts are listed, of a stream before the ports, and of what ports read."""
     computed = replace(trace, overrides={}, ports={})
     for site, override in trace.overrides.items():
         listed = site.kind in ("input", "attn") or (split and site.kind == "mlp")
-        if site.stage < ports[0].stage and (site.role == "stream" or (site.part is None and listed)):
-            own = attribution.unwritten(trace, site) if site.role == "stream" else computed.write(site)
-            yield f"edit of {site}", torch.where(override.rows[0, at, None], override.values[0, at].double() - own[0, at].double(), 0)
+        if site.stage < ports[0].stage and (
+            site.role == "stream" or (site.part is None and listed)
+        ):
+            own = (
+                attribution.unwritten(trace, site)
+                if site.role == "stream"
+                else computed.write(site)
+            )
+            yield (
+                f"edit of {site}",
+                torch.where(
+                    override.rows[0, at, None],
+                    override.values[0, at].double() - own[0, at].double(),
+                    0,
+                ),
+            )
     if any(port in trace.ports for port in ports):
-        yield "edit of the port", torch.stack([(trace.stream(port) - computed.stream(port))[0, t].double() for port, t in zip(ports, at.tolist(), strict=True)])
+        yield (
+            "edit of the port",
+            torch.stack(
+                [
+                    (trace.stream(port) - computed.stream(port))[0, t].double()
+                    for port, t in zip(ports, at.tolist(), strict=True)
+                ]
+            ),
+        )
 
 
 def _given(sender: str, at: int, instead: str, sources: Sources) -> Float[Tensor, "d_model"] | None:
     """What an edge carries instead; None where the other prompt, or the one that the reference is like, has no such position."""
     if instead == "mean(reference)":
         reference = sources.reference()
-        place = at if reference.tokens.shape[1] == sources.this.tokens.shape[1] else sources.twins[at]
+        place = (
+            at if reference.tokens.shape[1] == sources.this.tokens.shape[1] else sources.twins[at]
+        )
         return None if place is None else reference.write(_site(sender))[:, place].mean(0)
     if instead == "other" and sources.other is not None:
         there = sources.twins[at]

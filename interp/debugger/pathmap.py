@@ -12,7 +12,7 @@ from interp.debugger.totals import CHUNK
 from interp.effects import Effects
 from minigpt import Config, parse
 from minigpt.address import heads
-from minigpt.rows import Receipt
+from minigpt.receipt import Receipt
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,11 @@ def pathmaps(runs: Runs) -> Iterator[PathMap]:
     """
     q, config, pairs = runs.question, runs.model.config, runs.pairs
     at, receivers = None if q.at == "all" else parse(f"emb@{q.at}").at, q.receivers or ("out",)
-    return _layers(runs, [_senders(config, layer) for layer in range(config.n_layer)], partial(
-        patching.paths, runs.model, pairs, runs.left.metric, receivers=receivers, at=at))
+    return _layers(
+        runs,
+        [_senders(config, layer) for layer in range(config.n_layer)],
+        partial(patching.paths, runs.model, pairs, runs.left.metric, receivers=receivers, at=at),
+    )
 
 
 def pathmap(runs: Runs) -> PathMap:
@@ -48,7 +51,9 @@ def pathmap(runs: Runs) -> PathMap:
     return last
 
 
-def _layers(runs: Runs, senders: Sequence[list[str]], patched: Callable[..., Effects]) -> Iterator[PathMap]:
+def _layers(
+    runs: Runs, senders: Sequence[list[str]], patched: Callable[..., Effects]
+) -> Iterator[PathMap]:
     """A layer's heads at a time, and chunks of them where prompts are long."""
     q, config, done, receipt = runs.question, runs.model.config, 0, Receipt()
     cells: list[list[float | None]] = [[None] * config.n_head for _ in range(config.n_layer)]
@@ -58,8 +63,17 @@ def _layers(runs: Runs, senders: Sequence[list[str]], patched: Callable[..., Eff
             found = patched(names[start : start + size])
             cells[layer][start : start + size] = found.values.tolist()
             done, receipt = done + len(found), receipt + (found.receipt or Receipt())
-            yield PathMap(found.method, found.metric, float(found.base[0]), q.receivers or ("out",), q.at, tuple(map(tuple, cells)), str(receipt),
-                          done, config.n_layer * config.n_head)
+            yield PathMap(
+                found.method,
+                found.metric,
+                float(found.base[0]),
+                q.receivers or ("out",),
+                q.at,
+                tuple(map(tuple, cells)),
+                str(receipt),
+                done,
+                config.n_layer * config.n_head,
+            )
 
 
 def _senders(config: Config, layer: int) -> list[str]:

@@ -16,10 +16,19 @@ METRICS = ("logits", "probability", "loss", "rank")
 SPLITS = ("keys", "neurons")
 COMPARISONS = ("", "interventions", "other")
 COLUMNS = ("activation", "norm", "direct", "total")
-SORTS = tuple(f"{column}{side}" for column in COLUMNS for side in ("", ".right", ".difference")) + ("address",)
+SORTS = tuple(f"{column}{side}" for column in COLUMNS for side in ("", ".right", ".difference")) + (
+    "address",
+)
 INSTEAD = ("0", "mean(reference)", "other")
 # Bounds of what one question may ask for.
-MAX_PROMPTS, MAX_TOKENS, MAX_CHARACTERS, MAX_ITEMS, MAX_K, MAX_STEPS = 64, 1024, 16_384, 256, 1000, 32
+MAX_PROMPTS, MAX_TOKENS, MAX_CHARACTERS, MAX_ITEMS, MAX_K, MAX_STEPS = (
+    64,
+    1024,
+    16_384,
+    256,
+    1000,
+    32,
+)
 
 
 class QuestionError(MiniGPTError):
@@ -75,16 +84,28 @@ class Question:
     def __post_init__(self) -> None:
         for name, value in _values(self):
             _check_text(name, value)
-        for name, given, legal in (("metric", self.metric, METRICS), ("compare", self.compare, COMPARISONS),
-                                   ("sort", self.sort, SORTS), ("instead", self.instead, INSTEAD), *(("split", each, SPLITS) for each in self.split)):
+        for name, given, legal in (
+            ("metric", self.metric, METRICS),
+            ("compare", self.compare, COMPARISONS),
+            ("sort", self.sort, SORTS),
+            ("instead", self.instead, INSTEAD),
+            *(("split", each, SPLITS) for each in self.split),
+        ):
             if given not in legal:
                 raise QuestionError(problem(f"{name}={given!r}", " ".join(map(repr, legal))))
         if not 1 <= self.k <= MAX_K:
             raise QuestionError(problem(f"k={self.k}", f"1 to {MAX_K}"))
         if len(self.trail) > MAX_STEPS:
-            raise QuestionError(problem(f"a trail of {len(self.trail)} steps", f"up to {MAX_STEPS}"))
+            raise QuestionError(
+                problem(f"a trail of {len(self.trail)} steps", f"up to {MAX_STEPS}")
+            )
         if len(self.prompts) > MAX_PROMPTS:
-            raise QuestionError(problem(f"{len(self.prompts)} prompts", f"up to {MAX_PROMPTS}: the prompt, the other and the reference together"))
+            raise QuestionError(
+                problem(
+                    f"{len(self.prompts)} prompts",
+                    f"up to {MAX_PROMPTS}: the prompt, the other and the reference together",
+                )
+            )
 
     @property
     def prompts(self) -> tuple[str, ...]:
@@ -97,26 +118,43 @@ class Question:
         found: dict[str, Any] = {}
         for name, value in _pairs(params):
             if name not in _FIELDS:
-                raise QuestionError(problem(f"nothing is called {name!r} in a question", " ".join(_FIELDS)))
+                raise QuestionError(
+                    problem(f"nothing is called {name!r} in a question", " ".join(_FIELDS))
+                )
             if _FIELDS[name] == "tuple":
                 found[name] = (*found.get(name, ()), value)
             elif name in found:
-                raise QuestionError(problem(f"{name} is given twice", f"once; only {' '.join(n for n, kind in _FIELDS.items() if kind == 'tuple')} repeat"))
+                raise QuestionError(
+                    problem(
+                        f"{name} is given twice",
+                        f"once; only {' '.join(n for n, kind in _FIELDS.items() if kind == 'tuple')} repeat",
+                    )
+                )
             else:
                 found[name] = _whole(name, value) if _FIELDS[name] == "int" else value
         return cls(**found)
 
     def to_url(self) -> str:
         """The query string that brings this view back; what is at its default is left out."""
-        changed = [(name, value) for name, value in _values(self) if value != getattr(_DEFAULT, name)]
-        return urlencode([(name, each) for name, value in changed for each in (value if isinstance(value, tuple) else (value,))])
+        changed = [
+            (name, value) for name, value in _values(self) if value != getattr(_DEFAULT, name)
+        ]
+        return urlencode(
+            [
+                (name, each)
+                for name, value in changed
+                for each in (value if isinstance(value, tuple) else (value,))
+            ]
+        )
 
 
 def _values(question: Question) -> Iterator[tuple[str, Any]]:
     return ((field.name, getattr(question, field.name)) for field in fields(question))
 
 
-def _pairs(params: str | Mapping[str, Any] | Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+def _pairs(
+    params: str | Mapping[str, Any] | Iterable[tuple[str, str]],
+) -> Iterator[tuple[str, str]]:
     if isinstance(params, str):
         yield from parse_qsl(params.lstrip("?"), keep_blank_values=True)
         return
@@ -137,9 +175,18 @@ def _check_text(name: str, value: Any) -> None:
         raise QuestionError(problem(f"{len(items)} {name}", f"up to {MAX_ITEMS}"))
     for text in (item for item in items if isinstance(item, str)):
         if len(text) > MAX_CHARACTERS:
-            raise QuestionError(problem(f"{name} of {len(text):,} characters", f"up to {MAX_CHARACTERS:,}, and {MAX_TOKENS:,} tokens"))
+            raise QuestionError(
+                problem(
+                    f"{name} of {len(text):,} characters",
+                    f"up to {MAX_CHARACTERS:,}, and {MAX_TOKENS:,} tokens",
+                )
+            )
         if any("\ud800" <= c <= "\udfff" for c in text):
-            raise QuestionError(problem(f"{name} holds half of a surrogate pair", "text that can be written as UTF-8"))
+            raise QuestionError(
+                problem(
+                    f"{name} holds half of a surrogate pair", "text that can be written as UTF-8"
+                )
+            )
 
 
 _FIELDS = {field.name: str(field.type).partition("[")[0] for field in fields(Question)}

@@ -14,14 +14,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp import attribution, bounds
+from interp import attribution
 from interp.debugger.place import Place
 from interp.debugger.question import QuestionError
 from interp.debugger.session import Runs, Side
+from interp.numerics import bounds
 from minigpt import Site, Trace, ops
 from minigpt.errors import problem
 from minigpt.params import Block
-from minigpt.plan import qkv_columns
+from minigpt.recompute.plan import qkv_columns
 
 STATED = "Direct: the LayerNorm's scale at the score's input is the run's own; everything else is exact, and the parts sum to the score."
 
@@ -52,11 +53,16 @@ class Reading:
         """What the LayerNorm's bias adds."""
         return norm(trace, self.port)[1].double() @ self.toward
 
-    def change(self, trace: Trace, differ: Float[Tensor, "edges d_model"]) -> Float[Tensor, "edges"]:
+    def change(
+        self, trace: Trace, differ: Float[Tensor, "edges d_model"]
+    ) -> Float[Tensor, "edges"]:
         """How the number changes when the stream there is another by so much, LayerNorm computed again. float64."""
         w, b = norm(trace, self.port)
         seen = self.seen(trace)
-        before, after = (ops.layer_norm(x, w, b, trace.config.eps).double() @ self.toward for x in (seen, seen + differ))
+        before, after = (
+            ops.layer_norm(x, w, b, trace.config.eps).double() @ self.toward
+            for x in (seen, seen + differ)
+        )
         return after - before
 
 
@@ -74,15 +80,36 @@ def rounding(trace: Trace, readings: Sequence[Reading]) -> Float[Tensor, ""]:
     port, dtype = readings[0].port, trace.params.wte.dtype
     at, last = torch.tensor([r.at for r in readings]), port.layer or 0
     error = bounds.added(trace.cells[0].resid[0, at], dtype)
-    for layer, (block, cells) in enumerate(zip(trace.params.blocks[: last + 1], trace.cells, strict=False)):
-        halves = ((cells.z, block.w_o, block.b_o, cells.mid), (cells.act, block.w_out, block.b_out, cells.out))
+    for layer, (block, cells) in enumerate(
+        zip(trace.params.blocks[: last + 1], trace.cells, strict=False)
+    ):
+        halves = (
+            (cells.z, block.w_o, block.b_o, cells.mid),
+            (cells.act, block.w_out, block.b_out, cells.out),
+        )
         for x, w, b, after in halves[: 2 if layer < last else int(port.kind == "in")]:
-            error = error + bounds.product(x[0, at], w, dtype, b) + bounds.added(after[0, at], dtype)
-    x, (w, b), small = torch.stack([r.seen(trace) for r in readings]).double(), norm(trace, port), bounds.gamma(trace.config.d_model + 8, dtype)
-    normed = small * (x.abs().mean(-1, keepdim=True) + 2 * (x - x.mean(-1, keepdim=True)).abs()) / ops.scale(x, trace.config.eps)[:, None]
+            error = (
+                error + bounds.product(x[0, at], w, dtype, b) + bounds.added(after[0, at], dtype)
+            )
+    x, (w, b), small = (
+        torch.stack([r.seen(trace) for r in readings]).double(),
+        norm(trace, port),
+        bounds.gamma(trace.config.d_model + 8, dtype),
+    )
+    normed = (
+        small
+        * (x.abs().mean(-1, keepdim=True) + 2 * (x - x.mean(-1, keepdim=True)).abs())
+        / ops.scale(x, trace.config.eps)[:, None]
+    )
     normed = normed * w.double().abs() + 2 * bounds.added(b, dtype)
-    share, projection = torch.tensor([r.share for r in readings], dtype=torch.float64), torch.stack([r.projection for r in readings])
-    g, toward = (torch.stack(list(each)).abs() for each in ((r.gradient(trace) for r in readings), (r.toward for r in readings)))
+    share, projection = (
+        torch.tensor([r.share for r in readings], dtype=torch.float64),
+        torch.stack([r.projection for r in readings]),
+    )
+    g, toward = (
+        torch.stack(list(each)).abs()
+        for each in ((r.gradient(trace) for r in readings), (r.toward for r in readings))
+    )
     return (share * ((error * g).sum(-1) + (normed * toward).sum(-1) + projection)).sum()
 
 
@@ -99,9 +126,16 @@ def places(runs: Runs) -> tuple[Place, ...]:
     found = tuple(Place.parse(text, runs.left.trace) for text in runs.question.trail)
     for text, place in zip(runs.question.trail, found, strict=True):
         head = place.site.part is not None and place.site.kind in ("attn", "q", "k", "v")
-        if not (head and (place.key is not None or place.site.kind == "v")) and not (place.site.kind == "mlp" and place.site.part is not None):
-            raise QuestionError(problem(f"'{text}' is no step upstream", "a head's score 'a3.1.q@13<9' (.k, .v, or none for query and key), "
-                                        "what it takes 'a3.1.v@13', a neuron 'm2.n17@5'"))
+        if not (head and (place.key is not None or place.site.kind == "v")) and not (
+            place.site.kind == "mlp" and place.site.part is not None
+        ):
+            raise QuestionError(
+                problem(
+                    f"'{text}' is no step upstream",
+                    "a head's score 'a3.1.q@13<9' (.k, .v, or none for query and key), "
+                    "what it takes 'a3.1.v@13', a neuron 'm2.n17@5'",
+                )
+            )
     return found
 
 
@@ -111,11 +145,18 @@ def words(trail: Sequence[Place], tokens: Sequence[str], metric: str) -> str:
     here = f"{place.at} {tokens[place.at]!r}"
     if place.site.kind == "mlp":
         return f"Why is neuron {place.site} on at {here}? (its activation before the GELU)"
-    head, there = Site("attn", place.site.layer, place.site.part), "" if place.key is None else f" from {place.key} {tokens[place.key]!r}"
+    head, there = (
+        Site("attn", place.site.layer, place.site.part),
+        "" if place.key is None else f" from {place.key} {tokens[place.key]!r}",
+    )
     if place.site.kind == "v":
         by = f"the {metric}" if len(trail) == 1 else f"the step before it, {trail[-2]}"
         return f"What is in what {head} takes{there} to {here}, as measured by {by}? (the pattern frozen)"
-    through = {"q": "through its query", "k": "through its key", "attn": "through its query and its key"}[place.site.kind]
+    through = {
+        "q": "through its query",
+        "k": "through its key",
+        "attn": "through its query and its key",
+    }[place.site.kind]
     return f"Why does {head} at {here} look at {place.key} {tokens[place.key or 0]!r}, {through}? (the score before the softmax)"
 
 
@@ -133,7 +174,10 @@ def _neuron(trace: Trace, place: Place) -> Score:
     toward, constant = block.w_in[:, place.site.part].double(), block.b_in[place.site.part].double()  # type: ignore[index]
     port = Site("in", place.site.layer)
     exactly = torch.zeros((), dtype=torch.float64)
-    return Score(trace[f"{port}@{place.at}"][0].double() @ toward + constant, (Reading(port, place.at, toward, constant, exactly),))
+    return Score(
+        trace[f"{port}@{place.at}"][0].double() @ toward + constant,
+        (Reading(port, place.at, toward, constant, exactly),),
+    )
 
 
 def _attention(trace: Trace, place: Place) -> Score:
@@ -154,12 +198,16 @@ def _values(side: Side, trail: Sequence[Place]) -> Score:
     """The weighted values of some keys, measured by what their write adds to the metric or to the step before."""
     place, trace = trail[-1], side.trace
     head = Site("attn", place.site.layer, place.site.part)
-    own = slice((head.part or 0) * trace.config.d_head, ((head.part or 0) + 1) * trace.config.d_head)
+    own = slice(
+        (head.part or 0) * trace.config.d_head, ((head.part or 0) + 1) * trace.config.d_head
+    )
     toward = _block(trace, head).w_o[own].double() @ _downstream(side, trail, head)
     row = trace[f"{head}.pattern@{place.at}"][0].double()
     keys = range(place.at + 1) if place.key is None else [place.key]
     readings = tuple(_reading(trace, place.site, u, row[u] * toward) for u in keys)
-    value = torch.stack([row[u] * (trace[f"{place.site}@{u}"][0].double() @ toward) for u in keys]).sum()
+    value = torch.stack(
+        [row[u] * (trace[f"{place.site}@{u}"][0].double() @ toward) for u in keys]
+    ).sum()
     return Score(value, readings)
 
 
@@ -168,22 +216,47 @@ def _downstream(side: Side, trail: Sequence[Place], head: Site) -> Float[Tensor,
     place, trace = trail[-1], side.trace
     if len(trail) == 1:
         if place.at != len(side.tokens) - 1:
-            raise QuestionError(problem(f"'{place}' measured by the {side.metric.name}, which is read at the last position", "a head at the last position, "
-                                        "or a step before this one that reads there", f"'{replace(place, at=len(side.tokens) - 1, key=None)}'"))
+            raise QuestionError(
+                problem(
+                    f"'{place}' measured by the {side.metric.name}, which is read at the last position",
+                    "a head at the last position, or a step before this one that reads there",
+                    f"'{replace(place, at=len(side.tokens) - 1, key=None)}'",
+                )
+            )
         return attribution.gradient(trace, side.metric)[0]
-    readings = [r for r in score(side, trail[:-1]).readings if r.at == place.at and head.stage < r.port.stage]
+    readings = [
+        r
+        for r in score(side, trail[:-1]).readings
+        if r.at == place.at and head.stage < r.port.stage
+    ]
     if not readings:
-        raise QuestionError(problem(f"'{place}' after '{trail[-2]}', which does not read what {head} writes at {place.at}",
-                                    "an earlier head, at a position that the step before reads"))
+        raise QuestionError(
+            problem(
+                f"'{place}' after '{trail[-2]}', which does not read what {head} writes at {place.at}",
+                "an earlier head, at a position that the step before reads",
+            )
+        )
     return torch.stack([r.share * r.gradient(trace) for r in readings]).sum(0)
 
 
-def _reading(trace: Trace, port: Site, at: int, against: Float[Tensor, "d_head"], share: float = 1.0) -> Reading:
+def _reading(
+    trace: Trace, port: Site, at: int, against: Float[Tensor, "d_head"], share: float = 1.0
+) -> Reading:
     """A head's query, key or value times a vector, as a reading of the stream."""
     block, own = _block(trace, port), qkv_columns(trace.config, port.kind, port.part)
     normed = ops.layer_norm(trace.stream(port)[0, at], block.ln1_w, block.ln1_b, trace.config.eps)
-    rounding = bounds.product(normed, block.w_qkv[:, own], trace.params.wte.dtype, block.b_qkv[own]) @ against.abs()
-    return Reading(port, at, block.w_qkv[:, own].double() @ against, block.b_qkv[own].double() @ against, rounding, share)
+    rounding = (
+        bounds.product(normed, block.w_qkv[:, own], trace.params.wte.dtype, block.b_qkv[own])
+        @ against.abs()
+    )
+    return Reading(
+        port,
+        at,
+        block.w_qkv[:, own].double() @ against,
+        block.b_qkv[own].double() @ against,
+        rounding,
+        share,
+    )
 
 
 def _block(trace: Trace, site: Site) -> Block:

@@ -10,8 +10,8 @@ import torch
 
 from interp import metrics
 from interp.debugger.align import inverse, twins
+from interp.debugger.cache import Kept
 from interp.debugger.intervene import Sources, compiled
-from interp.debugger.kept import Kept
 from interp.debugger.question import MAX_TOKENS, Question, QuestionError
 from interp.metrics import Metric
 from interp.tasks import Prompts
@@ -72,17 +72,30 @@ class Runs:
     @property
     def twins(self) -> tuple[int | None, ...]:
         """For each position on the left, the one on the right."""
-        return self.left.sources.twins if self.right is self.other and self.other is not None else tuple(range(len(self.left.tokens)))
+        return (
+            self.left.sources.twins
+            if self.right is self.other and self.other is not None
+            else tuple(range(len(self.left.tokens)))
+        )
 
     @property
     def pairs(self) -> Prompts:
         """The prompt and the other one as patching takes them; QuestionError where there is none of as many tokens."""
         if self.other is None or len(self.other.tokens) != len(self.left.tokens):
-            raise QuestionError(problem("path patching without a second prompt" if self.other is None else
-                                        f"path patching between prompts of {len(self.left.tokens)} and {len(self.other.tokens)} tokens",
-                                        "a second prompt of as many tokens, one thing changed"))
-        return Prompts(self.left.base.tokens.tolist(), self.other.base.tokens.tolist(), [list(self.answers)],
-                       [list(self.distractors)] if self.distractors else None)
+            raise QuestionError(
+                problem(
+                    "path patching without a second prompt"
+                    if self.other is None
+                    else f"path patching between prompts of {len(self.left.tokens)} and {len(self.other.tokens)} tokens",
+                    "a second prompt of as many tokens, one thing changed",
+                )
+            )
+        return Prompts(
+            self.left.base.tokens.tolist(),
+            self.other.base.tokens.tolist(),
+            [list(self.answers)],
+            [list(self.distractors)] if self.distractors else None,
+        )
 
 
 class Session:
@@ -96,7 +109,12 @@ class Session:
         model = self._model(question.model)
         tokenizer = model.tokenizer
         if tokenizer is None:
-            raise QuestionError(problem(f"a question in words, but {model.name} has no tokenizer", "a model with a vocabulary"))
+            raise QuestionError(
+                problem(
+                    f"a question in words, but {model.name} has no tokenizer",
+                    "a model with a vocabulary",
+                )
+            )
         clean = self._run(question, question.prompt)
         other = self._run(question, question.other) if question.other else None
         if question.reference:
@@ -106,26 +124,58 @@ class Session:
         here = twins(left[1], right[1])
         back = inverse(here, len(right[1]))
         asked = _choices(question, tokenizer, clean)
-        side = _side("this prompt", question, Sources(clean, other, here, reference), left[1], *asked[0])
-        across = None if other is None else _side("other prompt", question, Sources(other, clean, back, reference), right[1], *asked[1])
+        side = _side(
+            "this prompt", question, Sources(clean, other, here, reference), left[1], *asked[0]
+        )
+        across = (
+            None
+            if other is None
+            else _side(
+                "other prompt",
+                question,
+                Sources(other, clean, back, reference),
+                right[1],
+                *asked[1],
+            )
+        )
         before, shown, after = self._sides(question, side, across)
         return Runs(question, model, tokenizer, before, shown, across, after)
 
-    def _sides(self, question: Question, side: Side, other: Side | None) -> tuple[Side, Side | None, Side | None]:
+    def _sides(
+        self, question: Question, side: Side, other: Side | None
+    ) -> tuple[Side, Side | None, Side | None]:
         """What stands on the left and on the right, and the side after the interventions."""
         if question.compare == "other" and other is None:
-            raise QuestionError(problem("compare='other' without another prompt", "a second prompt, or compare=''"))
+            raise QuestionError(
+                problem("compare='other' without another prompt", "a second prompt, or compare=''")
+            )
         patch = compiled(question.patches, side.sources)
         if not patch:
             return side, other if question.compare != "interventions" else None, None
-        key = (question.model, question.prompt, question.other, question.reference, question.patches)
+        key = (
+            question.model,
+            question.prompt,
+            question.other,
+            question.reference,
+            question.patches,
+        )
         trace = self.kept.get(key, lambda: self.models[question.model].rerun(side.base, patch))
         after = replace(side, name="after", patch=patch, trace=trace)
-        return (after, other, after) if question.compare == "other" else (replace(side, name="before"), after, after)
+        return (
+            (after, other, after)
+            if question.compare == "other"
+            else (replace(side, name="before"), after, after)
+        )
 
     def _model(self, name: str) -> GPT2:
         if name not in self.models:
-            raise QuestionError(problem(f"the model {name!r}", ", ".join(self.models), f"model={next(iter(self.models))}"))
+            raise QuestionError(
+                problem(
+                    f"the model {name!r}",
+                    ", ".join(self.models),
+                    f"model={next(iter(self.models))}",
+                )
+            )
         return self.models[name]
 
     def _run(self, question: Question, prompt: str) -> Trace:
@@ -135,8 +185,15 @@ class Session:
     def _reference(self, question: Question, clean: Trace) -> Trace:
         """The run over which means are taken: the reference prompts, or shuffles of the prompt's own tokens."""
         model = self.models[question.model]
-        make: Callable[[], Batch] = partial(_batch, model, question.reference, len(clean.tokens[0])) if question.reference else partial(_shuffled, clean)
-        return self.kept.get((question.model, question.prompt, question.reference, "reference"), lambda: model.run(make()))
+        make: Callable[[], Batch] = (
+            partial(_batch, model, question.reference, len(clean.tokens[0]))
+            if question.reference
+            else partial(_shuffled, clean)
+        )
+        return self.kept.get(
+            (question.model, question.prompt, question.reference, "reference"),
+            lambda: model.run(make()),
+        )
 
 
 def runs(model: GPT2, question: Question) -> Runs:
@@ -160,28 +217,54 @@ def _batch(model: GPT2, texts: Sequence[str], n: int | None = None) -> Batch:
         if length > MAX_TOKENS:
             raise QuestionError(problem(f"a prompt of {length:,} tokens", f"up to {MAX_TOKENS:,}"))
         if n is not None and length != n and model.tokenizer is not None:
-            raise QuestionError(problem(f"a reference prompt of {length} tokens for a prompt of {n}: {'|'.join(model.tokenizer.tokens(text))}",
-                                        f"reference prompts of {n} tokens, so that a position means one thing"))
+            raise QuestionError(
+                problem(
+                    f"a reference prompt of {length} tokens for a prompt of {n}: {'|'.join(model.tokenizer.tokens(text))}",
+                    f"reference prompts of {n} tokens, so that a position means one thing",
+                )
+            )
     return Batch(found.tokens, found.lengths, {"END": found.lengths - 1})
 
 
 def _shuffled(clean: Trace) -> Batch:
     """The prompt's own tokens in other orders, the first in its place, since a model treats that one as no other."""
     generator, tokens = torch.Generator().manual_seed(0), clean.tokens[0].cpu()
-    orders = [torch.cat([torch.zeros(1, dtype=torch.long), 1 + torch.randperm(len(tokens) - 1, generator=generator)]) for _ in range(SHUFFLES)]
+    orders = [
+        torch.cat(
+            [
+                torch.zeros(1, dtype=torch.long),
+                1 + torch.randperm(len(tokens) - 1, generator=generator),
+            ]
+        )
+        for _ in range(SHUFFLES)
+    ]
     lengths = torch.full((SHUFFLES,), len(tokens))
     return Batch(torch.stack([tokens[order] for order in orders]), lengths, {"END": lengths - 1})
 
 
-def _choices(question: Question, tokenizer: Tokenizer, clean: Trace) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+def _choices(
+    question: Question, tokenizer: Tokenizer, clean: Trace
+) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     """Ids of answers and distractors, of the prompt and of the other; what the other has none of is the prompt's."""
-    given = (question.answers, question.distractors, question.other_answers, question.other_distractors)
+    given = (
+        question.answers,
+        question.distractors,
+        question.other_answers,
+        question.other_distractors,
+    )
     answers, distractors, others, against = (tuple(map(tokenizer.single, texts)) for texts in given)
     answers = answers or (int(clean.logits_at(-1)[0].argmax()),)
     return [(answers, distractors), (others or answers, against or distractors)]
 
 
-def _side(name: str, question: Question, sources: Sources, tokens: tuple[str, ...], answers: tuple[int, ...], distractors: tuple[int, ...]) -> Side:
+def _side(
+    name: str,
+    question: Question,
+    sources: Sources,
+    tokens: tuple[str, ...],
+    answers: tuple[int, ...],
+    distractors: tuple[int, ...],
+) -> Side:
     """A side without interventions."""
     run, metric = sources.this, _metric(question.metric, answers, distractors)
     return Side(name, run, Patch(), run, metric, sources, tokens, answers, distractors)
@@ -190,8 +273,19 @@ def _side(name: str, question: Question, sources: Sources, tokens: tuple[str, ..
 def _metric(name: str, answers: tuple[int, ...], distractors: tuple[int, ...]) -> Metric:
     """The metric at the last position of one prompt."""
     if both := set(answers) & set(distractors):
-        raise QuestionError(problem(f"token {min(both)} is an answer and a distractor", "different tokens on the two sides"))
+        raise QuestionError(
+            problem(
+                f"token {min(both)} is an answer and a distractor",
+                "different tokens on the two sides",
+            )
+        )
     right = torch.tensor([answers])
     if name == "logits":
-        return metrics.logit_diff(answers=right, distractors=torch.tensor([distractors])) if distractors else metrics.logit(answers=right)
-    return {"probability": metrics.prob, "loss": metrics.loss, "rank": metrics.rank}[name](answers=right)
+        return (
+            metrics.logit_diff(answers=right, distractors=torch.tensor([distractors]))
+            if distractors
+            else metrics.logit(answers=right)
+        )
+    return {"probability": metrics.prob, "loss": metrics.loss, "rank": metrics.rank}[name](
+        answers=right
+    )

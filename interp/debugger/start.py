@@ -20,14 +20,19 @@ from minigpt.errors import MiniGPTError, NoEffectWarning, problem
 
 def application(session: Session, workers: Workers, host: str = "127.0.0.1") -> FastAPI:
     """The API and the page, answering to the loopback's names and to `host`."""
-    from interp.debugger import page  # NiceGUI changes a process on import: only one that serves pages has it
+    from interp.debugger import (
+        page,
+    )  # NiceGUI changes a process on import: only one that serves pages has it
+
     app = api.build(session, workers)
     page.build(app, session, workers)
     app.add_middleware(Guard, names=[host])
     return app
 
 
-def serve(session: Session, host: str = "127.0.0.1", port: int = 8080, *, show: bool = True) -> None:
+def serve(
+    session: Session, host: str = "127.0.0.1", port: int = 8080, *, show: bool = True
+) -> None:
     """Serve until interrupted. MiniGPTError where the port cannot be had."""
     bound = _socket(host, port)
     # A patch that changes nothing says so on the page, in its receipt.
@@ -35,9 +40,18 @@ def serve(session: Session, host: str = "127.0.0.1", port: int = 8080, *, show: 
     # NiceGUI looks through every living object for its server; torch warns of some that are merely looked at.
     warnings.filterwarnings("ignore", category=FutureWarning, module="nicegui")
     workers = Workers()
-    server = uvicorn.Server(uvicorn.Config(application(session, workers, host), log_level="warning", server_header=False, timeout_graceful_shutdown=3))
+    server = uvicorn.Server(
+        uvicorn.Config(
+            application(session, workers, host),
+            log_level="warning",
+            server_header=False,
+            timeout_graceful_shutdown=3,
+        )
+    )
     if show:
-        threading.Thread(target=_open, args=(server, f"http://{host}:{bound.getsockname()[1]}/"), daemon=True).start()
+        threading.Thread(
+            target=_open, args=(server, f"http://{host}:{bound.getsockname()[1]}/"), daemon=True
+        ).start()
     try:
         server.run(sockets=[bound])
     finally:
@@ -46,10 +60,17 @@ def serve(session: Session, host: str = "127.0.0.1", port: int = 8080, *, show: 
 
 def _socket(host: str, port: int) -> socket.socket:
     try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        return socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
+        )
     except OSError as error:
-        raise MiniGPTError(problem(f"--host {host} --port {port}: {error.strerror or error}", "an address of this machine, a port that is free",
-                                   f"--port {port + 1}")) from error
+        raise MiniGPTError(
+            problem(
+                f"--host {host} --port {port}: {error.strerror or error}",
+                "an address of this machine, a port that is free",
+                f"--port {port + 1}",
+            )
+        ) from error
 
 
 def _open(server: uvicorn.Server, url: str) -> None:

@@ -9,7 +9,7 @@ from itertools import chain
 from interp.debugger.both import Both, both
 from interp.debugger.session import SHUFFLES, Runs, Side
 from interp.why import spacing
-from minigpt import rows
+from minigpt.recompute import rows
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Receipt:
-    """What the interventions did: see minigpt.rows.Receipt. words: the same as one line; effective: whether anything changed."""
+    """What the interventions did: see minigpt.recompute.rows.Receipt. words: the same as one line; effective: whether anything changed."""
 
     written: int
     changed: int
@@ -73,16 +73,34 @@ def summary(runs: Runs, k: int = 10) -> Summary:
     metric = both(*(float(side.metric(side.trace)) for side in sides))
     receipt = runs.after.trace.receipt if runs.after else None
     return Summary(
-        question=words(runs), model=runs.model.name, url=q.to_url(), sides=tuple(side.name for side in sides), metric_name=runs.left.metric.name,
-        metric=metric, answers=tuple(map(text, runs.answers)), distractors=tuple(map(text, runs.distractors)), next=_next(runs, k),
-        tokens=_pieces(runs), patch=q.patches, receipt=None if receipt is None else _receipt(receipt), notes=tuple(_notes(runs)))
+        question=words(runs),
+        model=runs.model.name,
+        url=q.to_url(),
+        sides=tuple(side.name for side in sides),
+        metric_name=runs.left.metric.name,
+        metric=metric,
+        answers=tuple(map(text, runs.answers)),
+        distractors=tuple(map(text, runs.distractors)),
+        next=_next(runs, k),
+        tokens=_pieces(runs),
+        patch=q.patches,
+        receipt=None if receipt is None else _receipt(receipt),
+        notes=tuple(_notes(runs)),
+    )
 
 
 def words(runs: Runs) -> str:
     """The question as a person would ask it."""
-    answers, distractors = (" or ".join(repr(runs.tokenizer.text(i)) for i in ids) for ids in (runs.answers, runs.distractors))
+    answers, distractors = (
+        " or ".join(repr(runs.tokenizer.text(i)) for i in ids)
+        for ids in (runs.answers, runs.distractors)
+    )
     asked = f"Why {answers} rather than {distractors}" if distractors else f"Why {answers}"
-    given = f", had these {len(runs.question.patches)} interventions been made" if len(runs.question.patches) > 1 else ", had this intervention been made"
+    given = (
+        f", had these {len(runs.question.patches)} interventions been made"
+        if len(runs.question.patches) > 1
+        else ", had this intervention been made"
+    )
     return f"{asked} after {''.join(runs.left.tokens)!r}{given if runs.question.patches else ''}?"
 
 
@@ -91,24 +109,47 @@ def _next(runs: Runs, k: int) -> tuple[Next, ...]:
     logits = [side.trace.logits_at(-1)[0].double() for side in runs.sides]
     chances, roles = [x.softmax(-1) for x in logits], [_roles(side) for side in runs.sides]
     best = (i for x in logits for i in x.topk(min(k, len(x))).indices.tolist())
-    return tuple(Next(runs.tokenizer.text(i), i, roles[0].get(i, ""), roles[-1].get(i, ""), both(*(float(x[i]) for x in logits)),
-                      both(*(float(x[i]) for x in chances)), both(*(float((x > x[i]).sum()) for x in logits)))
-                 for i in dict.fromkeys(chain(*roles, best)))
+    return tuple(
+        Next(
+            runs.tokenizer.text(i),
+            i,
+            roles[0].get(i, ""),
+            roles[-1].get(i, ""),
+            both(*(float(x[i]) for x in logits)),
+            both(*(float(x[i]) for x in chances)),
+            both(*(float((x > x[i]).sum()) for x in logits)),
+        )
+        for i in dict.fromkeys(chain(*roles, best))
+    )
 
 
 def _roles(side: Side) -> dict[int, str]:
-    return {i: role for role, ids in (("answer", side.answers), ("distractor", side.distractors)) for i in ids}
+    return {
+        i: role
+        for role, ids in (("answer", side.answers), ("distractor", side.distractors))
+        for i in ids
+    }
 
 
 def _pieces(runs: Runs) -> tuple[Piece, ...]:
     """The left side's positions, each with its twin's token; where a twin is missing or another token, they differ."""
     left, right = runs.left.tokens, runs.right.tokens if runs.right else ()
     there = [right[j] if right and j is not None else "" for j in runs.twins]
-    return tuple(Piece(i, token, there[i], bool(right) and token != there[i]) for i, token in enumerate(left))
+    return tuple(
+        Piece(i, token, there[i], bool(right) and token != there[i]) for i, token in enumerate(left)
+    )
 
 
 def _receipt(receipt: rows.Receipt) -> Receipt:
-    return Receipt(receipt.written, receipt.changed, receipt.recomputed, receipt.flops, receipt.full_flops, str(receipt), receipt.changed > 0)
+    return Receipt(
+        receipt.written,
+        receipt.changed,
+        receipt.recomputed,
+        receipt.flops,
+        receipt.full_flops,
+        str(receipt),
+        receipt.changed > 0,
+    )
 
 
 def _notes(runs: Runs) -> Iterator[str]:
@@ -122,7 +163,9 @@ def _notes(runs: Runs) -> Iterator[str]:
         yield f"The {runs.left.metric.name} is of the answers alone; the other tokens are shown, not used."
     if q.prompt.endswith(" "):
         yield "The prompt ends with a space; GPT-2's words begin with theirs."
-    yield from filter(None, (spacing(runs.tokenizer, text) for text in (*q.answers, *q.distractors)))
+    yield from filter(
+        None, (spacing(runs.tokenizer, text) for text in (*q.answers, *q.distractors))
+    )
     if runs.after and runs.after.trace.receipt and not runs.after.trace.receipt.changed:
         yield "The interventions changed nothing: the run already had these values."
     if any("mean(reference)" in text for text in (*q.patches, q.instead)) and not q.reference:

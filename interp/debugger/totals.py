@@ -16,7 +16,7 @@ from minigpt import GPT2, parse
 from minigpt.address import heads
 from minigpt.errors import PatchError, problem
 from minigpt.patch import Patch
-from minigpt.rows import Receipt
+from minigpt.receipt import Receipt
 
 # Rows (variants times positions) of one chunk: enough for good products, few enough that stopping is felt at once.
 CHUNK = 512
@@ -54,7 +54,9 @@ def complete(runs: Runs, addresses: Sequence[str] | None = None) -> Totals:
     return Totals(found, last.done, last.of, last.receipt)
 
 
-def _chunks(runs: Runs, names: Sequence[str], edits: Sequence[Sequence[Patch | None]]) -> Iterator[Totals]:
+def _chunks(
+    runs: Runs, names: Sequence[str], edits: Sequence[Sequence[Patch | None]]
+) -> Iterator[Totals]:
     """The effects of names on each side, where None is no edit."""
     waiting, done, receipt = iter(zip(names, edits, strict=True)), 0, Receipt()
     while chunk := list(islice(waiting, max(1, CHUNK // len(runs.left.tokens)))):
@@ -64,19 +66,37 @@ def _chunks(runs: Runs, names: Sequence[str], edits: Sequence[Sequence[Patch | N
             columns.append(effects)
             receipt += spent
         done += len(chunk)
-        yield Totals({name: both(*ends) for (name, _), *ends in zip(chunk, *columns, strict=True)}, done, len(names), str(receipt))
+        yield Totals(
+            {name: both(*ends) for (name, _), *ends in zip(chunk, *columns, strict=True)},
+            done,
+            len(names),
+            str(receipt),
+        )
 
 
-def effects_of(model: GPT2, side: Side, edits: Sequence[Patch | None]) -> tuple[list[float], Receipt]:
+def effects_of(
+    model: GPT2, side: Side, edits: Sequence[Patch | None]
+) -> tuple[list[float], Receipt]:
     """The metric after each edit, on top of the side's own patch, less the metric; NaN where there is none."""
     base = side.metric(side.trace)
-    swept = model.rerun(side.base, [side.patch | edit for edit in edits if edit is not None], f"out@{side.metric.at}")
-    after = iter((swept.map(lambda out: side.metric.of_many(out, model.params)) - base)[:, 0].tolist() if len(swept) else ())
+    swept = model.rerun(
+        side.base,
+        [side.patch | edit for edit in edits if edit is not None],
+        f"out@{side.metric.at}",
+    )
+    after = iter(
+        (swept.map(lambda out: side.metric.of_many(out, model.params)) - base)[:, 0].tolist()
+        if len(swept)
+        else ()
+    )
     return [math.nan if edit is None else next(after) for edit in edits], swept.receipt
 
 
 def _everywhere(runs: Runs) -> list[str]:
-    return [*map(str, heads(runs.model.config)), *(f"m{layer}" for layer in range(runs.model.config.n_layer))]
+    return [
+        *map(str, heads(runs.model.config)),
+        *(f"m{layer}" for layer in range(runs.model.config.n_layer)),
+    ]
 
 
 def edit(line: str, side: Side) -> Patch | None:
@@ -109,8 +129,13 @@ def _fits(made: Patch, side: Side) -> bool:
 def _unseen(place: Place, runs: Runs, side: Side) -> Patch:
     """The head without the weight of one key."""
     if runs.question.instead != "0":
-        raise QuestionError(problem(f"'{place}' replaced by {runs.question.instead}", "0: what a head takes from one position can only be left out",
-                                    f"'{place.site}@{place.at}' for the whole head"))
+        raise QuestionError(
+            problem(
+                f"'{place}' replaced by {runs.question.instead}",
+                "0: what a head takes from one position can only be left out",
+                f"'{place.site}@{place.at}' for the whole head",
+            )
+        )
     row = side.trace[f"{place.site}.pattern@{place.at}"].clone()
     row[:, place.key] = 0
     return Patch.write(f"{place.site}.pattern@{place.at}", row, name="unseen")

@@ -60,13 +60,31 @@ def upstream(runs: Runs, depth: int | None = None) -> Upstream:
     trail = _trail(runs, depth)
     found = _parts(runs, trail)
     keys, tokens, metric = found[0].ends(runs.question.k), runs.left.tokens, runs.left.metric.name
-    changes = [exact(side.trace, parts, keys, _instead(runs), side.sources) for side, parts in zip(runs.sides, found, strict=True)]
-    values, sums = [float(parts.score.value) for parts in found], [float(parts.values.sum()) for parts in found]
-    rest = [total - sum(parts[key] or 0.0 for key in keys) for total, parts in zip(sums, found, strict=True)]
+    changes = [
+        exact(side.trace, parts, keys, _instead(runs), side.sources)
+        for side, parts in zip(runs.sides, found, strict=True)
+    ]
+    values, sums = (
+        [float(parts.score.value) for parts in found],
+        [float(parts.values.sum()) for parts in found],
+    )
+    rest = [
+        total - sum(parts[key] or 0.0 for key in keys)
+        for total, parts in zip(sums, found, strict=True)
+    ]
     return Upstream(
-        str(trail[-1]), words(trail, tokens, metric), STATED, tuple(words(trail[: i + 1], tokens, metric) for i in range(len(trail))),
-        tuple(side.name for side in runs.sides), both(*values), tuple(_source(key, found, changes, runs) for key in keys), both(*rest), both(*sums),
-        max(abs(total - value) for total, value in zip(sums, values, strict=True)), max(parts.bound for parts in found))
+        str(trail[-1]),
+        words(trail, tokens, metric),
+        STATED,
+        tuple(words(trail[: i + 1], tokens, metric) for i in range(len(trail))),
+        tuple(side.name for side in runs.sides),
+        both(*values),
+        tuple(_source(key, found, changes, runs) for key in keys),
+        both(*rest),
+        both(*sums),
+        max(abs(total - value) for total, value in zip(sums, values, strict=True)),
+        max(parts.bound for parts in found),
+    )
 
 
 def steps(runs: Runs, address: str) -> dict[str, str]:
@@ -78,18 +96,32 @@ def steps(runs: Runs, address: str) -> dict[str, str]:
     if site.kind == "mlp":
         return {str(place): words([place], runs.left.tokens, runs.left.metric.name)}
     key = int(trace[f"{site}.pattern@{place.at}"][0].argmax()) if place.key is None else place.key
-    scores = [Place(Site(kind, site.layer, site.part), place.at, key) for kind in ("q", "k", "attn")]
+    scores = [
+        Place(Site(kind, site.layer, site.part), place.at, key) for kind in ("q", "k", "attn")
+    ]
     values = [Place(Site("v", site.layer, site.part), place.at, place.key)]
     trail = places(runs)
-    return {str(step): words([*(trail if step.site.kind == "v" else ()), step], runs.left.tokens, runs.left.metric.name) for step in (*scores, *values)}
+    return {
+        str(step): words(
+            [*(trail if step.site.kind == "v" else ()), step],
+            runs.left.tokens,
+            runs.left.metric.name,
+        )
+        for step in (*scores, *values)
+    }
 
 
 def _trail(runs: Runs, depth: int | None) -> tuple[Place, ...]:
     """The steps up to the one that is asked about."""
     trail = places(runs)
     if not trail or not -len(trail) <= (depth or 0) < len(trail):
-        raise QuestionError(problem("a step upstream without a trail" if not trail else f"step {depth} of {len(trail)}",
-                                    "steps such as 'a3.4.q@13<1', 'a3.4.v@13', 'm2.n17@5'", "trail=a3.4.q@13<1"))
+        raise QuestionError(
+            problem(
+                "a step upstream without a trail" if not trail else f"step {depth} of {len(trail)}",
+                "steps such as 'a3.4.q@13<1', 'a3.4.v@13', 'm2.n17@5'",
+                "trail=a3.4.q@13<1",
+            )
+        )
     return trail if depth is None else trail[: range(len(trail))[depth] + 1]
 
 
@@ -99,24 +131,46 @@ def _parts(runs: Runs, trail: Sequence[Place]) -> list[Parts]:
     if runs.right is not None:
         there = [step.under(runs.twins) for step in trail]
         if None in there:
-            raise QuestionError(problem(f"'{trail[there.index(None)]}' has no twin on the other prompt", "positions that both prompts have"))
+            raise QuestionError(
+                problem(
+                    f"'{trail[there.index(None)]}' has no twin on the other prompt",
+                    "positions that both prompts have",
+                )
+            )
         back = inverse(runs.twins, len(runs.right.tokens))
-        found.append(parts(runs.right.trace, score(runs.right, [step for step in there if step is not None]), runs.question.split,
-                           lambda at: -1 - at if (here := back[at]) is None else here))
+        found.append(
+            parts(
+                runs.right.trace,
+                score(runs.right, [step for step in there if step is not None]),
+                runs.question.split,
+                lambda at: -1 - at if (here := back[at]) is None else here,
+            )
+        )
     return found
 
 
 def _instead(runs: Runs) -> str:
     if runs.question.instead == "other" and runs.other is None:
-        raise QuestionError(problem("instead='other' without another prompt", "a second prompt, or instead=0"))
+        raise QuestionError(
+            problem("instead='other' without another prompt", "a second prompt, or instead=0")
+        )
     return runs.question.instead
 
 
-def _source(key: Key, found: Sequence[Parts], changes: Sequence[dict[Key, float]], runs: Runs) -> Source:
+def _source(
+    key: Key, found: Sequence[Parts], changes: Sequence[dict[Key, float]], runs: Runs
+) -> Source:
     sender, port, at = key
     node = is_node(sender)
-    return Source(f"{sender}>{port}@{at}" if node else f"{sender}, {port}@{at}", f"{sender}@{at}" if node else "", _kind(sender), at,
-                  runs.left.tokens[at], both(*(parts[key] for parts in found)), both(*(each.get(key) for each in changes)))
+    return Source(
+        f"{sender}>{port}@{at}" if node else f"{sender}, {port}@{at}",
+        f"{sender}@{at}" if node else "",
+        _kind(sender),
+        at,
+        runs.left.tokens[at],
+        both(*(parts[key] for parts in found)),
+        both(*(each.get(key) for each in changes)),
+    )
 
 
 def _kind(sender: str) -> str:

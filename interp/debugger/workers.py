@@ -26,7 +26,13 @@ class Workers:
     async def run(self, call: Callable[[], T]) -> T:
         """The call's result; Busy where too much is waiting. A call that has not begun when its task is cancelled never does."""
         if self.pending >= self.queue:
-            raise Busy(problem(f"{self.pending} requests are waiting", "a little patience", "the same again in a few seconds"))
+            raise Busy(
+                problem(
+                    f"{self.pending} requests are waiting",
+                    "a little patience",
+                    "the same again in a few seconds",
+                )
+            )
         self.pending += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, call)

@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp import metrics
-from interp.ablation import Ablation
 from interp.circuit import Circuit
+from interp.circuit.ablation import Ablation
 from interp.metrics import Metric
 from interp.tasks import Prompts, ioi
 from minigpt import GPT2, Patch, Tokenizer, Trace, parse
@@ -34,8 +34,13 @@ class Lab:
     def tokenizer(self) -> Tokenizer:
         """The model's own; the task is made of words."""
         if self.model.tokenizer is None:
-            raise MiniGPTError(problem("indirect objects for a model without a vocabulary", "a model with one: ioi-mini, gpt2",
-                                       "keep GPT-2's vocabulary at hand (TIKTOKEN_CACHE_DIR)"))
+            raise MiniGPTError(
+                problem(
+                    "indirect objects for a model without a vocabulary",
+                    "a model with one: ioi-mini, gpt2",
+                    "keep GPT-2's vocabulary at hand (TIKTOKEN_CACHE_DIR)",
+                )
+            )
         return self.model.tokenizer
 
     @cached_property
@@ -69,7 +74,9 @@ class Lab:
 
     def heads(self, role: str) -> list[str]:
         """The heads of a role, without their positions; none where the circuit has no such role."""
-        return list(dict.fromkeys(str(parse(node).site) for node in self.circuit.roles.get(role, ())))
+        return list(
+            dict.fromkeys(str(parse(node).site) for node in self.circuit.roles.get(role, ()))
+        )
 
     def ports(self, role: str, which: str) -> list[str]:
         """What the heads of a role read their queries, keys or values from."""
@@ -77,12 +84,20 @@ class Lab:
 
     def difference(self, base: Trace, patches: Sequence[Patch]) -> Float[Tensor, "patches prompts"]:
         """The metric after each patch."""
-        return self.model.rerun(base, patches, f"out@{self.metric.at}").map(lambda out: self.metric.of_many(out, self.model.params))
+        return self.model.rerun(base, patches, f"out@{self.metric.at}").map(
+            lambda out: self.metric.of_many(out, self.model.params)
+        )
 
-    def pick(self, per_head: Float[Tensor, "layer head *rest"], heads: Sequence[str]) -> Float[Tensor, "heads *rest"]:
+    def pick(
+        self, per_head: Float[Tensor, "layer head *rest"], heads: Sequence[str]
+    ) -> Float[Tensor, "heads *rest"]:
         """Some heads' own of something known of every head."""
         sites = [parse(head).site for head in heads]
-        return torch.stack([per_head[site.layer, site.part] for site in sites]) if sites else per_head[0, :0]
+        return (
+            torch.stack([per_head[site.layer, site.part] for site in sites])
+            if sites
+            else per_head[0, :0]
+        )
 
 
 def joint(addresses: Sequence[str], run: Trace) -> Patch:

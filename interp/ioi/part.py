@@ -28,7 +28,11 @@ class Claim:
     @property
     def agrees(self) -> bool:
         """Whether the measured figure is within the tolerance of either."""
-        return any(abs(self.measured - said) <= self.within for said in (self.paper, self.authors) if said is not None)
+        return any(
+            abs(self.measured - said) <= self.within
+            for said in (self.paper, self.authors)
+            if said is not None
+        )
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,11 @@ class Part:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the pictures as plain values."""
-        return {"heading": self.heading, "where": self.where, **self.data, **({"skipped": self.skipped} if self.skipped else {}),
-                "maps": {title: effects.to_dict() for title, effects in self.maps.items()},
-                "claims": [{**vars(claim), "agrees": claim.agrees} for claim in self.claims]}
+        return {
+            "heading": self.heading,
+            "where": self.where,
+            **self.data,
+            **({"skipped": self.skipped} if self.skipped else {}),
+            "maps": {title: effects.to_dict() for title, effects in self.maps.items()},
+            "claims": [{**vars(claim), "agrees": claim.agrees} for claim in self.claims],
+        }

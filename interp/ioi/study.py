@@ -17,8 +17,20 @@ from interp.ioi.part import Claim, Part
 from minigpt import GPT2
 
 Step = Callable[[Lab], "Part | list[Part]"]
-MECHANISM: tuple[Step, ...] = (mechanism.direct, mechanism.to_logits, mechanism.to_heads, mechanism.redirected, mechanism.looking, mechanism.writing,
-                               mechanism.copying, behaviour.signals, mechanism.backup, mechanism.random_tokens, mechanism.mlps, behaviour.adversarial)
+MECHANISM: tuple[Step, ...] = (
+    mechanism.direct,
+    mechanism.to_logits,
+    mechanism.to_heads,
+    mechanism.redirected,
+    mechanism.looking,
+    mechanism.writing,
+    mechanism.copying,
+    behaviour.signals,
+    mechanism.backup,
+    mechanism.random_tokens,
+    mechanism.mlps,
+    behaviour.adversarial,
+)
 
 
 @dataclass(eq=False)
@@ -46,24 +58,55 @@ class Study:
     def short(self) -> list[str]:
         """What it comes to, in a few sentences, as far as it went."""
         data = {part.name: part.data for part in self.parts if not part.skipped}
-        lines = [f"The model prefers IO by {task['logit_difference']:.2f} and is misled in {task['s_before_io']:.1%} of the prompts."
-                 for name, task in data.items() if name == "task"]
-        lines += [f"The circuit {name}: " + "; ".join(f"{role} {' '.join(nodes)}" for role, nodes in circuit.roles.items()) for name,
-                  circuit in self.circuits.items()]
+        lines = [
+            f"The model prefers IO by {task['logit_difference']:.2f} and is misled in {task['s_before_io']:.1%} of the prompts."
+            for name, task in data.items()
+            if name == "task"
+        ]
+        lines += [
+            f"The circuit {name}: "
+            + "; ".join(f"{role} {' '.join(nodes)}" for role, nodes in circuit.roles.items())
+            for name, circuit in self.circuits.items()
+        ]
         for name in (name for name in data if name.startswith("faithfulness")):
-            said, beaten = data[name], data.get(name.replace("faithfulness", "nulls"), {}).get(judged.MATCHED)
-            lines.append(f"Alone it gives {said['circuit']:.2f} where the model gives {said['model']:.2f} ({said['share']:.0%})"
-                         + (f", and beats {beaten['beaten']:.1%} of random circuits with as many heads from each layer." if beaten else "."))
+            said, beaten = (
+                data[name],
+                data.get(name.replace("faithfulness", "nulls"), {}).get(judged.MATCHED),
+            )
+            lines.append(
+                f"Alone it gives {said['circuit']:.2f} where the model gives {said['model']:.2f} ({said['share']:.0%})"
+                + (
+                    f", and beats {beaten['beaten']:.1%} of random circuits with as many heads from each layer."
+                    if beaten
+                    else "."
+                )
+            )
         return lines
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the pictures as plain values."""
-        return {"model": self.model, "prompts": self.n, "seed": self.seed, "seconds": self.seconds, "interrupted": self.interrupted,
-                "circuits": {name: circuit.to_dict() for name, circuit in self.circuits.items()}, "parts": {part.name: part.to_dict() for part in self.parts}}
+        return {
+            "model": self.model,
+            "prompts": self.n,
+            "seed": self.seed,
+            "seconds": self.seconds,
+            "interrupted": self.interrupted,
+            "circuits": {name: circuit.to_dict() for name, circuit in self.circuits.items()},
+            "parts": {part.name: part.to_dict() for part in self.parts},
+        }
 
 
-def study(model: GPT2, name: str, n: int = 200, seed: int = 0, *, circuit: Circuit | None = None, is_gpt2: bool = False, thorough: bool = False,
-          progress: bool = False) -> Study:
+def study(
+    model: GPT2,
+    name: str,
+    n: int = 200,
+    seed: int = 0,
+    *,
+    circuit: Circuit | None = None,
+    is_gpt2: bool = False,
+    thorough: bool = False,
+    progress: bool = False,
+) -> Study:
     """The paper on one model. is_gpt2: it is GPT-2 small, whose published circuit is looked at too and held against the paper.
 
     The circuit is found on prompts of another seed than those on which it is judged. circuit: look at this one instead.
@@ -82,12 +125,16 @@ def study(model: GPT2, name: str, n: int = 200, seed: int = 0, *, circuit: Circu
     return found
 
 
-def _steps(model: GPT2, found: Study, circuit: Circuit | None, is_gpt2: bool, thorough: bool) -> Iterator[tuple[str, Callable[[], Sequence[Part]]]]:
+def _steps(
+    model: GPT2, found: Study, circuit: Circuit | None, is_gpt2: bool, thorough: bool
+) -> Iterator[tuple[str, Callable[[], Sequence[Part]]]]:
     """What is to be done, by name, in order. The circuit that later steps look at is known only when they are run."""
     labs: dict[str, Lab] = {}
 
     def lab(which: str) -> Lab:
-        return labs.setdefault(which, Lab(model, found.circuits[which], found.n, found.seed, is_gpt2))
+        return labs.setdefault(
+            which, Lab(model, found.circuits[which], found.n, found.seed, is_gpt2)
+        )
 
     def look_for() -> list[Part]:
         apart = Lab(model, Circuit({}), min(found.n, 100), found.seed + 1)
@@ -111,8 +158,16 @@ def _steps(model: GPT2, found: Study, circuit: Circuit | None, is_gpt2: bool, th
     for step in MECHANISM:
         yield step.__name__.replace("_", " "), lambda step=step: _listed(step(lab(main)))  # type: ignore[misc]
     for which in dict.fromkeys([main, *(["found here"] if circuit is None else [])]):
-        for judge in (judged.faithful, judged.nulls, lambda each: judged.complete(each, thorough), lambda each: judged.minimal(each, thorough)):
-            yield f"criteria, {which}", lambda judge=judge, which=which: [_titled(judge(lab(which)), which, main)]  # type: ignore[misc]
+        for judge in (
+            judged.faithful,
+            judged.nulls,
+            lambda each: judged.complete(each, thorough),
+            lambda each: judged.minimal(each, thorough),
+        ):
+            yield (
+                f"criteria, {which}",
+                lambda judge=judge, which=which: [_titled(judge(lab(which)), which, main)],
+            )  # type: ignore[misc]
 
 
 def _listed(found: Part | list[Part]) -> list[Part]:
@@ -121,6 +176,19 @@ def _listed(found: Part | list[Part]) -> list[Part]:
 
 def _titled(part: Part, which: str, main: str) -> Part:
     """A part's name and heading say which circuit it is about, where there are two."""
-    return part if which == main else Part(f"{part.name}_{which.replace(' ', '_')}", f"{part.heading} (the circuit {which})", part.where, part.text,
-                                           part.tables,
-                                           part.maps, part.figures, (), part.data, part.skipped)
+    return (
+        part
+        if which == main
+        else Part(
+            f"{part.name}_{which.replace(' ', '_')}",
+            f"{part.heading} (the circuit {which})",
+            part.where,
+            part.text,
+            part.tables,
+            part.maps,
+            part.figures,
+            (),
+            part.data,
+            part.skipped,
+        )
+    )

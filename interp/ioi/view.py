@@ -9,14 +9,18 @@ from rich.panel import Panel
 from rich.table import Table as Grid
 from rich.text import Text
 
-from interp import show
 from interp.ioi.part import Part
 from interp.ioi.study import Study
+from interp.show import terminal as show
 
 
 def study(found: Study) -> RenderableType:
     """Every part, then the paper's figures beside those measured, then what it comes to."""
-    return Group(*(piece for part in found.parts for piece in (*_part(part), Text(""))), *_claims(found), _verdict(found))
+    return Group(
+        *(piece for part in found.parts for piece in (*_part(part), Text(""))),
+        *_claims(found),
+        _verdict(found),
+    )
 
 
 def _part(part: Part) -> Iterator[RenderableType]:
@@ -33,13 +37,25 @@ def _part(part: Part) -> Iterator[RenderableType]:
 
 def _claims(found: Study) -> Iterator[RenderableType]:
     if found.claims:
-        made = Grid(title="The paper beside what was measured", title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
+        made = Grid(
+            title="The paper beside what was measured",
+            title_justify="left",
+            title_style="bold",
+            box=None,
+            pad_edge=False,
+            header_style="dim",
+        )
         for name in ("", "where", "paper", "authors' data", "measured", "within"):
             made.add_column(name, justify="left" if name in ("", "where") else "right")
         for _, claim in found.claims:
             said = [f"{x:.2f}" if x is not None else "" for x in (claim.paper, claim.authors)]
-            made.add_row(Text(claim.what, style="" if claim.agrees else "bold red"), Text(claim.where, style="dim"), *said, f"{claim.measured:.2f}",
-                         Text(f"{claim.within:g}", style="green" if claim.agrees else "bold red"))
+            made.add_row(
+                Text(claim.what, style="" if claim.agrees else "bold red"),
+                Text(claim.where, style="dim"),
+                *said,
+                f"{claim.measured:.2f}",
+                Text(f"{claim.within:g}", style="green" if claim.agrees else "bold red"),
+            )
         yield made
 
 
@@ -47,9 +63,22 @@ def _verdict(found: Study) -> Panel:
     lines = [Text(line) for line in found.short]
     if found.claims:
         agree = sum(claim.agrees for _, claim in found.claims)
-        lines.append(Text(f"{agree} of {len(found.claims)} figures agree with the paper", style="bold green" if agree == len(found.claims) else "bold yellow"))
+        lines.append(
+            Text(
+                f"{agree} of {len(found.claims)} figures agree with the paper",
+                style="bold green" if agree == len(found.claims) else "bold yellow",
+            )
+        )
     if found.interrupted:
         lines.append(Text("interrupted: what was finished is above", style="bold yellow"))
-    return Panel(Group(*lines, Text(f"{found.model}, {found.n} prompts, seed {found.seed}; {found.seconds:.0f} s", style="dim")),
-                 title="indirect object identification",
-                 title_align="left")
+    return Panel(
+        Group(
+            *lines,
+            Text(
+                f"{found.model}, {found.n} prompts, seed {found.seed}; {found.seconds:.0f} s",
+                style="dim",
+            ),
+        ),
+        title="indirect object identification",
+        title_align="left",
+    )

@@ -34,46 +34,93 @@ CENTURIES = range(11, 18)
 YEARS = range(2, 99)
 
 
-def prompts(tokenizer: Tokenizer, n: int = 100, seed: int = 0, *, nouns: Sequence[str] = NOUNS) -> Prompts:
+def prompts(
+    tokenizer: Tokenizer, n: int = 100, seed: int = 0, *, nouns: Sequence[str] = NOUNS
+) -> Prompts:
     """n prompts with their 01-twins; answer: a later year, distractor: one that is not later, each drawn at random; position YY; group: the century.
 
     `metric` is the paper's measure, over all 100 years. PromptError where the vocabulary does not split 1732 into 17 and 32.
     """
-    rng, known, years = random.Random(seed), single(tokenizer, nouns, "nouns"), legal_years(tokenizer)
+    rng, known, years = (
+        random.Random(seed),
+        single(tokenizer, nouns, "nouns"),
+        legal_years(tokenizer),
+    )
     drawn = [(rng.choice(known), rng.choice(years)) for _ in range(n)]
     ends = [(rng.randint(year % 100 + 1, 99), rng.randint(0, year % 100)) for _, year in drawn]
-    clean, corrupt = ([_text(noun, year if whole else year // 100 * 100 + 1) for noun, year in drawn] for whole in (True, False))
-    at = torch.tensor([len(tokenizer.encode(_start(noun, year // 100))) for noun, year in drawn], dtype=torch.long)
+    clean, corrupt = (
+        [_text(noun, year if whole else year // 100 * 100 + 1) for noun, year in drawn]
+        for whole in (True, False)
+    )
+    at = torch.tensor(
+        [len(tokenizer.encode(_start(noun, year // 100))) for noun, year in drawn], dtype=torch.long
+    )
     groups = torch.tensor([year // 100 for _, year in drawn], dtype=torch.long)
-    return Prompts.from_texts(tokenizer, clean, corrupt, *([f"{pair[i]:02d}" for pair in ends] for i in (0, 1)), {"YY": at}, groups)
+    return Prompts.from_texts(
+        tokenizer,
+        clean,
+        corrupt,
+        *([f"{pair[i]:02d}" for pair in ends] for i in (0, 1)),
+        {"YY": at},
+        groups,
+    )
 
 
 def metric(pairs: Prompts) -> Metric:
     """The probability of all later years less that of all others, 00 to 99, at END (Hanna et al. 2023, section 2.2); needs the tokenizer."""
     if pairs.tokenizer is None:
-        raise PromptError(problem("pairs without a tokenizer", "pairs that know their tokenizer", "greater_than.prompts(model.tokenizer)"))
+        raise PromptError(
+            problem(
+                "pairs without a tokenizer",
+                "pairs that know their tokenizer",
+                "greater_than.prompts(model.tokenizer)",
+            )
+        )
     ids = torch.tensor([pairs.tokenizer.single(f"{year:02d}") for year in range(100)])
     signs = _signs(ids, pairs.batch.tokens.gather(1, pairs.positions["YY"][:, None]))
-    return Metric("probability difference", "END", lambda logits: (logits.double().softmax(-1)[:, ids.to(logits.device)] * signs.to(logits.device)).sum(-1))
+    return Metric(
+        "probability difference",
+        "END",
+        lambda logits: (
+            logits.double().softmax(-1)[:, ids.to(logits.device)] * signs.to(logits.device)
+        ).sum(-1),
+    )
 
 
 def legal_years(tokenizer: Tokenizer) -> list[int]:
     """The years that split into their century and two more digits, as does 01 of the same century. PromptError where none does."""
-    years = [100 * century + year for century in CENTURIES if _splits(tokenizer, century, 1) for year in YEARS if _splits(tokenizer, century, year)]
+    years = [
+        100 * century + year
+        for century in CENTURIES
+        if _splits(tokenizer, century, 1)
+        for year in YEARS
+        if _splits(tokenizer, century, year)
+    ]
     if not years:
         pieces = " + ".join(map(repr, tokenizer.tokens(" 1732")))
-        raise PromptError(problem(f"this vocabulary cuts ' 1732' into {pieces}", "one that cuts years into ' 17' + '32'", "gpt2 or ioi-mini"))
+        raise PromptError(
+            problem(
+                f"this vocabulary cuts ' 1732' into {pieces}",
+                "one that cuts years into ' 17' + '32'",
+                "gpt2 or ioi-mini",
+            )
+        )
     return years
 
 
-def _signs(ids: Int[Tensor, "years"], start: Int[Tensor, "prompts 1"]) -> Float[Tensor, "prompts years"]:
+def _signs(
+    ids: Int[Tensor, "years"], start: Int[Tensor, "prompts 1"]
+) -> Float[Tensor, "prompts years"]:
     """1 for each year after the prompt's own, -1 for the others."""
     own = (start == ids).int().argmax(1, keepdim=True)
     return torch.where(torch.arange(len(ids)) > own, 1.0, -1.0).double()
 
 
 def _splits(tokenizer: Tokenizer, century: int, year: int) -> bool:
-    return tokenizer.tokens(f" {century}{year:02d}") == [f" {century}", f"{year:02d}"] and len(tokenizer.encode(f"{year:02d}")) == 1
+    return (
+        tokenizer.tokens(f" {century}{year:02d}") == [f" {century}", f"{year:02d}"]
+        and len(tokenizer.encode(f"{year:02d}")) == 1
+    )
 
 
 def _start(noun: str, century: int) -> str:

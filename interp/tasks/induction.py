@@ -15,8 +15,15 @@ from minigpt import Tokenizer
 from minigpt.errors import PromptError, problem
 
 
-def prompts(among: Tokenizer | Int[Tensor, "ids"], n: int = 100, seed: int = 0, *, length: int = 25, bos: int | None = None,
-            tokenizer: Tokenizer | None = None) -> Prompts:
+def prompts(
+    among: Tokenizer | Int[Tensor, "ids"],
+    n: int = 100,
+    seed: int = 0,
+    *,
+    length: int = 25,
+    bos: int | None = None,
+    tokenizer: Tokenizer | None = None,
+) -> Prompts:
     """n prompts of `length` random tokens, and all of them but the last once more; in the corrupt twin the first half is other tokens.
 
     among: a tokenizer (its tokens that begin with a space) or the ids to draw from; no token comes twice within a half.
@@ -29,16 +36,32 @@ def prompts(among: Tokenizer | Int[Tensor, "ids"], n: int = 100, seed: int = 0, 
     front = torch.full((n, 0 if bos is None else 1), 0 if bos is None else bos)
     clean, corrupt = (torch.cat([front, first, half[:, :-1]], 1) for first in (half, other))
     last = torch.full((n,), front.shape[1] + length - 1)
-    return Prompts(clean, corrupt, half[:, -1:], other[:, -1:], {"A1": last - 1, "B1": last}, tokenizer=tokenizer)
+    return Prompts(
+        clean,
+        corrupt,
+        half[:, -1:],
+        other[:, -1:],
+        {"A1": last - 1, "B1": last},
+        tokenizer=tokenizer,
+    )
 
 
-def _halves(ids: Int[Tensor, "ids"], n: int, seed: int, length: int) -> tuple[Int[Tensor, "n length"], Int[Tensor, "n length"]]:
+def _halves(
+    ids: Int[Tensor, "ids"], n: int, seed: int, length: int
+) -> tuple[Int[Tensor, "n length"], Int[Tensor, "n length"]]:
     """For each prompt two rows of tokens of which no two are the same."""
     if n < 1:
         raise PromptError(problem(f"{n} prompts", "one or more"))
     if length < 2 or len(ids) < 2 * length:
-        raise PromptError(problem(f"halves of {length} tokens, out of {len(ids)}", "2 tokens or more, and twice as many to draw from",
-                                  f"length={max(2, len(ids) // 2)}"))
+        raise PromptError(
+            problem(
+                f"halves of {length} tokens, out of {len(ids)}",
+                "2 tokens or more, and twice as many to draw from",
+                f"length={max(2, len(ids) // 2)}",
+            )
+        )
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.stack([ids[torch.randperm(len(ids), generator=generator)[: 2 * length]] for _ in range(n)])
+    drawn = torch.stack(
+        [ids[torch.randperm(len(ids), generator=generator)[: 2 * length]] for _ in range(n)]
+    )
     return drawn[:, :length], drawn[:, length:]

@@ -76,7 +76,10 @@ ORDERS = {"ABBA": ("IO", "S1", "S2"), "BABA": ("S1", "IO", "S2")}
 CLEAN = "ABB"
 CORRUPTIONS = {
     "ABC": "XYZ",
-    "random IO": "XBB", "random S": "AXX", "random S1": "AXB", "random S2": "ABX",
+    "random IO": "XBB",
+    "random S": "AXX",
+    "random S1": "AXB",
+    "random S2": "ABX",
     "S1<->IO": "BAB",
     "S2->IO": "ABA",
     "random": "XYY",
@@ -96,16 +99,34 @@ class Draw:
 
     def words(self, cast: str) -> dict[str, str]:
         """What fills each slot where `cast` says who stands at IO, S1 and S2."""
-        return {**self.nouns, **{role: self.names[letter] for role, letter in zip(("IO", "S1", "S2"), cast, strict=True)}}
+        return {
+            **self.nouns,
+            **{
+                role: self.names[letter]
+                for role, letter in zip(("IO", "S1", "S2"), cast, strict=True)
+            },
+        }
 
     def text(self, cast: str) -> str:
         """The prompt with these names."""
         return _filled(self.sentence, self.words(cast))
 
 
-def prompts(tokenizer: Tokenizer, n: int = 100, seed: int = 0, *, corrupt: str | None = "ABC", mode: str = "paper", template: int | None = None,
-            order: str | None = None, long: bool = False, extra: Sequence[str] = (), names: Sequence[str] = NAMES,
-            places: Sequence[str] = PLACES, objects: Sequence[str] = OBJECTS) -> Prompts:
+def prompts(
+    tokenizer: Tokenizer,
+    n: int = 100,
+    seed: int = 0,
+    *,
+    corrupt: str | None = "ABC",
+    mode: str = "paper",
+    template: int | None = None,
+    order: str | None = None,
+    long: bool = False,
+    extra: Sequence[str] = (),
+    names: Sequence[str] = NAMES,
+    places: Sequence[str] = PLACES,
+    objects: Sequence[str] = OBJECTS,
+) -> Prompts:
     """n prompts of p_IOI with a corrupt twin each; answer IO, distractor S; positions IO, S1, S1+1, S2, END; a group for each template and order.
 
     corrupt: a key of CORRUPTIONS (p_ABC: three other names, all different), or None. The clean side does not depend on it, nor a
@@ -113,22 +134,43 @@ def prompts(tokenizer: Tokenizer, n: int = 100, seed: int = 0, *, corrupt: str |
     template: 1 to 15, one only; order: "ABBA" or "BABA" only. long: longer openings. extra: whose name each inserted sentence
     repeats, "IO" or "S"; the authors insert two: ("IO", "IO"). Words that are not one token are left out, with a warning.
     """
-    _known(corrupt=(corrupt, [*CORRUPTIONS, None]), mode=(mode, MODES), template=(template, [*range(1, 16), None]), order=(order, [*ORDERS, None]))
-    words = {"names": single(tokenizer, names, "names", least=5), "PLACE": single(tokenizer, places, "places"),
-             "OBJECT": single(tokenizer, objects, "objects")}
-    kinds = _kinds(random.Random(seed), [template] if template else MODES[mode], [order] if order else list(ORDERS))
-    draws = [_draw(f"{seed}.{i}", kind, words, long, extra) for i, kind in zip(range(n), kinds, strict=False)]
+    _known(
+        corrupt=(corrupt, [*CORRUPTIONS, None]),
+        mode=(mode, MODES),
+        template=(template, [*range(1, 16), None]),
+        order=(order, [*ORDERS, None]),
+    )
+    words = {
+        "names": single(tokenizer, names, "names", least=5),
+        "PLACE": single(tokenizer, places, "places"),
+        "OBJECT": single(tokenizer, objects, "objects"),
+    }
+    kinds = _kinds(
+        random.Random(seed),
+        [template] if template else MODES[mode],
+        [order] if order else list(ORDERS),
+    )
+    draws = [
+        _draw(f"{seed}.{i}", kind, words, long, extra)
+        for i, kind in zip(range(n), kinds, strict=False)
+    ]
     return _prompts(tokenizer, draws, corrupt)
 
 
-def sentence(template: int, order: str = "BABA", *, long: bool = False, extra: Sequence[str] = ()) -> str:
+def sentence(
+    template: int, order: str = "BABA", *, long: bool = False, extra: Sequence[str] = ()
+) -> str:
     """A template (1 to 15) up to its end, its slots named by role: "When [S1] and [IO] got a [OBJECT] at the [PLACE], [S2] decided to give it to".
 
     extra: sentences with slots, put behind the last comma or full stop, as the authors' code does.
     """
     opening, rest = re.split(r"(?= \[)", TEMPLATES[template - 1].removesuffix(" [A]"), maxsplit=1)
     roles = iter(ORDERS[order])
-    text = re.sub(r"\[[AB]\]", lambda _: f"[{next(roles)}]", (LONG_OPENINGS[template - 1] if long else opening) + rest)
+    text = re.sub(
+        r"\[[AB]\]",
+        lambda _: f"[{next(roles)}]",
+        (LONG_OPENINGS[template - 1] if long else opening) + rest,
+    )
     end = max(text.rfind(","), text.rfind(".")) + 1
     return "".join([text[:end], *(f" {more}" for more in extra), text[end:]])
 
@@ -142,40 +184,69 @@ def group(template: int, order: str, extra: Sequence[int] = ()) -> int:
     return own + 30 * sum((i + 1) * (len(EXTRA) + 1) ** place for place, i in enumerate(extra))
 
 
-def _kinds(rng: random.Random, templates: Sequence[int], orders: Sequence[str]) -> Iterator[tuple[int, str]]:
+def _kinds(
+    rng: random.Random, templates: Sequence[int], orders: Sequence[str]
+) -> Iterator[tuple[int, str]]:
     """Templates in rounds, each round in another order, each template in every order of names: as even as any number of prompts can be."""
     while True:
         for template in rng.sample(templates, len(templates)):
             yield from ((template, order) for order in orders)
 
 
-def _draw(seed: str, kind: tuple[int, str], words: Mapping[str, Sequence[str]], long: bool, extra: Sequence[str]) -> Draw:
+def _draw(
+    seed: str,
+    kind: tuple[int, str],
+    words: Mapping[str, Sequence[str]],
+    long: bool,
+    extra: Sequence[str],
+) -> Draw:
     rng = random.Random(seed)
     names = dict(zip("ABXYZ", rng.sample(words["names"], 5), strict=True))
     nouns = {slot: rng.choice(words[slot]) for slot in ("PLACE", "OBJECT")}
     chosen = [rng.randrange(len(EXTRA)) for _ in extra]
-    more = [EXTRA[i].replace("[A]", f"[{_role(whose)}]") for i, whose in zip(chosen, extra, strict=True)]
+    more = [
+        EXTRA[i].replace("[A]", f"[{_role(whose)}]") for i, whose in zip(chosen, extra, strict=True)
+    ]
     return Draw(sentence(*kind, long=long, extra=more), group(*kind, chosen), names, nouns)
 
 
 def _role(whose: str) -> str:
     if whose not in ("IO", "S"):
-        raise PromptError(problem(f"an extra sentence about {whose!r}", "'IO' or 'S' for each sentence", 'extra=("IO", "IO")'))
+        raise PromptError(
+            problem(
+                f"an extra sentence about {whose!r}",
+                "'IO' or 'S' for each sentence",
+                'extra=("IO", "IO")',
+            )
+        )
     return "S1" if whose == "S" else whose
 
 
 def _prompts(tokenizer: Tokenizer, draws: Sequence[Draw], corrupt: str | None) -> Prompts:
     spoiled = None if corrupt is None else [draw.text(CORRUPTIONS[corrupt]) for draw in draws]
-    at = {role: torch.tensor([_position(tokenizer, draw, role) for draw in draws], dtype=torch.long) for role in ("IO", "S1", "S2")}
+    at = {
+        role: torch.tensor([_position(tokenizer, draw, role) for draw in draws], dtype=torch.long)
+        for role in ("IO", "S1", "S2")
+    }
     answers, distractors = ([" " + draw.names[letter] for draw in draws] for letter in "AB")
-    return Prompts.from_texts(tokenizer, [draw.text(CLEAN) for draw in draws], spoiled, answers, distractors,
-                              {"IO": at["IO"], "S1": at["S1"], "S1+1": at["S1"] + 1, "S2": at["S2"]},
-                              torch.tensor([draw.group for draw in draws], dtype=torch.long))
+    return Prompts.from_texts(
+        tokenizer,
+        [draw.text(CLEAN) for draw in draws],
+        spoiled,
+        answers,
+        distractors,
+        {"IO": at["IO"], "S1": at["S1"], "S1+1": at["S1"] + 1, "S2": at["S2"]},
+        torch.tensor([draw.group for draw in draws], dtype=torch.long),
+    )
 
 
 def _position(tokenizer: Tokenizer, draw: Draw, role: str) -> int:
     """How many tokens stand before the role's first slot: the name and the space before it are one token, which begins there."""
-    return len(tokenizer.encode(_filled(draw.sentence[: draw.sentence.index(f" [{role}]")], draw.words(CLEAN))))
+    return len(
+        tokenizer.encode(
+            _filled(draw.sentence[: draw.sentence.index(f" [{role}]")], draw.words(CLEAN))
+        )
+    )
 
 
 def _filled(sentence: str, words: Mapping[str, str]) -> str:

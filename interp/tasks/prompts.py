@@ -46,7 +46,14 @@ class Prompts:
         put = object.__setattr__
         put(self, "clean", pad_sequence(clean, batch_first=True))
         put(self, "corrupt", None if corrupt is None else pad_sequence(corrupt, batch_first=True))
-        put(self, "positions", {"END": lengths - 1, **{name: torch.as_tensor(index) for name, index in self.positions.items()}})
+        put(
+            self,
+            "positions",
+            {
+                "END": lengths - 1,
+                **{name: torch.as_tensor(index) for name, index in self.positions.items()},
+            },
+        )
         for name in ("answers", "distractors"):
             given = getattr(self, name)
             put(self, name, None if given is None else _choices(given, len(clean), name))
@@ -54,13 +61,30 @@ class Prompts:
         self._check_positions(lengths)
 
     @classmethod
-    def from_texts(cls, tokenizer: Tokenizer, clean: Sequence[str], corrupt: Sequence[str] | None, answers: Sequence[str | Sequence[str]],
-                   distractors: Sequence[str | Sequence[str]] | None = None, positions: Mapping[str, Any] | None = None,
-                   groups: Tensor | None = None) -> Prompts:
+    def from_texts(
+        cls,
+        tokenizer: Tokenizer,
+        clean: Sequence[str],
+        corrupt: Sequence[str] | None,
+        answers: Sequence[str | Sequence[str]],
+        distractors: Sequence[str | Sequence[str]] | None = None,
+        positions: Mapping[str, Any] | None = None,
+        groups: Tensor | None = None,
+    ) -> Prompts:
         """The same from texts; answers are single tokens, with their space: " Mary"."""
-        ids = [None if many is None else [[tokenizer.single(t) for t in ([one] if isinstance(one, str) else one)] for one in many]
-               for many in (answers, distractors)]
-        rows = [None if many is None else [tokenizer.encode(text) for text in many] for many in (clean, corrupt)]
+        ids = [
+            None
+            if many is None
+            else [
+                [tokenizer.single(t) for t in ([one] if isinstance(one, str) else one)]
+                for one in many
+            ]
+            for many in (answers, distractors)
+        ]
+        rows = [
+            None if many is None else [tokenizer.encode(text) for text in many]
+            for many in (clean, corrupt)
+        ]
         assert rows[0] is not None
         assert ids[0] is not None
         return cls(rows[0], rows[1], ids[0], ids[1], positions or {}, groups, tokenizer)
@@ -77,23 +101,46 @@ class Prompts:
     def corrupted(self) -> Batch:
         """The corrupt prompts, for model.run(prompts.corrupted)."""
         if self.corrupt is None:
-            raise PromptError(problem("these prompts have no corrupt side", "pairs", "give corrupt prompts, or ablate by zero or mean"))
+            raise PromptError(
+                problem(
+                    "these prompts have no corrupt side",
+                    "pairs",
+                    "give corrupt prompts, or ablate by zero or mean",
+                )
+            )
         return Batch(torch.as_tensor(self.corrupt), self.lengths, self.positions)  # type: ignore[attr-defined]
 
     def text(self, row: Sequence[int] | Tensor) -> str:
         """A row of tokens as a person reads it."""
         ids = [int(i) for i in row]
-        return " ".join(map(str, ids)) if self.tokenizer is None else "|".join(self.tokenizer.text(i) for i in ids)
+        return (
+            " ".join(map(str, ids))
+            if self.tokenizer is None
+            else "|".join(self.tokenizer.text(i) for i in ids)
+        )
 
     def save(self, path: Path) -> None:
         """JSON lines: token ids and, with a tokenizer, texts."""
-        Path(path).write_text("".join(json.dumps(self._record(i), ensure_ascii=False) + "\n" for i in range(len(self))), encoding="utf-8")
+        Path(path).write_text(
+            "".join(
+                json.dumps(self._record(i), ensure_ascii=False) + "\n" for i in range(len(self))
+            ),
+            encoding="utf-8",
+        )
 
     def _record(self, i: int) -> dict[str, Any]:
         n = int(self.batch.lengths[i])
-        sides = {"clean": self.clean[i][:n], **({} if self.corrupt is None else {"corrupt": self.corrupt[i][:n]})}
-        ids = {"answers": self.answers[i], **({} if self.distractors is None else {"distractors": self.distractors[i]})}
-        found: dict[str, Any] = {name: [int(x) for x in row] for name, row in {**sides, **ids}.items()}
+        sides = {
+            "clean": self.clean[i][:n],
+            **({} if self.corrupt is None else {"corrupt": self.corrupt[i][:n]}),
+        }
+        ids = {
+            "answers": self.answers[i],
+            **({} if self.distractors is None else {"distractors": self.distractors[i]}),
+        }
+        found: dict[str, Any] = {
+            name: [int(x) for x in row] for name, row in {**sides, **ids}.items()
+        }
         if self.tokenizer is not None:
             found["text"] = {name: self.tokenizer.decode(found[name]) for name in sides}
         found["positions"] = {name: int(index[i]) for name, index in self.positions.items()}
@@ -106,23 +153,48 @@ class Prompts:
         try:
             text = path.read_text(encoding="utf-8")
         except OSError as error:
-            raise PromptError(problem(f"the prompts {path}: {error.strerror}", "a file that can be read")) from error
+            raise PromptError(
+                problem(f"the prompts {path}: {error.strerror}", "a file that can be read")
+            ) from error
         return cls.from_records(_records(path, text), tokenizer)
 
     @classmethod
-    def from_records(cls, records: Sequence[Mapping[str, Any]], tokenizer: Tokenizer | None = None) -> Prompts:
+    def from_records(
+        cls, records: Sequence[Mapping[str, Any]], tokenizer: Tokenizer | None = None
+    ) -> Prompts:
         """A record a prompt: clean, corrupt, answers, distractors (texts or ids), positions, group."""
         if not records:
             raise PromptError(problem("a file without prompts", "one record or more"))
         for i, record in enumerate(records):
             if missing := {"clean", "answers"} - set(record):
-                raise PromptError(problem(f"prompt {i} has no {' and no '.join(sorted(missing))}: it has {', '.join(record)}",
-                                          "clean, corrupt, answers, distractors, positions, group"))
-        names = [name for name in ("clean", "corrupt", "answers", "distractors") if name in records[0]]
-        sides = {name: [_ids(record[name], tokenizer, name) for record in records] for name in names}
-        named = {name: [record["positions"][name] for record in records] for name in records[0].get("positions") or {}}
-        groups = torch.tensor([record["group"] for record in records]) if "group" in records[0] else None
-        return cls(sides["clean"], sides.get("corrupt"), sides["answers"], sides.get("distractors"), named, groups, tokenizer)
+                raise PromptError(
+                    problem(
+                        f"prompt {i} has no {' and no '.join(sorted(missing))}: it has {', '.join(record)}",
+                        "clean, corrupt, answers, distractors, positions, group",
+                    )
+                )
+        names = [
+            name for name in ("clean", "corrupt", "answers", "distractors") if name in records[0]
+        ]
+        sides = {
+            name: [_ids(record[name], tokenizer, name) for record in records] for name in names
+        }
+        named = {
+            name: [record["positions"][name] for record in records]
+            for name in records[0].get("positions") or {}
+        }
+        groups = (
+            torch.tensor([record["group"] for record in records]) if "group" in records[0] else None
+        )
+        return cls(
+            sides["clean"],
+            sides.get("corrupt"),
+            sides["answers"],
+            sides.get("distractors"),
+            named,
+            groups,
+            tokenizer,
+        )
 
     def _check_alignment(self, clean: list[Tensor], corrupt: list[Tensor] | None) -> None:
         if not clean:
@@ -130,17 +202,30 @@ class Prompts:
         if corrupt is None:
             return
         if len(corrupt) != len(clean):
-            raise PromptError(problem(f"{len(clean)} clean prompts and {len(corrupt)} corrupt ones", "as many of both"))
+            raise PromptError(
+                problem(
+                    f"{len(clean)} clean prompts and {len(corrupt)} corrupt ones", "as many of both"
+                )
+            )
         for i, (a, b) in enumerate(zip(clean, corrupt, strict=True)):
             if len(a) != len(b):
-                raise PromptError(problem(f"pair {i} is not aligned: {len(a)} and {len(b)} tokens\n    clean    {self.text(a)}\n    corrupt  {self.text(b)}",
-                                          "pairs of the same number of tokens", "names and words that are single tokens on both sides"))
+                raise PromptError(
+                    problem(
+                        f"pair {i} is not aligned: {len(a)} and {len(b)} tokens\n    clean    {self.text(a)}\n    corrupt  {self.text(b)}",
+                        "pairs of the same number of tokens",
+                        "names and words that are single tokens on both sides",
+                    )
+                )
 
     def _check_positions(self, lengths: Tensor) -> None:
         for name, index in self.positions.items():
             if index.shape != lengths.shape or bool(((index < 0) | (index >= lengths)).any()):
-                raise PositionError(problem(f"position '{name}': {index.tolist() if index.ndim else int(index)} for prompts of lengths {lengths.tolist()}",
-                                            "an index from 0 up for each prompt, within it"))
+                raise PositionError(
+                    problem(
+                        f"position '{name}': {index.tolist() if index.ndim else int(index)} for prompts of lengths {lengths.tolist()}",
+                        "an index from 0 up for each prompt, within it",
+                    )
+                )
 
 
 def _rows(given: Rows) -> list[Tensor]:
@@ -151,10 +236,17 @@ def _choices(given: Any, n: int, name: str) -> Int[Tensor, "prompts choices"]:
     try:
         ids = torch.as_tensor(given).long()
     except (ValueError, TypeError) as error:
-        raise PromptError(problem(f"{name} of different numbers for different prompts", "as many for each prompt")) from error
+        raise PromptError(
+            problem(f"{name} of different numbers for different prompts", "as many for each prompt")
+        ) from error
     ids = ids[:, None] if ids.ndim == 1 else ids
     if ids.ndim != 2 or len(ids) != n:
-        raise PromptError(problem(f"{name} of shape {list(ids.shape)} for {n} prompts", "token ids [prompts] or [prompts, choices]"))
+        raise PromptError(
+            problem(
+                f"{name} of shape {list(ids.shape)} for {n} prompts",
+                "token ids [prompts] or [prompts, choices]",
+            )
+        )
     return ids
 
 
@@ -163,7 +255,12 @@ def _ids(given: Any, tokenizer: Tokenizer | None, name: str) -> list[int]:
     if isinstance(given, list) and given and all(isinstance(x, int) for x in given):
         return given
     if tokenizer is None:
-        raise PromptError(problem(f"{name}: {given!r} is a text, but there is no tokenizer", "token ids, or the model's tokenizer"))
+        raise PromptError(
+            problem(
+                f"{name}: {given!r} is a text, but there is no tokenizer",
+                "token ids, or the model's tokenizer",
+            )
+        )
     if name in ("answers", "distractors"):
         return [tokenizer.single(text) for text in ([given] if isinstance(given, str) else given)]
     return tokenizer.encode(given)
@@ -172,19 +269,43 @@ def _ids(given: Any, tokenizer: Tokenizer | None, name: str) -> list[int]:
 def _records(path: Path, text: str) -> list[Mapping[str, Any]]:
     try:
         if path.suffix == ".csv":
-            return [{_COLUMNS.get(name, name): value for name, value in row.items() if value} for row in csv.DictReader(text.splitlines())]
+            return [
+                {_COLUMNS.get(name, name): value for name, value in row.items() if value}
+                for row in csv.DictReader(text.splitlines())
+            ]
         if path.suffix == ".json":
             return _autocircuit(json.loads(text))
         return [json.loads(line) for line in text.splitlines() if line.strip()]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise PromptError(problem(f"{path} holds no prompts: {error}", "JSON lines, CSV with a header, or AutoCircuit's JSON ('prompts': [...])")) from error
+        raise PromptError(
+            problem(
+                f"{path} holds no prompts: {error}",
+                "JSON lines, CSV with a header, or AutoCircuit's JSON ('prompts': [...])",
+            )
+        ) from error
 
 
-_COLUMNS = {"corrupted": "corrupt", "answer": "answers", "distractor": "distractors", "wrong_answers": "distractors", "wrong_answer": "distractors"}
+_COLUMNS = {
+    "corrupted": "corrupt",
+    "answer": "answers",
+    "distractor": "distractors",
+    "wrong_answers": "distractors",
+    "wrong_answer": "distractors",
+}
 
 
 def _autocircuit(data: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """AutoCircuit's dataset: its prompts, with its word_idxs (one index for all prompts) as named positions."""
-    words = {name: index for name, index in (data.get("word_idxs") or {}).items() if name.lower() != "end"}
+    words = {
+        name: index
+        for name, index in (data.get("word_idxs") or {}).items()
+        if name.lower() != "end"
+    }
     keys = ("clean", "corrupt", "answers", "wrong_answers")
-    return [{**{_COLUMNS.get(key, key): prompt[key] for key in keys if key in prompt}, "positions": words} for prompt in data["prompts"]]
+    return [
+        {
+            **{_COLUMNS.get(key, key): prompt[key] for key in keys if key in prompt},
+            "positions": words,
+        }
+        for prompt in data["prompts"]
+    ]

@@ -25,13 +25,29 @@ def single(tokenizer: Tokenizer, words: Sequence[str], what: str, least: int = 1
     known = [word for word in given if len(tokenizer.encode(" " + word)) == 1]
     dropped = [word for word in given if word not in known]
     if len(known) < least:
-        raise PromptError(problem(f"{what}: {len(known)} of {len(given)} are one token in this vocabulary{_some(dropped)}",
-                                  f"{least} or more that are one token with a space before them", f"{what}=[words that the model's vocabulary has whole]"))
+        raise PromptError(
+            problem(
+                f"{what}: {len(known)} of {len(given)} are one token in this vocabulary{_some(dropped)}",
+                f"{least} or more that are one token with a space before them",
+                f"{what}=[words that the model's vocabulary has whole]",
+            )
+        )
     if dropped:
-        warnings.warn(VocabularyWarning(problem(f"{what}: {len(dropped)} of {len(given)} left out{_some(dropped)}",
-                                                "words that are one token with a space before them")), stacklevel=3)
+        warnings.warn(
+            VocabularyWarning(
+                problem(
+                    f"{what}: {len(dropped)} of {len(given)} left out{_some(dropped)}",
+                    "words that are one token with a space before them",
+                )
+            ),
+            stacklevel=3,
+        )
     return known
 
 
 def _some(words: Sequence[str]) -> str:
-    return f"; not one token: {', '.join(words[:6])}{', ...' if len(words) > 6 else ''}" if words else ""
+    return (
+        f"; not one token: {', '.join(words[:6])}{', ...' if len(words) > 6 else ''}"
+        if words
+        else ""
+    )

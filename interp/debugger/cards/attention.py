@@ -26,8 +26,10 @@ class AttentionCard(Card):
     """The pattern, and the same weighted by what is taken."""
 
     name, title = "attention", "Attention"
-    hint = ("A row is the position that looks, a column the one looked at. Weighted by value: times the length of the vector taken from there. "
-            "Hover for the number; click to pin the pair.")
+    hint = (
+        "A row is the position that looks, a column the one looked at. Weighted by value: times the length of the vector taken from there. "
+        "Hover for the number; click to pin the pair."
+    )
     depends = ("node",)
 
     def __init__(self, view: View) -> None:
@@ -50,7 +52,9 @@ class AttentionCard(Card):
             with self.body:
                 self.maps.append(Map(self._pin))
         for place, each in zip_longest(self.maps, wanted):
-            place.show(found.head, *each, self.view.question.node, len(found.sides) > 1) if each else place.hide()
+            place.show(
+                found.head, *each, self.view.question.node, len(found.sides) > 1
+            ) if each else place.hide()
 
     async def _pin(self, query: int, key: int) -> None:
         await self.propose(node=f"{self.found.head}@{query}<{key}")
@@ -71,15 +75,35 @@ class Map:
 
     def show(self, name: str, side: Pattern, kind: str, node: str, named: bool) -> None:
         """A side's map of one kind, with the selected pair pinned."""
-        values, labels, (query, key) = getattr(side, kind), [f"{i} {tokens.visible(token)}" for i, token in enumerate(side.tokens)], place(node)
+        values, labels, (query, key) = (
+            getattr(side, kind),
+            [f"{i} {tokens.visible(token)}" for i, token in enumerate(side.tokens)],
+            place(node),
+        )
         self.queries = range(len(labels)) if len(labels) <= MAP else range(query, query + 1)
-        cells = [(u, i, values[t][u], f"{name} from {labels[t]} to {labels[u]}: {values[t][u]:.3f}") for i, t in enumerate(self.queries) for u in range(t + 1)]
+        cells = [
+            (u, i, values[t][u], f"{name} from {labels[t]} to {labels[u]}: {values[t][u]:.3f}")
+            for i, t in enumerate(self.queries)
+            for u in range(t + 1)
+        ]
         top = 1.0 if kind == "weights" else max((cell[2] for cell in cells), default=1.0) or 1.0
-        pinned = None if key is None or query not in self.queries else (key, self.queries.index(query))
+        pinned = (
+            None if key is None or query not in self.queries else (key, self.queries.index(query))
+        )
         self.place.set_visibility(True)
         self.title.set_text(f"{name} {KINDS[kind]}{f', {side.side}' if named else ''}")
-        self.chart.show(charts.heat(cells, labels, [labels[t] for t in self.queries], signed=False, top=top, pinned=pinned, rotate=60),
-                        height=92 + max(15 * len(self.queries), 30))
+        self.chart.show(
+            charts.heat(
+                cells,
+                labels,
+                [labels[t] for t in self.queries],
+                signed=False,
+                top=top,
+                pinned=pinned,
+                rotate=60,
+            ),
+            height=92 + max(15 * len(self.queries), 30),
+        )
 
     async def _clicked(self, data: dict[str, list[float]]) -> None:
         key, row = map(int, data["value"][:2])

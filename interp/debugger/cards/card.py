@@ -34,7 +34,11 @@ class Card:
 
     def __init__(self, view: View) -> None:
         self.view, self.found, self.shown = view, None, None
-        with ui.element("section").classes("card").props(f"data-testid={self.name} aria-label='{self.title}'") as self.place:
+        with (
+            ui.element("section")
+            .classes("card")
+            .props(f"data-testid={self.name} aria-label='{self.title}'") as self.place
+        ):
             with ui.element("header"):
                 ui.label(self.title).classes("title")
                 ui.icon("help_outline").classes("hint").tooltip(self.hint)
@@ -114,10 +118,18 @@ class Card:
 
 def exports(card: Card) -> None:
     """The menu by which a result leaves the page."""
-    with widgets.symbol("download", None, f"export-{card.name}", f"Export: {card.title}"), ui.menu():
-        for kind, (ending, make) in {"JSON": ("json", lambda: export.as_json(card.exported())), "CSV": ("csv", lambda: export.as_csv(card.exported())),
-                                     "Python": ("py", card.script)}.items():
-            ui.menu_item(kind, lambda ending=ending, make=make: _download(card, ending, make)).props(f"data-testid=export-{card.name}-{ending}")
+    with (
+        widgets.symbol("download", None, f"export-{card.name}", f"Export: {card.title}"),
+        ui.menu(),
+    ):
+        for kind, (ending, make) in {
+            "JSON": ("json", lambda: export.as_json(card.exported())),
+            "CSV": ("csv", lambda: export.as_csv(card.exported())),
+            "Python": ("py", card.script),
+        }.items():
+            ui.menu_item(
+                kind, lambda ending=ending, make=make: _download(card, ending, make)
+            ).props(f"data-testid=export-{card.name}-{ending}")
 
 
 async def _download(card: Card, ending: str, make: Callable[[], str]) -> None:

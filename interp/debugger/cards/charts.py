@@ -31,7 +31,9 @@ class Chart:
         """Another picture."""
         if self.element is None:
             with self.place:
-                self.element = ui.echart(options, on_point_click=lambda event: self.on_click(event.data)).props(f"data-testid={self.name}")
+                self.element = ui.echart(
+                    options, on_point_click=lambda event: self.on_click(event.data)
+                ).props(f"data-testid={self.name}")
         else:
             self.element.options.clear()
             self.element.options.update(options)
@@ -39,15 +41,56 @@ class Chart:
         self.element.style(f"width: 100%; height: {height}px")
 
 
-def heat(cells: Sequence[Cell], columns: Sequence[str], rows: Sequence[str], *, signed: bool, top: float, pinned: tuple[int, int] | None = None,
-         rotate: int = 0) -> dict[str, Any]:
+def heat(
+    cells: Sequence[Cell],
+    columns: Sequence[str],
+    rows: Sequence[str],
+    *,
+    signed: bool,
+    top: float,
+    pinned: tuple[int, int] | None = None,
+    rotate: int = 0,
+) -> dict[str, Any]:
     """A heat map: (column, row, value, what its tooltip says); row 0 on top. A click gives {"value": [column, row, value]}."""
-    data = [{"value": [x, y, value], "name": words, **({"itemStyle": RING} if (x, y) == pinned else {})} for x, y, value, words in cells]
-    axis = {"type": "category", "axisTick": {"show": False}, "axisLine": {"show": False}, "splitLine": {"show": False}}
+    data = [
+        {"value": [x, y, value], "name": words, **({"itemStyle": RING} if (x, y) == pinned else {})}
+        for x, y, value, words in cells
+    ]
+    axis = {
+        "type": "category",
+        "axisTick": {"show": False},
+        "axisLine": {"show": False},
+        "splitLine": {"show": False},
+    }
     return {
-        "animation": False, "textStyle": FONT, "grid": {"left": 8, "right": 8, "top": 4, "bottom": 4, "containLabel": True},
+        "animation": False,
+        "textStyle": FONT,
+        "grid": {"left": 8, "right": 8, "top": 4, "bottom": 4, "containLabel": True},
         "tooltip": {"formatter": "{b}", "confine": True, "transitionDuration": 0},
-        "xAxis": {**axis, "data": list(columns), "axisLabel": {**MONO, "interval": 0, "rotate": rotate}},
-        "yAxis": {**axis, "data": list(rows), "inverse": True, "axisLabel": {**MONO, "interval": 0}},
-        "visualMap": {"show": False, "min": -top if signed else 0, "max": top, "dimension": 2, "inRange": {"color": SIGNED if signed else FADING}},
-        "series": [{"type": "heatmap", "data": data, "itemStyle": {"borderWidth": 1, "borderColor": LINE}, "emphasis": {"itemStyle": RING}}]}
+        "xAxis": {
+            **axis,
+            "data": list(columns),
+            "axisLabel": {**MONO, "interval": 0, "rotate": rotate},
+        },
+        "yAxis": {
+            **axis,
+            "data": list(rows),
+            "inverse": True,
+            "axisLabel": {**MONO, "interval": 0},
+        },
+        "visualMap": {
+            "show": False,
+            "min": -top if signed else 0,
+            "max": top,
+            "dimension": 2,
+            "inRange": {"color": SIGNED if signed else FADING},
+        },
+        "series": [
+            {
+                "type": "heatmap",
+                "data": data,
+                "itemStyle": {"borderWidth": 1, "borderColor": LINE},
+                "emphasis": {"itemStyle": RING},
+            }
+        ],
+    }

@@ -13,7 +13,13 @@ from interp.debugger.cards.card import Card
 from interp.debugger.details import Details, Looked, Promoted, SideDetails
 from interp.debugger.session import Runs
 
-ACTS = {"zero": "Ablate (zero)", "mean": "Ablate (mean)", "scale": "Scale", "freeze": "Freeze", "other": "Take from the second prompt"}
+ACTS = {
+    "zero": "Ablate (zero)",
+    "mean": "Ablate (mean)",
+    "scale": "Scale",
+    "freeze": "Freeze",
+    "other": "Take from the second prompt",
+}
 assert set(ACTS) == set(intervene.OPERATIONS)
 
 
@@ -32,7 +38,9 @@ class DetailsCard(Card):
     def draw(self, found: Details | None) -> None:
         """Name, next questions, what can be done, what it read and wrote."""
         if found is None:
-            widgets.note("Click a row of the table: what the node read and wrote will be here, and what can be asked and done about it.")
+            widgets.note(
+                "Click a row of the table: what the node read and wrote will be here, and what can be asked and done about it."
+            )
             return
         with ui.element("div").classes("name"):
             ui.label(found.address).classes("mono big").props("data-testid=selected")
@@ -47,7 +55,12 @@ class DetailsCard(Card):
         widgets.heading("Trace upstream")
         with ui.element("div").classes("steps"):
             for step, words in found.steps.items():
-                widgets.button(words, lambda step=step: self._trace(step), f"trace {step}", look="flat align=left").classes("step")
+                widgets.button(
+                    words,
+                    lambda step=step: self._trace(step),
+                    f"trace {step}",
+                    look="flat align=left",
+                ).classes("step")
 
     async def _trace(self, step: str) -> None:
         await self.propose(trail=(step,))
@@ -61,37 +74,67 @@ class DetailsCard(Card):
                 if operation == "other" and not q.other:
                     continue
                 if operation == "scale":
-                    self.factor = ui.number(value=0.5, step=0.5, prefix="×").props("dense outlined data-testid=factor").classes("factor")
+                    self.factor = (
+                        ui.number(value=0.5, step=0.5, prefix="×")
+                        .props("dense outlined data-testid=factor")
+                        .classes("factor")
+                    )
                 hint = intervene.OPERATIONS[operation][1]
-                widgets.button(label, lambda operation=operation: self._act(operation, target), f"act-{operation}", hint=hint)
+                widgets.button(
+                    label,
+                    lambda operation=operation: self._act(operation, target),
+                    f"act-{operation}",
+                    hint=hint,
+                )
             inside = target in q.graph
-            widgets.button("Drop from the graph" if inside else "Add to the graph", lambda: self._graph(target), "to-graph")
+            widgets.button(
+                "Drop from the graph" if inside else "Add to the graph",
+                lambda: self._graph(target),
+                "to-graph",
+            )
 
     async def _act(self, operation: str, target: str) -> None:
         factor = self.factor.value if operation == "scale" else None
         line = intervene.line(operation, target, None if factor is None else float(factor))
-        others = tuple(each for each in self.view.question.patches if each.partition(" = ")[0] != target)
+        others = tuple(
+            each for each in self.view.question.patches if each.partition(" = ")[0] != target
+        )
         await self.propose(patches=(*others, line))
 
     async def _graph(self, target: str) -> None:
         graph = self.view.question.graph
-        await self.propose(graph=tuple(each for each in graph if each != target) if target in graph else (*graph, target))
+        await self.propose(
+            graph=tuple(each for each in graph if each != target)
+            if target in graph
+            else (*graph, target)
+        )
 
 
 def _side(side: SideDetails, named: bool) -> str:
     """What one side's node read and wrote, as tables side by side."""
     parts = [_looked(side.looked)] if side.looked else []
     parts += [_list("Switched on most by", side.inputs, "for")] if side.inputs else []
-    parts += [_list("Promotes", side.promotes, "for"), _list("Suppresses", side.suppresses, "against")]
-    return (f"<div class=small-title>{escape(side.side)}</div>" if named else "") + f"<div class=lists>{''.join(parts)}</div>"
+    parts += [
+        _list("Promotes", side.promotes, "for"),
+        _list("Suppresses", side.suppresses, "against"),
+    ]
+    return (
+        f"<div class=small-title>{escape(side.side)}</div>" if named else ""
+    ) + f"<div class=lists>{''.join(parts)}</div>"
 
 
 def _looked(rows: tuple[Looked, ...]) -> str:
-    cells = "".join(f"<tr><td>{row.position} {tokens.chip(row.token)}<td class=n>{numbers.plain(row.weight)}"
-                    f"<i class=bar style='width:{100 * row.weight:.1f}%'></i>" for row in rows[:6])
+    cells = "".join(
+        f"<tr><td>{row.position} {tokens.chip(row.token)}<td class=n>{numbers.plain(row.weight)}"
+        f"<i class=bar style='width:{100 * row.weight:.1f}%'></i>"
+        for row in rows[:6]
+    )
     return f"<table><thead><tr><th title='The positions with most of its attention, and their weights.'>Looked at<th class=n></thead>{cells}</table>"
 
 
 def _list(title: str, rows: tuple[Promoted, ...], sign: str) -> str:
-    cells = "".join(f"<tr><td>{tokens.chip(row.token)}<td class='n {sign}'>{numbers.signed(row.effect)}" for row in rows)
+    cells = "".join(
+        f"<tr><td>{tokens.chip(row.token)}<td class='n {sign}'>{numbers.signed(row.effect)}"
+        for row in rows
+    )
     return f"<table><thead><tr><th>{title}<th></thead>{cells}</table>"

@@ -10,10 +10,17 @@ from interp.debugger.question import METRICS, Question
 from interp.debugger.session import Runs
 from minigpt.errors import MiniGPTError
 
-WORD = ("A word stands for the token with a space before it, as inside a sentence. Several: with commas between them. "
-        'In "double quotes" a token is exactly what it says.')
+WORD = (
+    "A word stands for the token with a space before it, as inside a sentence. Several: with commas between them. "
+    'In "double quotes" a token is exactly what it says.'
+)
 EXAMPLE = "When Mary and John went to the store, John gave a drink to"
-METRIC_NAMES = {"logits": "logit difference", "probability": "probability", "loss": "loss", "rank": "rank"}
+METRIC_NAMES = {
+    "logits": "logit difference",
+    "probability": "probability",
+    "loss": "loss",
+    "rank": "rank",
+}
 TOKENS = ("answers", "distractors", "other_answers", "other_distractors")
 assert set(METRIC_NAMES) == set(METRICS)
 
@@ -23,18 +30,36 @@ class Form:
 
     def __init__(self, view: View) -> None:
         self.view = view
-        with ui.element("form").classes("card form").props("id=form aria-label='The question'").on("submit", js_handler="e => e.preventDefault()"):
+        with (
+            ui.element("form")
+            .classes("card form")
+            .props("id=form aria-label='The question'")
+            .on("submit", js_handler="e => e.preventDefault()")
+        ):
             with ui.element("div").classes("fields"):
                 self._first()
             with ui.element("div").classes("fields") as self.second:
                 self._second()
             with ui.element("div").classes("under"):
-                self.add = widgets.button("Add a second prompt", self.more, "add-other", icon="add", look="flat")
+                self.add = widgets.button(
+                    "Add a second prompt", self.more, "add-other", icon="add", look="flat"
+                )
                 widgets.button("Swap the tokens", self.swap, "swap", icon="swap_horiz", look="flat")
-                self.model = widgets.choice({name: name for name in view.session.models}, "model", "model").classes("k")
+                self.model = widgets.choice(
+                    {name: name for name in view.session.models}, "model", "model"
+                ).classes("k")
                 self.model.set_visibility(len(view.session.models) > 1)
-                self.trouble = ui.label().classes("trouble").props("role=alert data-testid=form-trouble")
-        for field in (self.prompt, self.other, self.answers, self.distractors, self.other_answers, self.other_distractors):
+                self.trouble = (
+                    ui.label().classes("trouble").props("role=alert data-testid=form-trouble")
+                )
+        for field in (
+            self.prompt,
+            self.other,
+            self.answers,
+            self.distractors,
+            self.other_answers,
+            self.other_distractors,
+        ):
             field.on("keydown.enter.exact.prevent", self.submit)
         self.say("")
         self._open(False)
@@ -58,8 +83,16 @@ class Form:
     async def follow(self, question: Question, runs: Runs | None) -> None:
         """Show the question's own text in the fields."""
         self.say(self.view.trouble)
-        self.prompt.value, self.other.value, self.metric.value = question.prompt, question.other, question.metric
-        self.model.value = question.model if question.model in self.view.session.models else next(iter(self.view.session.models))
+        self.prompt.value, self.other.value, self.metric.value = (
+            question.prompt,
+            question.other,
+            question.metric,
+        )
+        self.model.value = (
+            question.model
+            if question.model in self.view.session.models
+            else next(iter(self.view.session.models))
+        )
         for name in TOKENS:
             getattr(self, name).value = tokens.write(getattr(question, name))
         self._open(bool(question.other))
@@ -69,7 +102,10 @@ class Form:
 
     def swap(self) -> None:
         """The answers for the distractors."""
-        for a, b in ((self.answers, self.distractors), (self.other_answers, self.other_distractors)):
+        for a, b in (
+            (self.answers, self.distractors),
+            (self.other_answers, self.other_distractors),
+        ):
             a.value, b.value = b.value, a.value
 
     def more(self) -> None:
@@ -86,21 +122,58 @@ class Form:
             await self.submit()
 
     def _first(self) -> None:
-        self.prompt = _area("Prompt", "prompt", EXAMPLE, "The text that the model continues; end it without a space.")
-        self.answers = widgets.field("Why this token", "answers", "Mary", f"Left empty: the model's own top token. {WORD}")
-        self.distractors = widgets.field("rather than", "distractors", "John", f"Left empty: the answer's logit alone is asked about. {WORD}")
+        self.prompt = _area(
+            "Prompt",
+            "prompt",
+            EXAMPLE,
+            "The text that the model continues; end it without a space.",
+        )
+        self.answers = widgets.field(
+            "Why this token", "answers", "Mary", f"Left empty: the model's own top token. {WORD}"
+        )
+        self.distractors = widgets.field(
+            "rather than",
+            "distractors",
+            "John",
+            f"Left empty: the answer's logit alone is asked about. {WORD}",
+        )
         self.metric = widgets.choice(METRIC_NAMES, "measured by", "metric")
-        self.ask = ui.button("Ask", on_click=self.submit).props("unelevated no-caps data-testid=ask").classes("ask")
+        self.ask = (
+            ui.button("Ask", on_click=self.submit)
+            .props("unelevated no-caps data-testid=ask")
+            .classes("ask")
+        )
 
     def _second(self) -> None:
-        self.other = _area("Second prompt", "other", "the same with one thing changed", "To compare with, and to take values from.")
-        self.other_answers = widgets.field("Why this token", "other-answers", "as above", f"Left empty: those of the first prompt. {WORD}")
-        self.other_distractors = widgets.field("rather than", "other-distractors", "as above", f"Left empty: those of the first prompt. {WORD}")
+        self.other = _area(
+            "Second prompt",
+            "other",
+            "the same with one thing changed",
+            "To compare with, and to take values from.",
+        )
+        self.other_answers = widgets.field(
+            "Why this token",
+            "other-answers",
+            "as above",
+            f"Left empty: those of the first prompt. {WORD}",
+        )
+        self.other_distractors = widgets.field(
+            "rather than",
+            "other-distractors",
+            "as above",
+            f"Left empty: those of the first prompt. {WORD}",
+        )
         widgets.button("Remove", self.remove, "remove-other", look="flat")
 
     def _fields(self) -> dict[str, object]:
         listed = {name: tokens.read(getattr(self, name).value or "") for name in TOKENS}
-        return {"model": self.model.value, "prompt": self.prompt.value or "", "other": self.other.value or "", "metric": self.metric.value, **listed}
+        return {
+            "model": self.model.value,
+            "prompt": self.prompt.value or "",
+            "other": self.other.value or "",
+            "metric": self.metric.value,
+            **listed,
+        }
 
     def _open(self, second: bool) -> None:
         self.second.set_visibility(second)
@@ -111,9 +184,17 @@ def following(before: Question, asked: dict[str, object]) -> dict[str, object]:
     """What else changes with a form's fields: a node, a trail or a graph of another prompt means nothing; only logits have direct effects."""
     changed = any(getattr(before, name) != value for name, value in asked.items())
     found: dict[str, object] = {"node": "", "trail": (), "graph": ()} if changed else {}
-    return {**found, "sort": "total"} if asked["metric"] != "logits" and before.sort.startswith("direct") else found
+    return (
+        {**found, "sort": "total"}
+        if asked["metric"] != "logits" and before.sort.startswith("direct")
+        else found
+    )
 
 
 def _area(label: str, name: str, example: str, hint: str) -> ui.textarea:
-    area = ui.textarea(label, placeholder=example).props(f"outlined dense autogrow rows=1 spellcheck=false data-testid={name}").classes("wide mono")
+    area = (
+        ui.textarea(label, placeholder=example)
+        .props(f"outlined dense autogrow rows=1 spellcheck=false data-testid={name}")
+        .classes("wide mono")
+    )
     return area.tooltip(hint)

@@ -44,7 +44,9 @@ class GraphCard(LongCard):
         chosen = bool(self.view.question.graph)
         self.picture.set_visibility(chosen)
         if chosen:
-            self.chart.show(options(found), height=80 + 62 * len({vertex.layer for vertex in found.vertices}))
+            self.chart.show(
+                options(found), height=80 + 62 * len({vertex.layer for vertex in found.vertices})
+            )
         self.words.clear()
         with self.words:
             self._chips(found) if chosen else self._empty()
@@ -54,21 +56,47 @@ class GraphCard(LongCard):
             for address in self.view.question.graph:
                 self._chip(address)
             save = json.dumps(shown.circuit, indent=1)
-            widgets.button("Circuit", lambda: ui.download.content(save, "circuit.json"), "export-circuit", icon="download", look="flat")
-        widgets.note("Strongest: " + ", ".join(f"{edge.edge} {numbers.signed(edge.effect)}" for edge in _strongest(shown, 4)), "strongest")
+            widgets.button(
+                "Circuit",
+                lambda: ui.download.content(save, "circuit.json"),
+                "export-circuit",
+                icon="download",
+                look="flat",
+            )
+        widgets.note(
+            "Strongest: "
+            + ", ".join(
+                f"{edge.edge} {numbers.signed(edge.effect)}" for edge in _strongest(shown, 4)
+            ),
+            "strongest",
+        )
 
     def _empty(self) -> None:
-        widgets.note("No nodes yet. Add them one by one from a selected node's card, or begin with the heads of the largest direct effects.")
+        widgets.note(
+            "No nodes yet. Add them one by one from a selected node's card, or begin with the heads of the largest direct effects."
+        )
         if begin := self.suggested:
-            widgets.button(f"Begin with {', '.join(begin)}", lambda: self.propose(graph=begin), "begin-graph")
+            widgets.button(
+                f"Begin with {', '.join(begin)}", lambda: self.propose(graph=begin), "begin-graph"
+            )
 
     def _chip(self, address: str) -> None:
         with ui.element("span").classes("line mono").props("data-testid=vertex"):
-            widgets.button(address, lambda: self.propose(node=address), f"vertex {address}", look="flat")
-            widgets.symbol("close", lambda: self._drop(address), f"drop {address}", f"Drop {address}", size="xs")
+            widgets.button(
+                address, lambda: self.propose(node=address), f"vertex {address}", look="flat"
+            )
+            widgets.symbol(
+                "close",
+                lambda: self._drop(address),
+                f"drop {address}",
+                f"Drop {address}",
+                size="xs",
+            )
 
     async def _drop(self, address: str) -> None:
-        await self.propose(graph=tuple(each for each in self.view.question.graph if each != address))
+        await self.propose(
+            graph=tuple(each for each in self.view.question.graph if each != address)
+        )
 
     async def _clicked(self, data: Any) -> None:
         node = data.get("node") or data.get("sender") if isinstance(data, dict) else None
@@ -79,42 +107,95 @@ class GraphCard(LongCard):
 def options(found: Graph) -> dict[str, Any]:
     """The graph for ECharts: x the position, y the layer."""
     written = {vertex.position: vertex.token for vertex in found.vertices}
-    columns, rows = ({each: i for i, each in enumerate(sorted(used))} for used in (written, {vertex.layer for vertex in found.vertices}))
+    columns, rows = (
+        {each: i for i, each in enumerate(sorted(used))}
+        for used in (written, {vertex.layer for vertex in found.vertices})
+    )
     top = max((abs(edge.effect or 0.0) for edge in found.edges), default=1.0) or 1.0
-    nodes = [_node(vertex, columns[vertex.position] + aside, rows[vertex.layer]) for vertex, aside in zip(found.vertices, _spread(found.vertices), strict=True)]
+    nodes = [
+        _node(vertex, columns[vertex.position] + aside, rows[vertex.layer])
+        for vertex, aside in zip(found.vertices, _spread(found.vertices), strict=True)
+    ]
     words = [_words(f"{t} {tokens.visible(written[t])}", i, -0.8) for t, i in columns.items()]
-    words += [_words("embedding" if layer < 0 else f"layer {layer}", -0.8, i) for layer, i in rows.items() if i + 1 < len(rows)]
-    series = {"type": "graph", "coordinateSystem": "cartesian2d", "symbol": "roundRect", "label": {**charts.MONO, "show": True, "color": "#fff"},
-              "edgeSymbol": ["none", "arrow"], "edgeSymbolSize": 7, "data": nodes + words, "links": [_link(edge, top) for edge in _strongest(found, LINKS)],
-              "emphasis": {"focus": "adjacency", "lineStyle": {"opacity": 1}}}
+    words += [
+        _words("embedding" if layer < 0 else f"layer {layer}", -0.8, i)
+        for layer, i in rows.items()
+        if i + 1 < len(rows)
+    ]
+    series = {
+        "type": "graph",
+        "coordinateSystem": "cartesian2d",
+        "symbol": "roundRect",
+        "label": {**charts.MONO, "show": True, "color": "#fff"},
+        "edgeSymbol": ["none", "arrow"],
+        "edgeSymbolSize": 7,
+        "data": nodes + words,
+        "links": [_link(edge, top) for edge in _strongest(found, LINKS)],
+        "emphasis": {"focus": "adjacency", "lineStyle": {"opacity": 1}},
+    }
     ends = {"x": (-1.0, len(columns) - 0.4), "y": (-1.1, len(rows) - 0.6)}
-    axes = {f"{axis}Axis": {"type": "value", "show": False, "min": low, "max": high} for axis, (low, high) in ends.items()}
-    return {"animation": False, "textStyle": charts.FONT, "tooltip": {"confine": True, "transitionDuration": 0},
-            "grid": {"left": 0, "right": 0, "top": 0, "bottom": 0}, **axes, "series": [series]}
+    axes = {
+        f"{axis}Axis": {"type": "value", "show": False, "min": low, "max": high}
+        for axis, (low, high) in ends.items()
+    }
+    return {
+        "animation": False,
+        "textStyle": charts.FONT,
+        "tooltip": {"confine": True, "transitionDuration": 0},
+        "grid": {"left": 0, "right": 0, "top": 0, "bottom": 0},
+        **axes,
+        "series": [series],
+    }
 
 
 def _node(vertex: Vertex, x: float, y: float) -> dict[str, Any]:
     name = vertex.address.partition("@")[0]
-    return {"name": vertex.address, "node": vertex.address, "value": [x, y], "symbolSize": [max(46, 8 * len(name)), 22],
-            "itemStyle": {"color": _colour(vertex.direct)}, "label": {"formatter": name},
-            "tooltip": {"formatter": f"{vertex.address}: direct effect {numbers.signed(vertex.direct)}"}}
+    return {
+        "name": vertex.address,
+        "node": vertex.address,
+        "value": [x, y],
+        "symbolSize": [max(46, 8 * len(name)), 22],
+        "itemStyle": {"color": _colour(vertex.direct)},
+        "label": {"formatter": name},
+        "tooltip": {
+            "formatter": f"{vertex.address}: direct effect {numbers.signed(vertex.direct)}"
+        },
+    }
 
 
 def _words(text: str, x: float, y: float) -> dict[str, Any]:
-    return {"name": text, "value": [x, y], "symbolSize": 1, "itemStyle": {"color": "transparent"}, "label": {"color": charts.INK}, "tooltip": {"show": False}}
+    return {
+        "name": text,
+        "value": [x, y],
+        "symbolSize": 1,
+        "itemStyle": {"color": "transparent"},
+        "label": {"color": charts.INK},
+        "tooltip": {"show": False},
+    }
 
 
 def _strongest(found: Graph, k: int) -> list[Edge]:
     """The k edges of the largest exact effects."""
-    return sorted((edge for edge in found.edges if edge.effect), key=lambda edge: -abs(edge.effect or 0.0))[:k]
+    return sorted(
+        (edge for edge in found.edges if edge.effect), key=lambda edge: -abs(edge.effect or 0.0)
+    )[:k]
 
 
 def _link(edge: Edge, top: float) -> dict[str, Any]:
     effect = edge.effect or 0.0
     share = abs(effect) / top
-    return {"source": edge.sender, "target": edge.receiver, "sender": edge.sender, "tooltip": {"formatter": f"{edge.edge}: {effect:+.4f}"},
-            "lineStyle": {"width": 0.5 + 5 * share, "opacity": 0.25 + 0.65 * share, "color": charts.FOR if effect < 0 else charts.AGAINST,
-                          "curveness": {"q": 0.12, "k": -0.12, "v": 0.22}.get(edge.port, 0.05)}}
+    return {
+        "source": edge.sender,
+        "target": edge.receiver,
+        "sender": edge.sender,
+        "tooltip": {"formatter": f"{edge.edge}: {effect:+.4f}"},
+        "lineStyle": {
+            "width": 0.5 + 5 * share,
+            "opacity": 0.25 + 0.65 * share,
+            "color": charts.FOR if effect < 0 else charts.AGAINST,
+            "curveness": {"q": 0.12, "k": -0.12, "v": 0.22}.get(edge.port, 0.05),
+        },
+    }
 
 
 def _colour(direct: float | None) -> str:

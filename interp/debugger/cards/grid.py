@@ -11,20 +11,42 @@ from interp.debugger.both import Both
 from interp.debugger.cards import numbers
 
 # Functions in style.js; a key that begins with a colon is evaluated in the browser. No key comes from a prompt.
-TINTED = {":valueFormatter": "p => debuggerPage.number(p.value)", ":cellStyle": "p => debuggerPage.tint(p)", "cellClass": "n", "headerClass": "n"}
+TINTED = {
+    ":valueFormatter": "p => debuggerPage.number(p.value)",
+    ":cellStyle": "p => debuggerPage.tint(p)",
+    "cellClass": "n",
+    "headerClass": "n",
+}
 Column = dict[str, Any]
 Record = dict[str, Any]
 
 
 def text(field: str, title: str, width: int, hint: str, **more: Any) -> Column:
     """A column of words."""
-    return {"field": field, "headerName": title, "headerTooltip": hint, "width": width, "tooltipField": field, "cellClass": "mono", **more}
+    return {
+        "field": field,
+        "headerName": title,
+        "headerTooltip": hint,
+        "width": width,
+        "tooltipField": field,
+        "cellClass": "mono",
+        **more,
+    }
 
 
 def number(field: str, title: str, hint: str, group: str, width: int = 104, **more: Any) -> Column:
     """A column of numbers, tinted by the largest of its group."""
-    return {"field": field, "headerName": title, "headerTooltip": hint,
-            "flex": 1, "minWidth": width, "context": {"group": group}, **{"sortable": False}, **TINTED, **more}
+    return {
+        "field": field,
+        "headerName": title,
+        "headerTooltip": hint,
+        "flex": 1,
+        "minWidth": width,
+        "context": {"group": group},
+        **{"sortable": False},
+        **TINTED,
+        **more,
+    }
 
 
 def sides(field: str, title: str, hint: str, names: Sequence[str], **more: Any) -> Column:
@@ -32,37 +54,90 @@ def sides(field: str, title: str, hint: str, names: Sequence[str], **more: Any) 
     if len(names) == 1:
         return number(field, title, hint, field, **more)
     parts = ((field, names[0]), (f"{field}.right", names[1]), (f"{field}.difference", "diff"))
-    return {"headerName": title, "headerTooltip": hint, "headerClass": "group",
-            "children": [number(each, name.removesuffix(" prompt"), f"{hint} {name}.", field, 78, **more) for each, name in parts]}
+    return {
+        "headerName": title,
+        "headerTooltip": hint,
+        "headerClass": "group",
+        "children": [
+            number(each, name.removesuffix(" prompt"), f"{hint} {name}.", field, 78, **more)
+            for each, name in parts
+        ],
+    }
 
 
 class Grid:
     """A grid that keeps its place while its rows change."""
 
-    def __init__(self, mark: str, on_choose: Callable[[str], Any], on_sort: Callable[[str], Any] | None = None) -> None:
+    def __init__(
+        self,
+        mark: str,
+        on_choose: Callable[[str], Any],
+        on_sort: Callable[[str], Any] | None = None,
+    ) -> None:
         self.mark = mark
-        self.element = ui.aggrid({
-            "columnDefs": [], "rowData": [], "suppressFieldDotNotation": True, ":getRowId": "p => p.data.id", "animateRows": False,
-            "rowHeight": 27, "headerHeight": 30, "groupHeaderHeight": 26, "suppressMovableColumns": True, "tooltipShowDelay": 400,
-            "enableBrowserTooltips": True, "context": self._context({}, ""), 
-            "overlayNoRowsTemplate": "<span class=note>no rows</span>", 
-            "defaultColDef": {"sortable": False, "resizable": True, "suppressHeaderMenuButton": True, "sortingOrder": ["desc"]},
-            "rowClassRules": {":chosen": "p => p.data.node === p.context.chosen", ":closing": "p => !!p.node.rowPinned"},
-            ":onSortChanged": "e => debuggerPage.sorted(e)", ":onCellKeyDown": "e => debuggerPage.key(e)",
-        }, theme="balham", auto_size_columns=False).classes("grid").props(f"data-testid={mark}")
-        self.element.on("rowClicked", lambda event: on_choose(event.args["data"]["node"]) if "node" in event.args["data"] else None, ["data"])
+        self.element = (
+            ui.aggrid(
+                {
+                    "columnDefs": [],
+                    "rowData": [],
+                    "suppressFieldDotNotation": True,
+                    ":getRowId": "p => p.data.id",
+                    "animateRows": False,
+                    "rowHeight": 27,
+                    "headerHeight": 30,
+                    "groupHeaderHeight": 26,
+                    "suppressMovableColumns": True,
+                    "tooltipShowDelay": 400,
+                    "enableBrowserTooltips": True,
+                    "context": self._context({}, ""),
+                    "overlayNoRowsTemplate": "<span class=note>no rows</span>",
+                    "defaultColDef": {
+                        "sortable": False,
+                        "resizable": True,
+                        "suppressHeaderMenuButton": True,
+                        "sortingOrder": ["desc"],
+                    },
+                    "rowClassRules": {
+                        ":chosen": "p => p.data.node === p.context.chosen",
+                        ":closing": "p => !!p.node.rowPinned",
+                    },
+                    ":onSortChanged": "e => debuggerPage.sorted(e)",
+                    ":onCellKeyDown": "e => debuggerPage.key(e)",
+                },
+                theme="balham",
+                auto_size_columns=False,
+            )
+            .classes("grid")
+            .props(f"data-testid={mark}")
+        )
+        self.element.on(
+            "rowClicked",
+            lambda event: (
+                on_choose(event.args["data"]["node"]) if "node" in event.args["data"] else None
+            ),
+            ["data"],
+        )
         ui.on(f"chosen-{mark}", lambda event: on_choose(event.args))
         if on_sort is not None:
             ui.on(f"sorted-{mark}", lambda event: on_sort(event.args))
 
-    def show(self, columns: Sequence[Column], rows: Sequence[Record], closing: Sequence[Record], largest: dict[str, float], chosen: str) -> None:
+    def show(
+        self,
+        columns: Sequence[Column],
+        rows: Sequence[Record],
+        closing: Sequence[Record],
+        largest: dict[str, float],
+        chosen: str,
+    ) -> None:
         """New columns, rows, and the closing lines under them."""
         self._set("context", self._context(largest, chosen))
         self._set("columnDefs", list(columns))
         self._set("rowData", list(rows))
         self._set("pinnedBottomRowData", list(closing))
         head = 60 if any("children" in column for column in columns) else 34
-        self.element.style(f"height: {min(27 * (max(len(rows), 1) + len(closing)) + head + (18 if head > 40 else 2), 660)}px")
+        self.element.style(
+            f"height: {min(27 * (max(len(rows), 1) + len(closing)) + head + (18 if head > 40 else 2), 660)}px"
+        )
 
     def update(self, rows: Sequence[Record], largest: dict[str, float], chosen: str) -> None:
         """Other numbers in some of the rows."""
@@ -85,12 +160,20 @@ class Grid:
 def largest(rows: Sequence[Record], names: Sequence[str]) -> dict[str, float]:
     """The largest size of each group of columns."""
     fields = {name: (name, f"{name}.right", f"{name}.difference") for name in names}
-    return {name: max((abs(row[f]) for row in rows for f in group if row.get(f) is not None), default=0.0) for name, group in fields.items()}
+    return {
+        name: max(
+            (abs(row[f]) for row in rows for f in group if row.get(f) is not None), default=0.0
+        )
+        for name, group in fields.items()
+    }
 
 
 def closing(rest: Both, whole: Both) -> list[Record]:
     """The lines under a table of direct effects: what is not shown, and the sum."""
-    return [{"id": "rest", "address": "all others", **numbers.cells("direct", rest)}, {"id": "sum", "address": "sum", **numbers.cells("direct", whole)}]
+    return [
+        {"id": "rest", "address": "all others", **numbers.cells("direct", rest)},
+        {"id": "sum", "address": "sum", **numbers.cells("direct", whole)},
+    ]
 
 
 def sorted_by(field: str, columns: list[Column]) -> list[Column]:

@@ -13,10 +13,14 @@ from interp.debugger.session import Runs
 from interp.debugger.summary import Receipt
 
 EXAMPLE = "a2.6@13 = 0"
-LINE = ("ADDRESS = SOURCE. Addresses: a2.6 (everywhere), a2.6@13, m1, m1.n7@9, resid2@4, a0.3>a2.6.q (one edge), a2.6.pattern. "
-        "Sources: 0, mean(reference), other, this (the clean run's), x0.5 (a factor).")
+LINE = (
+    "ADDRESS = SOURCE. Addresses: a2.6 (everywhere), a2.6@13, m1, m1.n7@9, resid2@4, a0.3>a2.6.q (one edge), a2.6.pattern. "
+    "Sources: 0, mean(reference), other, this (the clean run's), x0.5 (a factor)."
+)
 
-REFERENCE = "Each of as many tokens as the prompt. Left empty: 32 shuffles of the prompt's own tokens."
+REFERENCE = (
+    "Each of as many tokens as the prompt. Left empty: 32 shuffles of the prompt's own tokens."
+)
 
 
 class InterventionsCard(Card):
@@ -53,15 +57,27 @@ class InterventionsCard(Card):
             for line in self.lines:
                 with ui.element("span").classes("line mono").props("data-testid=line"):
                     ui.label(line)
-                    widgets.symbol("close", lambda line=line: self.remove(line), "remove-line", f"Remove {line}", size="xs")
-            self.next = widgets.field("", "new-line", EXAMPLE, LINE).classes("add").on("keydown.enter", self.add)
+                    widgets.symbol(
+                        "close",
+                        lambda line=line: self.remove(line),
+                        "remove-line",
+                        f"Remove {line}",
+                        size="xs",
+                    )
+            self.next = (
+                widgets.field("", "new-line", EXAMPLE, LINE)
+                .classes("add")
+                .on("keydown.enter", self.add)
+            )
             widgets.button("Add", self.add, "add-line")
             if self.view.question.other and self.lines:
                 self._compare()
         if any("mean(reference)" in text for text in (*self.lines, self.view.question.instead)):
             self._reference()
         if found is not None:
-            widgets.note(f"{'' if found.effective else 'Nothing changed. '}{found.words}", "receipt")
+            widgets.note(
+                f"{'' if found.effective else 'Nothing changed. '}{found.words}", "receipt"
+            )
         elif not self.lines:
             widgets.note("None yet. Select a node below and ablate it, or type a line.")
 
@@ -72,7 +88,9 @@ class InterventionsCard(Card):
 
     async def remove(self, line: str) -> None:
         """One line less."""
-        await self.propose(patches=tuple(each for each in self.view.question.patches if each != line))
+        await self.propose(
+            patches=tuple(each for each in self.view.question.patches if each != line)
+        )
 
     async def undo(self) -> None:
         """The lines as they were before."""
@@ -90,11 +108,26 @@ class InterventionsCard(Card):
 
     def _reference(self) -> None:
         """The prompts over which means are taken."""
-        lines = ui.textarea("Means are over these prompts, one a line", value="\n".join(self.view.question.reference)).props(
-            "outlined dense autogrow rows=1 spellcheck=false data-testid=reference").classes("mono").tooltip(REFERENCE)
-        lines.on("blur", lambda: self.propose(reference=tuple(line for line in (lines.value or "").splitlines() if line.strip())))
+        lines = (
+            ui.textarea(
+                "Means are over these prompts, one a line",
+                value="\n".join(self.view.question.reference),
+            )
+            .props("outlined dense autogrow rows=1 spellcheck=false data-testid=reference")
+            .classes("mono")
+            .tooltip(REFERENCE)
+        )
+        lines.on(
+            "blur",
+            lambda: self.propose(
+                reference=tuple(line for line in (lines.value or "").splitlines() if line.strip())
+            ),
+        )
 
     def _compare(self) -> None:
-        choice = ui.toggle({"": "before and after", "other": "after and second prompt"}, value="other" if self.view.question.compare == "other" else "")
+        choice = ui.toggle(
+            {"": "before and after", "other": "after and second prompt"},
+            value="other" if self.view.question.compare == "other" else "",
+        )
         choice.props("dense no-caps unelevated size=sm data-testid=compare")
         choice.on("update:model-value", lambda: self.propose(compare=choice.value))

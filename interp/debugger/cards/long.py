@@ -39,7 +39,9 @@ class LongCard(Card):
         runs = self.runs
         try:
             # From the start again: a part that was interrupted may still be on its way in the iterator before.
-            async for parts in paced(self.view.workers.stream(await self.view.workers.run(lambda: self.begin(runs)))):
+            async for parts in paced(
+                self.view.workers.stream(await self.view.workers.run(lambda: self.begin(runs)))
+            ):
                 self.found = (parts or [self.found])[-1]
                 self._say(running=True)
         except MiniGPTError as error:

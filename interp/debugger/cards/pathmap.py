@@ -21,8 +21,10 @@ class PathMapCard(LongCard):
     """Layers from top to bottom, heads from left to right."""
 
     name, title = "pathmap", "Path patching"
-    hint = ("How the metric changes when a head's value from the second prompt goes to the receivers and nowhere else: all other heads are held, "
-            "MLPs and LayerNorms recomputed (Wang et al. 2022).")
+    hint = (
+        "How the metric changes when a head's value from the second prompt goes to the receivers and nowhere else: all other heads are held, "
+        "MLPs and LayerNorms recomputed (Wang et al. 2022)."
+    )
     depends = ("receivers", "at")
 
     def __init__(self, view: View) -> None:
@@ -52,19 +54,38 @@ class PathMapCard(LongCard):
     def fill(self, found: PathMap) -> None:
         """The map, and what it cost."""
         super().fill(found)
-        known = ((layer, head, value) for layer, row in enumerate(found.cells) for head, value in enumerate(row) if value is not None)
-        cells = [(head, layer, value, f"a{layer}.{head}: {value:+.4f}") for layer, head, value in known]
+        known = (
+            (layer, head, value)
+            for layer, row in enumerate(found.cells)
+            for head, value in enumerate(row)
+            if value is not None
+        )
+        cells = [
+            (head, layer, value, f"a{layer}.{head}: {value:+.4f}") for layer, head, value in known
+        ]
         top = max((abs(cell[2]) for cell in cells), default=1.0) or 1.0
-        columns, rows = ([f"{word} {i}" for i in range(len(each))] for word, each in (("head", found.cells[0]), ("layer", found.cells)))
-        self.chart.show(charts.heat(cells, columns, rows, signed=True, top=top, rotate=60), height=70 + 34 * len(found.cells))
+        columns, rows = (
+            [f"{word} {i}" for i in range(len(each))]
+            for word, each in (("head", found.cells[0]), ("layer", found.cells))
+        )
+        self.chart.show(
+            charts.heat(cells, columns, rows, signed=True, top=top, rotate=60),
+            height=70 + 34 * len(found.cells),
+        )
         before = f"{found.metric_name} {numbers.signed(found.metric)} before"
-        self.cost.set_text(f"To {' '.join(found.receivers)} at {found.at}; {before}. {found.receipt}")
+        self.cost.set_text(
+            f"To {' '.join(found.receivers)} at {found.at}; {before}. {found.receipt}"
+        )
 
     async def ask(self) -> None:
         """The map to the receivers that are written there."""
-        await self.propose(receivers=tuple(self.receivers.value.split()), at=self.at.value.strip() or "END")
+        await self.propose(
+            receivers=tuple(self.receivers.value.split()), at=self.at.value.strip() or "END"
+        )
 
     async def _clicked(self, data: dict[str, list[float]]) -> None:
         head = "a{1:.0f}.{0:.0f}".format(*data["value"])
         at, tokens = self.found.at, len(self.runs.left.tokens)
-        await self.propose(node=f"{head}@{int(at) % tokens if at.lstrip('-').isdigit() else tokens - 1}")
+        await self.propose(
+            node=f"{head}@{int(at) % tokens if at.lstrip('-').isdigit() else tokens - 1}"
+        )

@@ -20,13 +20,19 @@ class Progress:
         with ui.element("div").classes("under"):
             self.words = widgets.note("", f"{name}-state")
             self.cancel = widgets.button("Cancel", cancel, f"{name}-cancel").classes("cancel")
-        self.bar = ui.linear_progress(0, show_value=False, size="3px").props(f"data-testid={name}-progress instant-feedback")
+        self.bar = ui.linear_progress(0, show_value=False, size="3px").props(
+            f"data-testid={name}-progress instant-feedback"
+        )
 
         self.say("", 0, 0, False)
 
     def say(self, words: str, done: int, of: int, running: bool) -> None:
         """How much of what is done."""
-        self.words.set_text(f"{words}: {'' if running or done >= of else 'cancelled at '}{done:,} of {of:,}" if of else "")
+        self.words.set_text(
+            f"{words}: {'' if running or done >= of else 'cancelled at '}{done:,} of {of:,}"
+            if of
+            else ""
+        )
         self.cancel.set_visibility(running and done < of)
         self.bar.set_visibility(of > 0)
         self.bar.value = done / of if of else 0.0

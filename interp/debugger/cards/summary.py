@@ -32,24 +32,36 @@ class SummaryCard(Card):
                 ui.html(_metric(found)).props("data-testid=metric-value")
                 for note in found.notes:
                     ui.label(note).classes("note")
-                ui.html(strip(found.tokens, found.sides)).classes("strip").props("data-testid=tokens")
+                ui.html(strip(found.tokens, found.sides)).classes("strip").props(
+                    "data-testid=tokens"
+                )
             ui.html(_next(found)).props("data-testid=next-tokens")
 
 
 def strip(pieces: tuple[Piece, ...], sides: tuple[str, ...]) -> str:
     """The prompt's tokens in a row; where two prompts differ, both, marked."""
     two = any(piece.differs for piece in pieces)
-    return "".join(f"<span class='piece{' differs' if piece.differs else ''}'><small>{piece.position}</small>"
-                   f"{tokens.chip(piece.left, title=f'position {piece.position}')}"
-                   f"{tokens.chip(piece.right, title=f'position {piece.position}, {sides[-1]}') if two else ''}</span>" for piece in pieces)
+    return "".join(
+        f"<span class='piece{' differs' if piece.differs else ''}'><small>{piece.position}</small>"
+        f"{tokens.chip(piece.left, title=f'position {piece.position}')}"
+        f"{tokens.chip(piece.right, title=f'position {piece.position}, {sides[-1]}') if two else ''}</span>"
+        for piece in pieces
+    )
 
 
 def _metric(found: Summary) -> str:
-    sides = [(name, value) for name, value in zip((*found.sides, "difference"), _numbers(found.metric), strict=False) if value is not None]
+    sides = [
+        (name, value)
+        for name, value in zip((*found.sides, "difference"), _numbers(found.metric), strict=False)
+        if value is not None
+    ]
     if len(found.sides) == 1:
         sides = sides[:1]
     named = [(name if len(sides) > 1 else found.metric_name, value) for name, value in sides]
-    cells = "".join(f"<div><b class='{numbers.sign(value)}'>{numbers.signed(value)}</b><span>{escape(name)}</span></div>" for name, value in named)
+    cells = "".join(
+        f"<div><b class='{numbers.sign(value)}'>{numbers.signed(value)}</b><span>{escape(name)}</span></div>"
+        for name, value in named
+    )
     return f"<div class=metrics title='{escape(found.metric_name)}'>{cells}</div>"
 
 
@@ -58,23 +70,43 @@ def _numbers(value: Both) -> tuple[float | None, ...]:
 
 
 def _next(found: Summary) -> str:
-    heads = "".join(f"<th class=n title='{escape(hint)}'>{escape(title)}" for title, hint in _columns(found.sides))
+    heads = "".join(
+        f"<th class=n title='{escape(hint)}'>{escape(title)}"
+        for title, hint in _columns(found.sides)
+    )
     rows = "".join(_row(row, len(found.sides) > 1) for row in found.next)
     return f"<table><thead><tr><th>next token<th>{heads}</thead><tbody>{rows}</tbody></table>"
 
 
 def _columns(sides: tuple[str, ...]) -> list[tuple[str, str]]:
     if len(sides) == 1:
-        return [("probability", "Over the whole vocabulary."), ("logit", "Before the softmax."), ("rank", "How many tokens are more probable.")]
+        return [
+            ("probability", "Over the whole vocabulary."),
+            ("logit", "Before the softmax."),
+            ("rank", "How many tokens are more probable."),
+        ]
     short = [side.removesuffix(" prompt") for side in sides]
-    logits = [(f"logit {side}" if i == 0 else side, f"Before the softmax, {side}.") for i, side in enumerate(short)]
-    return [*((side, f"Probability, {side}.") for side in short), *logits, ("change", "Of the logit.")]
+    logits = [
+        (f"logit {side}" if i == 0 else side, f"Before the softmax, {side}.")
+        for i, side in enumerate(short)
+    ]
+    return [
+        *((side, f"Probability, {side}.") for side in short),
+        *logits,
+        ("change", "Of the logit."),
+    ]
 
 
 def _row(row: Next, two: bool) -> str:
     p, x = row.probability, row.logit
     ones = [numbers.percent(p.left), numbers.plain(x.left), numbers.whole(row.rank.left)]
-    both = [numbers.percent(p.left), numbers.percent(p.right), numbers.plain(x.left), numbers.plain(x.right), numbers.signed(x.difference)]
+    both = [
+        numbers.percent(p.left),
+        numbers.percent(p.right),
+        numbers.plain(x.left),
+        numbers.plain(x.right),
+        numbers.signed(x.difference),
+    ]
     first, *others = both if two else ones
     bar = f"<i class=bar style='width:{100 * (p.left or 0):.1f}%'></i>"
     cells = "".join(f"<td class=n>{cell}" for cell in others)

@@ -19,7 +19,12 @@ from interp.debugger.question import INSTEAD, MAX_K
 from interp.debugger.session import Runs
 from interp.debugger.totals import totals
 
-TITLES = {"direct": "direct effect", "total": "total effect", "activation": "activation", "norm": "write norm"}
+TITLES = {
+    "direct": "direct effect",
+    "total": "total effect",
+    "activation": "activation",
+    "norm": "write norm",
+}
 INSTEAD_NAMES = {"0": "zero", "mean(reference)": "its mean", "other": "the second prompt's"}
 assert set(INSTEAD_NAMES) == set(INSTEAD)
 
@@ -43,7 +48,9 @@ class TableCard(Card):
             self._controls()
         with self.body:
             self.answer = ui.label().classes("answer-line").props("data-testid=answer")
-            self.grid = grid.Grid("node-grid", self._choose, lambda column: self.propose(sort=column))
+            self.grid = grid.Grid(
+                "node-grid", self._choose, lambda column: self.propose(sort=column)
+            )
             self.closure = ui.label().classes("closure").props("data-testid=closure")
             self.progress = Progress("totals", self.stop)
 
@@ -53,7 +60,14 @@ class TableCard(Card):
             found = nodes.table(runs)
             return runs, found, [row.address for row in found.rows]
         every = nodes.table(replace(runs, question=replace(runs.question, sort="norm", k=MAX_K)))
-        waiting = nodes.table(replace(runs, question=replace(runs.question, sort="direct" if runs.left.metric.linear else "norm")))
+        waiting = nodes.table(
+            replace(
+                runs,
+                question=replace(
+                    runs.question, sort="direct" if runs.left.metric.linear else "norm"
+                ),
+            )
+        )
         return runs, waiting, [row.address for row in every.rows]
 
     def fill(self, found: tuple[Runs, Table, list[str]]) -> None:
@@ -77,7 +91,9 @@ class TableCard(Card):
             return
         self._say_progress(running=True)
         async for chunks in paced(self.view.workers.stream(totals(self.runs, missing))):
-            arrived = {address: effect for chunk in chunks for address, effect in chunk.effects.items()}
+            arrived = {
+                address: effect for chunk in chunks for address, effect in chunk.effects.items()
+            }
             self.known |= arrived
             self._totals_arrived(arrived)
             self._say_progress(running=True)
@@ -103,16 +119,31 @@ class TableCard(Card):
         self.rows = [record(row, self.known) for row in table.rows]
         sums = grid.closing(table.rest, table.sum)
         columns = _columns(table.sides, self.runs.question.sort)
-        self.grid.show(columns, self.rows, sums if table.gap is not None else [], grid.largest(self.rows, tuple(TITLES)), self.view.question.node)
+        self.grid.show(
+            columns,
+            self.rows,
+            sums if table.gap is not None else [],
+            grid.largest(self.rows, tuple(TITLES)),
+            self.view.question.node,
+        )
         self.closure.set_text(closure(table))
         asked = self.runs.question
         self.answer.set_text(answer(table) if asked.sort == "direct" and not asked.find else "")
 
     def _totals_arrived(self, effects: dict[str, Both]) -> None:
-        changed = [row | numbers.cells("total", effects[row["id"]]) for row in self.rows if row["id"] in effects]
-        self.rows = [row | numbers.cells("total", self.known[row["id"]]) if row["id"] in self.known else row for row in self.rows]
+        changed = [
+            row | numbers.cells("total", effects[row["id"]])
+            for row in self.rows
+            if row["id"] in effects
+        ]
+        self.rows = [
+            row | numbers.cells("total", self.known[row["id"]]) if row["id"] in self.known else row
+            for row in self.rows
+        ]
         if changed:
-            self.grid.update(changed, grid.largest(self.rows, tuple(TITLES)), self.view.question.node)
+            self.grid.update(
+                changed, grid.largest(self.rows, tuple(TITLES)), self.view.question.node
+            )
 
     async def _resort(self) -> None:
         if self.runs.question.sort.startswith("total"):
@@ -120,27 +151,54 @@ class TableCard(Card):
 
     def _say_progress(self, running: bool) -> None:
         put = INSTEAD_NAMES[self.runs.question.instead]
-        self.progress.say(f"Exact total effects, {put} in the node's place", len(self.known), len(self.addresses), running)
+        self.progress.say(
+            f"Exact total effects, {put} in the node's place",
+            len(self.known),
+            len(self.addresses),
+            running,
+        )
 
     async def _choose(self, node: str) -> None:
         await self.propose(node=node)
 
     def _controls(self) -> None:
-        self.find = widgets.field("filter", "find", "a2 head @13 Mary", FIND).props("clearable debounce=300").classes("find")
+        self.find = (
+            widgets.field("filter", "find", "a2 head @13 Mary", FIND)
+            .props("clearable debounce=300")
+            .classes("find")
+        )
         self.find.on("update:model-value", lambda: self.propose(find=self.find.value or ""))
-        self.k = ui.number("top and bottom", min=1, max=MAX_K, format="%d").props("dense outlined debounce=400 data-testid=k").classes("k")
+        self.k = (
+            ui.number("top and bottom", min=1, max=MAX_K, format="%d")
+            .props("dense outlined debounce=400 data-testid=k")
+            .classes("k")
+        )
         self.k.on("update:model-value", lambda: self.propose(k=int(self.k.value or 10)))
-        self.instead = widgets.choice(INSTEAD_NAMES, "in a node's place", "instead", lambda: self.propose(instead=self.instead.value)).classes("instead")
-        self.keys, self.neurons = (ui.checkbox(label).props(f"dense data-testid=split-{label.split()[-1]}") for label in ("heads by key", "neurons"))
+        self.instead = widgets.choice(
+            INSTEAD_NAMES,
+            "in a node's place",
+            "instead",
+            lambda: self.propose(instead=self.instead.value),
+        ).classes("instead")
+        self.keys, self.neurons = (
+            ui.checkbox(label).props(f"dense data-testid=split-{label.split()[-1]}")
+            for label in ("heads by key", "neurons")
+        )
         for box in (self.keys, self.neurons):
             box.on("update:model-value", lambda: self.propose(split=self._split()))
 
     def _split(self) -> tuple[str, ...]:
-        return tuple(name for name, box in (("keys", self.keys), ("neurons", self.neurons)) if box.value)
+        return tuple(
+            name for name, box in (("keys", self.keys), ("neurons", self.neurons)) if box.value
+        )
 
     def _settings(self, question: Any) -> None:
         """The controls as the question has them."""
-        self.find.value, self.k.value, self.instead.value = question.find, question.k, question.instead
+        self.find.value, self.k.value, self.instead.value = (
+            question.find,
+            question.k,
+            question.instead,
+        )
         self.keys.value, self.neurons.value = "keys" in question.split, "neurons" in question.split
 
 
@@ -148,23 +206,47 @@ def with_totals(script: str, addresses: Sequence[str]) -> str:
     """A script that prints a node table, changed to print it with these exact total effects."""
     first, printed, end = script.partition("print(")
     known = f"known = totals.complete(runs, {list(addresses)!r}).effects\n"
-    return first.replace("import export, session", "import export, nodes, session, totals") + known + (
-        "print(export.as_json(nodes.table(runs, known)))\n" if printed else end)
+    return (
+        first.replace("import export, session", "import export, nodes, session, totals")
+        + known
+        + ("print(export.as_json(nodes.table(runs, known)))\n" if printed else end)
+    )
 
 
 def record(row: Row, known: dict[str, Both]) -> dict[str, Any]:
     """A row as the grid takes it."""
-    both = {name: numbers.cells(name, getattr(row, name)) for name in ("direct", "activation", "norm")}
-    return {"id": row.address, "node": row.address, "address": row.address, "token": f"{row.position} {tokens.visible(row.token)}", "looks_at": row.looks_at,
-            **both["direct"], **numbers.cells("total", known.get(row.address, row.total)), **both["activation"], **both["norm"]}
+    both = {
+        name: numbers.cells(name, getattr(row, name)) for name in ("direct", "activation", "norm")
+    }
+    return {
+        "id": row.address,
+        "node": row.address,
+        "address": row.address,
+        "token": f"{row.position} {tokens.visible(row.token)}",
+        "looks_at": row.looks_at,
+        **both["direct"],
+        **numbers.cells("total", known.get(row.address, row.total)),
+        **both["activation"],
+        **both["norm"],
+    }
 
 
 def answer(table: Table, k: int = 3) -> str:
     """The largest direct effects for and against, as a sentence, of a table sorted by them; empty where there are none."""
-    ranked = sorted((row for row in table.rows if row.direct.left), key=lambda row: row.direct.left or 0.0, reverse=True)
-    ends = {"Most for it": [row for row in ranked if numbers.sign(row.direct.left) == "for"][:k],
-            "Most against it": [row for row in reversed(ranked) if numbers.sign(row.direct.left) == "against"][:k]}
-    return " ".join(f"{words}: {', '.join(map(_push, rows))}." for words, rows in ends.items() if rows)
+    ranked = sorted(
+        (row for row in table.rows if row.direct.left),
+        key=lambda row: row.direct.left or 0.0,
+        reverse=True,
+    )
+    ends = {
+        "Most for it": [row for row in ranked if numbers.sign(row.direct.left) == "for"][:k],
+        "Most against it": [
+            row for row in reversed(ranked) if numbers.sign(row.direct.left) == "against"
+        ][:k],
+    }
+    return " ".join(
+        f"{words}: {', '.join(map(_push, rows))}." for words, rows in ends.items() if rows
+    )
 
 
 def _push(row: Row) -> str:
@@ -174,7 +256,11 @@ def _push(row: Row) -> str:
 
 def closure(table: Table) -> str:
     """The sentence that says that the direct effects sum to the metric."""
-    count = f"{table.matching:,} of {table.count:,} nodes match. " if table.matching < table.count else f"{table.count:,} nodes. "
+    count = (
+        f"{table.matching:,} of {table.count:,} nodes match. "
+        if table.matching < table.count
+        else f"{table.count:,} nodes. "
+    )
     if table.gap is None or table.sum.left is None or table.metric.left is None:
         return count + " ".join(table.notes)
     holds = "=" if table.bound is None or table.gap <= table.bound else "≠"
@@ -183,6 +269,16 @@ def closure(table: Table) -> str:
 
 
 def _columns(sides: tuple[str, ...], sort: str) -> list[grid.Column]:
-    words = [grid.text("address", "node", 104, DEFINITIONS["address"], pinned="left"), grid.text("token", "at", 84, DEFINITIONS["token"]),
-             grid.text("looks_at", "looks at", 100, DEFINITIONS["looks_at"])]
-    return grid.sorted_by(sort, words + [grid.sides(name, title, DEFINITIONS[name], sides, sortable=True) for name, title in TITLES.items()])
+    words = [
+        grid.text("address", "node", 104, DEFINITIONS["address"], pinned="left"),
+        grid.text("token", "at", 84, DEFINITIONS["token"]),
+        grid.text("looks_at", "looks at", 100, DEFINITIONS["looks_at"]),
+    ]
+    return grid.sorted_by(
+        sort,
+        words
+        + [
+            grid.sides(name, title, DEFINITIONS[name], sides, sortable=True)
+            for name, title in TITLES.items()
+        ],
+    )

@@ -19,7 +19,13 @@ def read(text: str) -> tuple[str, ...]:
     while start < len(text.rstrip()):
         item = _ITEM.match(text, start)
         if item is None:
-            raise QuestionError(problem(f"tokens {text!r}", "words with commas between them, or tokens in double quotes", 'Mary, " John"'))
+            raise QuestionError(
+                problem(
+                    f"tokens {text!r}",
+                    "words with commas between them, or tokens in double quotes",
+                    'Mary, " John"',
+                )
+            )
         found.append(_token(item[1].strip()))
         start = item.end()
     return tuple(token for token in found if token)
@@ -27,7 +33,9 @@ def read(text: str) -> tuple[str, ...]:
 
 def write(tokens: Iterable[str]) -> str:
     """The inverse: read(write(tokens)) == tokens."""
-    return ", ".join(token[1:] if _plain(token) else json.dumps(token, ensure_ascii=False) for token in tokens)
+    return ", ".join(
+        token[1:] if _plain(token) else json.dumps(token, ensure_ascii=False) for token in tokens
+    )
 
 
 def visible(token: str) -> str:
@@ -47,7 +55,9 @@ def _token(item: str) -> str:
     try:
         return str(json.loads(item))
     except json.JSONDecodeError:
-        raise QuestionError(problem(f"the token {item}", r'what stands in quotes may hold \" \\ \n', r'"\n"')) from None
+        raise QuestionError(
+            problem(f"the token {item}", r"what stands in quotes may hold \" \\ \n", r'"\n"')
+        ) from None
 
 
 def _plain(token: str) -> bool:

@@ -23,14 +23,21 @@ class UpstreamCard(Card):
     """The trail as crumbs, the score's parts as a grid, and from the selected part the next steps."""
 
     name, title = "upstream", "Trace upstream"
-    hint = ("A score taken apart into the writes that it is made of. Click a row, then go on from it: every step stays in the trail, "
-            "and the question stays what it was.")
+    hint = (
+        "A score taken apart into the writes that it is made of. Click a row, then go on from it: every step stays in the trail, "
+        "and the question stays what it was."
+    )
     depends = ("trail", "k", "instead", "split", "node")
 
     def __init__(self, view: View) -> None:
         super().__init__(view)
         with self.body:
-            self.crumbs = ui.element("nav").classes("crumbs").props("aria-label='The trail'").props("data-testid=trail")
+            self.crumbs = (
+                ui.element("nav")
+                .classes("crumbs")
+                .props("aria-label='The trail'")
+                .props("data-testid=trail")
+            )
             self.words = ui.label().classes("question small").props("data-testid=upstream-words")
             self.grid = grid.Grid("upstream-grid", lambda node: self.propose(node=node))
             self.closure = ui.label().classes("closure").props("data-testid=upstream-closure")
@@ -50,8 +57,16 @@ class UpstreamCard(Card):
         self._crumbs(step)
         self.words.set_text(f"{step.words}")
         rows = [record(source) for source in step.sources]
-        self.grid.show(_columns(step.sides), rows, grid.closing(step.rest, step.sum), grid.largest(rows, ("direct", "exact")), self.view.question.node)
-        self.closure.set_text(f"Sum {numbers.signed(step.sum.left)} = score {numbers.signed(step.score.left)} (gap {step.gap:.0e}). {step.stated}")
+        self.grid.show(
+            _columns(step.sides),
+            rows,
+            grid.closing(step.rest, step.sum),
+            grid.largest(rows, ("direct", "exact")),
+            self.view.question.node,
+        )
+        self.closure.set_text(
+            f"Sum {numbers.signed(step.sum.left)} = score {numbers.signed(step.score.left)} (gap {step.gap:.0e}). {step.stated}"
+        )
         self._onward(onward)
 
     def _crumbs(self, step: Upstream) -> None:
@@ -61,7 +76,13 @@ class UpstreamCard(Card):
             widgets.button("the metric", lambda: self.propose(trail=()), "crumb 0", look="flat")
             for depth, each in enumerate(trail, 1):
                 ui.label("›")
-                crumb = widgets.button(each, lambda depth=depth: self.propose(trail=trail[:depth]), f"crumb {depth}", look="flat", hint=step.trail[depth - 1])
+                crumb = widgets.button(
+                    each,
+                    lambda depth=depth: self.propose(trail=trail[:depth]),
+                    f"crumb {depth}",
+                    look="flat",
+                    hint=step.trail[depth - 1],
+                )
                 crumb.classes("mono" + (" here" if depth == len(trail) else ""))
 
     def _onward(self, steps: dict[str, str]) -> None:
@@ -69,8 +90,18 @@ class UpstreamCard(Card):
         with self.next:
             if not steps:
                 widgets.note("Click a head or a neuron in the table to go on from it.")
-            for step, words in ((step, words) for step, words in steps.items() if step != self.view.question.trail[-1]):
-                go_on = widgets.button(words, lambda step=step: self._go_on(step), f"onward {step}", icon="subdirectory_arrow_right", look="flat align=left")
+            for step, words in (
+                (step, words)
+                for step, words in steps.items()
+                if step != self.view.question.trail[-1]
+            ):
+                go_on = widgets.button(
+                    words,
+                    lambda step=step: self._go_on(step),
+                    f"onward {step}",
+                    icon="subdirectory_arrow_right",
+                    look="flat align=left",
+                )
                 go_on.classes("step")
 
     async def _go_on(self, step: str) -> None:
@@ -84,14 +115,28 @@ def source_id(source: Source) -> str:
 
 def record(source: Source) -> dict[str, Any]:
     """A part as the grid takes it."""
-    return {"id": source_id(source), "node": source.address, "address": source.address, "edge": source.edge,
-            "token": f"{source.position} {tokens.visible(source.token)}", **numbers.cells("direct", source.direct), **numbers.cells("exact", source.exact)}
+    return {
+        "id": source_id(source),
+        "node": source.address,
+        "address": source.address,
+        "edge": source.edge,
+        "token": f"{source.position} {tokens.visible(source.token)}",
+        **numbers.cells("direct", source.direct),
+        **numbers.cells("exact", source.exact),
+    }
 
 
 def _columns(sides: tuple[str, ...]) -> list[grid.Column]:
-    words = [grid.text("address", "node", 108, "The earlier node, and where it wrote.", pinned="left"), grid.text("token", "at", 92, "The token there."),
-             grid.text("edge", "edge", 160, "From the node to the port that reads it.")]
-    return [*words, grid.sides("direct", "direct effect", DIRECT, sides), grid.sides("exact", "exact effect", EXACT, sides)]
+    words = [
+        grid.text("address", "node", 108, "The earlier node, and where it wrote.", pinned="left"),
+        grid.text("token", "at", 92, "The token there."),
+        grid.text("edge", "edge", 160, "From the node to the port that reads it."),
+    ]
+    return [
+        *words,
+        grid.sides("direct", "direct effect", DIRECT, sides),
+        grid.sides("exact", "exact effect", EXACT, sides),
+    ]
 
 
 def _steps(runs: Runs) -> dict[str, str]:

@@ -29,7 +29,12 @@ class View:
     """Data flows one way: propose -> question -> address bar -> followers, one after the other, the first ones first."""
 
     def __init__(self, session: Session, workers: Workers, client: Client) -> None:
-        self.session, self.workers, self.client, self.question = session, workers, client, Question()
+        self.session, self.workers, self.client, self.question = (
+            session,
+            workers,
+            client,
+            Question(),
+        )
         self.followers: list[Follower] = []
         self.trouble = ""
         self.runs: Runs | None = None
@@ -71,7 +76,9 @@ class View:
             self._work.cancel()
 
     async def _runs(self, question: Question) -> Runs | None:
-        return await self.workers.run(lambda: self.session.runs(question)) if question.prompt else None
+        return (
+            await self.workers.run(lambda: self.session.runs(question)) if question.prompt else None
+        )
 
     def _follow(self, question: Question, runs: Runs | None) -> None:
         self.stop()

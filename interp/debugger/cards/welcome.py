@@ -11,7 +11,10 @@ from interp.debugger.question import Question
 from interp.debugger.session import Runs
 
 MODEL = "ioi-mini"
-PROMPT, OTHER = "When Mary and John went to the store, John gave a drink to", "When Mary and John went to the store, Mary gave a drink to"
+PROMPT, OTHER = (
+    "When Mary and John went to the store, John gave a drink to",
+    "When Mary and John went to the store, Mary gave a drink to",
+)
 
 
 @dataclass(frozen=True)
@@ -27,15 +30,31 @@ def worked() -> tuple[Worked, ...]:
     """Five questions to the embedded model."""
     why = Question(model=MODEL, prompt=PROMPT, answers=(" Mary",), distractors=(" John",))
     return (
-        Worked("Why does it say Mary rather than John?", "Which heads push for Mary, where they look, and what they write.", replace(why, node="a3.4@13")),
-        Worked("Why does head 2.6 look at Mary?", "Its score for Mary, taken apart into every earlier write: who tells it that John came twice?",
-               replace(why, node="a2.6@13<1", trail=("a2.6.q@13<1",))),
-        Worked("What if head 2.6 were gone?", "Before, after and difference in every table: which head takes over?",
-               replace(why, patches=("a2.6@13 = 0",), sort="direct.difference")),
-        Worked("What changes when Mary, not John, comes twice?", "Two prompts side by side; path patching shows through which heads the difference travels.",
-               replace(why, other=OTHER, other_answers=(" John",), other_distractors=(" Mary",))),
-        Worked("Which heads make up the circuit?", "Nodes by position and layer, with every edge between them measured exactly.",
-               replace(why, graph=("emb@9", "a0.6@9", "a1.2@9", "m1@13", "a2.6@13", "a3.4@13"))),
+        Worked(
+            "Why does it say Mary rather than John?",
+            "Which heads push for Mary, where they look, and what they write.",
+            replace(why, node="a3.4@13"),
+        ),
+        Worked(
+            "Why does head 2.6 look at Mary?",
+            "Its score for Mary, taken apart into every earlier write: who tells it that John came twice?",
+            replace(why, node="a2.6@13<1", trail=("a2.6.q@13<1",)),
+        ),
+        Worked(
+            "What if head 2.6 were gone?",
+            "Before, after and difference in every table: which head takes over?",
+            replace(why, patches=("a2.6@13 = 0",), sort="direct.difference"),
+        ),
+        Worked(
+            "What changes when Mary, not John, comes twice?",
+            "Two prompts side by side; path patching shows through which heads the difference travels.",
+            replace(why, other=OTHER, other_answers=(" John",), other_distractors=(" Mary",)),
+        ),
+        Worked(
+            "Which heads make up the circuit?",
+            "Nodes by position and layer, with every edge between them measured exactly.",
+            replace(why, graph=("emb@9", "a0.6@9", "a1.2@9", "m1@13", "a2.6@13", "a3.4@13")),
+        ),
     )
 
 
@@ -45,10 +64,16 @@ class Welcome:
     def __init__(self, models: Collection[str]) -> None:
         with ui.element("div").classes("welcome").props("data-testid=welcome") as self.place:
             ui.html("<h1>Ask a model why</h1>")
-            ui.html("<p>A language model continues a text. Ask why it says one word rather than another: every head and neuron is taken apart exactly, "
-                    "can be switched off, and followed upstream. Type a question above, or begin with one of these.</p>")
+            ui.html(
+                "<p>A language model continues a text. Ask why it says one word rather than another: every head and neuron is taken apart exactly, "
+                "can be switched off, and followed upstream. Type a question above, or begin with one of these.</p>"
+            )
             for number, each in enumerate(worked() if MODEL in models else (), 1):
-                with ui.link(target=f"/?{each.question.to_url()}").classes("worked").props(f'data-testid="worked-{number}"'):
+                with (
+                    ui.link(target=f"/?{each.question.to_url()}")
+                    .classes("worked")
+                    .props(f'data-testid="worked-{number}"')
+                ):
                     ui.label(str(number)).classes("number")
                     with ui.element("div"):
                         ui.label(each.asked).classes("asked")

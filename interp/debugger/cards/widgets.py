@@ -8,28 +8,50 @@ from typing import Any
 from nicegui import ui
 
 
-def button(label: str, act: Callable[[], Any], name: str, *, icon: str | None = None, look: str = "outline", hint: str = "") -> ui.button:
+def button(
+    label: str,
+    act: Callable[[], Any],
+    name: str,
+    *,
+    icon: str | None = None,
+    look: str = "outline",
+    hint: str = "",
+) -> ui.button:
     """A button with words on it. look: "outline", "flat" or "unelevated"."""
-    made = ui.button(label, icon=icon, on_click=act).props(f'{look} dense no-caps data-testid="{name}"')
+    made = ui.button(label, icon=icon, on_click=act).props(
+        f'{look} dense no-caps data-testid="{name}"'
+    )
     return made.tooltip(hint) if hint else made
 
 
-def symbol(icon: str, act: Callable[[], Any] | None, name: str, words: str, *, size: str = "sm") -> ui.button:
+def symbol(
+    icon: str, act: Callable[[], Any] | None, name: str, words: str, *, size: str = "sm"
+) -> ui.button:
     """A button with a symbol on it, and what it does in words for a reader and as a tooltip."""
-    made = ui.button(icon=icon, on_click=act).props(f'flat dense round size={size} data-testid="{name}"')
+    made = ui.button(icon=icon, on_click=act).props(
+        f'flat dense round size={size} data-testid="{name}"'
+    )
     made.props["aria-label"] = words
     return made.tooltip(words)
 
 
 def field(label: str, name: str, example: str = "", hint: str = "") -> ui.input:
     """A line to type an address or tokens into."""
-    made = ui.input(label or None, placeholder=example).props(f"outlined dense spellcheck=false data-testid={name}").classes("mono")
+    made = (
+        ui.input(label or None, placeholder=example)
+        .props(f"outlined dense spellcheck=false data-testid={name}")
+        .classes("mono")
+    )
     return made.tooltip(hint) if hint else made
 
 
-def choice(options: dict[str, str], label: str, name: str, act: Callable[[], Any] | None = None) -> ui.select:
+def choice(
+    options: dict[str, str], label: str, name: str, act: Callable[[], Any] | None = None
+) -> ui.select:
     """One of a few. act: when a person chooses; not when the page sets it."""
-    made = ui.select(options, label=label, value=next(iter(options))).props(f"outlined dense options-dense data-testid={name}")
+    made = ui.select(options, label=label, value=next(iter(options))).props(
+        f"outlined dense options-dense data-testid={name}"
+    )
     return made.on("update:model-value", act) if act else made
 
 

@@ -1,0 +1,194 @@
+"""A model with nodes knocked out, and a model of which nothing but some nodes is left: the metric of each, prompt by prompt.
+
+Wang et al. 2022, section 2.1: a node that is knocked out writes its mean over the reference prompts of the same template, position by
+position. What is left out of a circuit is held at these values at every position; a circuit's node is free at its own position
+only. MLPs, LayerNorms and embeddings always work. Every run is exact; nothing is linearised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp.metrics import Metric
+from interp.tasks import Prompts
+from minigpt import GPT2, Batch, Trace
+from minigpt.errors import PatchError, problem
+from minigpt.patch import Patch
+from minigpt.patch.edit import ZERO, Source
+
+SOURCES = ("mean", "zero", "resample", "pairs")
+Nodes = Sequence[str]
+
+
+class Ablation:
+    """Runs of a model on `pairs`, nodes replaced by a source: "mean" (by group), "zero", "resample" (another prompt of the group), "pairs".
+
+    reference: more prompts, over whose corrupt side (clean, where there is none) means are taken along with the pairs' own.
+    over: which nodes a circuit is chosen among, "heads" or "heads mlps"; all others always work.
+    """
+
+    def __init__(
+        self,
+        model: GPT2,
+        pairs: Prompts,
+        metric: Metric,
+        source: str = "mean",
+        *,
+        reference: Prompts | None = None,
+        over: str = "heads",
+        seed: int = 0,
+        progress: bool = False,
+    ) -> None:
+        if source not in SOURCES:
+            raise PatchError(problem(f"ablation={source!r}", ", ".join(map(repr, SOURCES))))
+        if over not in ("heads", "heads mlps"):
+            raise PatchError(problem(f"over={over!r}", "'heads' or 'heads mlps'"))
+        self.model, self.pairs, self.metric, self.over, self.progress = (
+            model,
+            pairs,
+            metric,
+            over,
+            progress,
+        )
+        self.source = _source(model, pairs, reference, source, seed)
+        self._runs: dict[tuple[str, ...], Trace] = {}
+
+    @cached_property
+    def clean(self) -> Trace:
+        """The run in which nothing is knocked out."""
+        return self.model.run(self.pairs)
+
+    @cached_property
+    def full(self) -> Float[Tensor, "prompts"]:
+        """The metric of the whole model, F(M)."""
+        return self.metric(self.clean)
+
+    def without(self, sets: Sequence[Nodes]) -> Float[Tensor, "sets prompts"]:
+        """The metric of the model without each of these sets of nodes, F(M\\K); a node is knocked out at its own position."""
+        return self._metric(self.clean, [self.knocked(nodes) if nodes else None for nodes in sets])
+
+    def only(self, circuits: Sequence[Nodes]) -> Float[Tensor, "circuits prompts"]:
+        """The metric of each circuit, F(C): every node that is not in it is knocked out, everywhere."""
+        return self._metric(self.clean, [self._kept(nodes) for nodes in circuits])
+
+    def within(self, circuit: Nodes, sets: Sequence[Nodes]) -> Float[Tensor, "sets prompts"]:
+        """F(C\\K) for many K: the circuit's own run is what they are computed from, so that only what K changes is computed."""
+        base = self._run(tuple(circuit))
+        left = [[node for node in circuit if node not in set(nodes)] for nodes in sets]
+        return self._metric(
+            base, [self._kept(nodes) if len(nodes) < len(circuit) else None for nodes in left]
+        )
+
+    def edges(self, kept: Sequence[str], every: Sequence[str]) -> Float[Tensor, "prompts"]:
+        """The metric where each edge that is not kept carries what its sender writes in the source."""
+        patch = Patch(
+            tuple(
+                edit
+                for edge in sorted(set(every) - set(kept))
+                for edit in Patch.read(edge, self.source).edits
+            )
+        )
+        return self._metric(self.clean, [patch])[0]
+
+    def _run(self, circuit: tuple[str, ...]) -> Trace:
+        """A circuit's own run; the last one is kept, since a search asks for it again and again."""
+        if circuit not in self._runs:
+            self._runs = {circuit: self.model.rerun(self.clean, self._kept(circuit))}
+        return self._runs[circuit]
+
+    def _kept(self, nodes: Nodes) -> Patch:
+        return Patch.hold(self.over, self.source, but=" ".join(nodes))
+
+    def knocked(self, nodes: Nodes) -> Patch:
+        """The patch that knocks out nodes, each at its own position."""
+        return Patch(tuple(edit for node in nodes for edit in Patch.write(node, self.source).edits))
+
+    def _metric(
+        self, base: Trace, patches: Sequence[Patch | None]
+    ) -> Float[Tensor, "variants prompts"]:
+        """The metric of the base's run after each patch; None stands for the run as it is."""
+        found = self.metric(base).repeat(len(patches), 1)
+        some = [i for i, patch in enumerate(patches) if patch is not None]
+        if some:
+            swept = self.model.rerun(
+                base,
+                [patch for patch in patches if patch is not None],
+                f"out@{self.metric.at}",
+                progress=self.progress,
+            )
+            found[some] = swept.map(lambda out: self.metric.of_many(out, self.model.params))
+        return found
+
+
+def _source(
+    model: GPT2, pairs: Prompts, reference: Prompts | None, source: str, seed: int
+) -> Source:
+    """Where the values of knocked-out nodes come from."""
+    if source == "zero":
+        return ZERO
+    if source == "pairs":
+        return Source("corrupt", run=model.run(pairs.corrupted))
+    batch = _side(pairs)
+    if source == "resample":
+        return Source("resampled", run=model.run(_resampled(batch, pairs, seed)))
+    by = pairs.groups
+    if reference is not None:
+        batch, by = _together(batch, by, reference)
+    return Source("reference", run=model.run(batch), mean=True, by=by)
+
+
+def _side(prompts: Prompts) -> Batch:
+    return prompts.batch if prompts.corrupt is None else prompts.corrupted
+
+
+def _together(batch: Batch, by: Tensor | None, reference: Prompts) -> tuple[Batch, Tensor | None]:
+    """The prompts, then those reference prompts that belong to groups which occur among them."""
+    more, theirs = _side(reference), reference.groups
+    if (by is None) != (theirs is None):
+        raise PatchError(
+            problem(
+                "prompts with groups and reference prompts without, or the other way round",
+                "groups for both, or for neither",
+            )
+        )
+    rows = (
+        torch.arange(len(more.tokens))
+        if by is None or theirs is None
+        else torch.isin(theirs, by).nonzero().flatten()
+    )
+    width = batch.tokens.shape[1]
+    if len(rows) and int(more.lengths[rows].max()) > width:
+        raise PatchError(
+            problem(
+                f"reference prompts of up to {int(more.lengths[rows].max())} tokens for prompts of up to {width}",
+                "prompts of a group of one length",
+            )
+        )
+    found = more.tokens[rows, :width]
+    tokens = torch.cat([batch.tokens, torch.nn.functional.pad(found, (0, width - found.shape[1]))])
+    both = None if by is None or theirs is None else torch.cat([by, theirs[rows]])
+    return Batch(tokens, torch.cat([batch.lengths, more.lengths[rows]])), both
+
+
+def _resampled(batch: Batch, pairs: Prompts, seed: int) -> Batch:
+    """For each prompt another one's tokens, drawn among those of its group (of its length, where there are no groups)."""
+    by = batch.lengths if pairs.groups is None else pairs.groups
+    draw, rows = torch.Generator().manual_seed(seed), torch.arange(len(by))
+    for group in torch.unique(by):
+        mine = (by == group).nonzero().flatten()
+        if len(mine) == 1:
+            raise PatchError(
+                problem(
+                    f"ablation='resample': group {int(group)} has one prompt only",
+                    "two or more prompts in each group",
+                    "more prompts",
+                )
+            )
+        order = mine[torch.randperm(len(mine), generator=draw)]
+        rows[order] = order.roll(1)
+    return Batch(batch.tokens[rows], batch.lengths, batch.positions)

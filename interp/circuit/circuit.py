@@ -1,0 +1,261 @@
+"""A circuit as a value: which heads, at which positions, in which roles, and (where it is known) along which edges.
+
+    Circuit({"name mover": "a9.9@END a9.6@END", "induction": "a5.5@S2"}).faithfulness(model, pairs, metric)
+
+Knows its text, its JSON and that of EAP-IG and MIB. How it is judged is in criteria.py, on runs of ablation.py.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from interp.circuit import criteria
+from interp.circuit.ablation import Ablation
+from interp.circuit.criteria import Faithfulness, Need, Removal
+from interp.metrics import Metric
+from interp.tasks import Prompts
+from minigpt import GPT2, Config, parse
+from minigpt.address import edges as every_edge
+from minigpt.address import nodes as every_node
+from minigpt.errors import MiniGPTError, problem
+from minigpt.names import ours, theirs
+
+
+class CircuitError(MiniGPTError):
+    """A circuit that cannot be one."""
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """Roles: a name -> nodes ("a9.9@END a9.6@END", or a list), each node in one role; edges: "a5.5>a8.6.v", where they are known."""
+
+    roles: Mapping[str, str | Sequence[str]]
+    edges: Sequence[str] = field(default=())
+
+    def __post_init__(self) -> None:
+        split = {
+            role: tuple(
+                str(_node(word)) for word in (given.split() if isinstance(given, str) else given)
+            )
+            for role, given in self.roles.items()
+        }
+        object.__setattr__(self, "roles", split)
+        object.__setattr__(
+            self, "edges", tuple(dict.fromkeys(str(_edge(edge)) for edge in self.edges))
+        )
+        twice = sorted({node for node in self.nodes if self.nodes.count(node) > 1})
+        if twice:
+            raise CircuitError(problem(f"{', '.join(twice)} in two roles", "each node in one role"))
+
+    def __hash__(self) -> int:
+        return hash((tuple(self.roles.items()), self.edges))
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """All nodes, role by role."""
+        return tuple(node for some in self.roles.values() for node in some)
+
+    def role(self, node: str) -> str:
+        """The role of a node."""
+        for name, some in self.roles.items():
+            if node in some:
+                return name
+        raise CircuitError(problem(f"no node '{node}' in the circuit", ", ".join(self.nodes)))
+
+    def without(self, *nodes: str) -> Circuit:
+        """The circuit less some nodes, and less the roles and edges that lose all they are made of."""
+        gone = {str(parse(node).site) for node in nodes if node in self.nodes}
+        roles = {
+            role: [node for node in some if node not in nodes] for role, some in self.roles.items()
+        }
+        kept = [
+            edge
+            for edge in self.edges
+            if not gone & {str(parse(edge).sites[0]), str(parse(edge).sites[-1].writer)}
+        ]
+        return Circuit({role: some for role, some in roles.items() if some}, kept)
+
+    # ---- how good it is
+
+    def faithfulness(
+        self,
+        model: GPT2,
+        pairs: Prompts,
+        metric: Metric,
+        ablation: str = "mean",
+        *,
+        reference: Prompts | None = None,
+        over: str = "heads",
+        by: str = "nodes",
+    ) -> Faithfulness:
+        """F(C) beside F(M): everything else knocked out (by="nodes"), or every edge that is not in it (by="edges")."""
+        on = Ablation(model, pairs, metric, ablation, reference=reference, over=over)
+        if by == "nodes":
+            return criteria.faithfulness(on, self.nodes)
+        if by != "edges" or not self.edges:
+            raise CircuitError(
+                problem(
+                    f"by={by!r} of a circuit with {len(self.edges)} edges",
+                    "'nodes', or 'edges' where the circuit has some",
+                )
+            )
+        every = list(every_edge(model.config))
+        return Faithfulness(on.full, on.edges(self.edges, every), on.edges((), every))
+
+    def completeness(
+        self,
+        model: GPT2,
+        pairs: Prompts,
+        metric: Metric,
+        ablation: str = "mean",
+        *,
+        draws: int = 100,
+        seed: int = 0,
+    ) -> list[Removal]:
+        """F(C\\K) beside F(M\\K), for each role as K and for `draws` random K; criteria.greedy searches for worse ones."""
+        on = Ablation(model, pairs, metric, ablation)
+        return criteria.removals(
+            on, self.nodes, {**self.roles, **criteria.random_subsets(self.nodes, draws, seed)}
+        )  # type: ignore[arg-type]
+
+    def minimality(
+        self,
+        model: GPT2,
+        pairs: Prompts,
+        metric: Metric,
+        ablation: str = "mean",
+        *,
+        others: Mapping[str, Sequence[str]] | None = None,
+        seed: int = 0,
+    ) -> list[Need]:
+        """For each node what it changes where the K of `others` is gone; without it, under the worst K of a search."""
+        on = Ablation(model, pairs, metric, ablation)
+        if others is not None:
+            return criteria.needs(on, self.nodes, others)
+        return criteria.searched_needs(on, self.roles, seed=seed)  # type: ignore[arg-type]
+
+    # ---- text and JSON
+
+    def __str__(self) -> str:
+        lines = [f"{role}: {' '.join(some)}" for role, some in self.roles.items()]
+        return "\n".join([*lines, *(["edges: " + " ".join(self.edges)] if self.edges else [])])
+
+    @classmethod
+    def parse(cls, text: str) -> Circuit:
+        """The inverse of str(): a line a role, "name mover: a9.9@END a9.6@END"; "edges: ..." for edges; # begins a comment."""
+        roles: dict[str, str] = {}
+        for line in (line.partition("#")[0].strip() for line in text.splitlines()):
+            role, colon, nodes = line.partition(":")
+            if line and (not colon or role.strip() in roles):
+                raise CircuitError(
+                    problem(
+                        f"{line!r} is no line of a circuit",
+                        "a role, a colon, its nodes; each role once",
+                        "name mover: a9.9@END a9.6@END",
+                    )
+                )
+            if line:
+                roles[role.strip()] = nodes
+        return cls(
+            {role: nodes for role, nodes in roles.items() if role != "edges"},
+            roles.get("edges", "").split(),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Roles and edges as plain values."""
+        return {
+            "roles": {role: list(some) for role, some in self.roles.items()},
+            "edges": list(self.edges),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Circuit:
+        """The inverse of to_dict, or a graph of EAP-IG and MIB: its nodes in the graph, in one role, and its edges."""
+        if "roles" in data:
+            return cls(data["roles"], data.get("edges", ()))
+        if not {"nodes", "edges"} <= set(data):
+            raise CircuitError(
+                problem(
+                    f"a circuit with the keys {', '.join(data)}",
+                    "roles and edges, or EAP-IG's cfg, nodes and edges",
+                )
+            )
+        inside = {
+            name
+            for name, node in data["nodes"].items()
+            if (node["in_graph"] if isinstance(node, Mapping) else node)
+        }
+        edges = [str(ours(name)) for name, edge in data["edges"].items() if edge["in_graph"]]
+        return cls(
+            {
+                "circuit": [
+                    str(ours(name))
+                    for name in data["nodes"]
+                    if name in inside - {"input", "logits"}
+                ]
+            },
+            edges,
+        )
+
+    def to_eap(self, config: Config) -> dict[str, Any]:
+        """The graph as EAP-IG and MIB write it: every node and edge, and whether it is in. Positions are lost: theirs has none."""
+        inside = {str(parse(node).site) for node in self.nodes} | {"input", "out"}
+        names = [
+            "input",
+            *(
+                str(site)
+                for site in every_node(config)
+                if site.kind in ("attn", "mlp") and (site.kind == "mlp") == (site.part is None)
+            ),
+            "out",
+        ]
+        return {
+            "cfg": {
+                "n_layers": config.n_layer,
+                "n_heads": config.n_head,
+                "parallel_attn_mlp": False,
+                "d_model": config.d_model,
+            },
+            "nodes": {theirs(name, "eap"): {"in_graph": name in inside} for name in names},
+            "edges": {
+                theirs(edge, "eap"): {
+                    "score": float(edge in set(self.edges)),
+                    "in_graph": edge in set(self.edges),
+                }
+                for edge in every_edge(config)
+            },
+        }
+
+    @classmethod
+    def load(cls, text: str) -> Circuit:
+        """From what a file holds: our text, our JSON, or EAP-IG's."""
+        if not text.lstrip().startswith("{"):
+            return cls.parse(text)
+        try:
+            return cls.from_dict(json.loads(text))
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+            raise CircuitError(
+                problem(
+                    f"JSON that holds no circuit: {error}",
+                    '{"roles": {"name mover": ["a9.9@END"]}, "edges": []}',
+                )
+            ) from error
+
+
+def _node(text: str) -> Any:
+    found = parse(text)
+    if len(found.sites) > 1 or found.site.role != "node":
+        raise CircuitError(
+            problem(f"'{text}' in a role", "nodes, at positions where they have one: a9.9@END")
+        )
+    return found
+
+
+def _edge(text: str) -> Any:
+    found = parse(text)
+    if len(found.sites) != 2:
+        raise CircuitError(problem(f"'{text}' among the edges", "edges: a5.5>a8.6.v"))
+    return found

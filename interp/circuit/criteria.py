@@ -1,0 +1,256 @@
+"""What a circuit is judged by: faithfulness, completeness, minimality (Wang et al. 2022, section 4), and circuits drawn at random.
+
+F is the metric's mean over prompts. Everything is kept prompt by prompt, so that each figure has its interval; ratios are given
+both ways, of means (the paper's) and the mean of each prompt's own.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm import tqdm
+
+from interp.circuit.ablation import Ablation, Nodes
+from interp.numerics.bootstrap import interval
+from minigpt import Config, Site, parse
+from minigpt.errors import MiniGPTError, problem
+
+
+@dataclass(frozen=True, eq=False)
+class Faithfulness:
+    """F(M), F(C) and F of the empty circuit, prompt by prompt [prompts]."""
+
+    model: Float[Tensor, "prompts"]
+    circuit: Float[Tensor, "prompts"]
+    empty: Float[Tensor, "prompts"]
+
+    @property
+    def gap(self) -> float:
+        """|F(M) - F(C)|: how unfaithful the circuit is (Wang et al. 2022, section 4)."""
+        return abs(float(self.model.mean() - self.circuit.mean()))
+
+    @property
+    def share(self) -> float:
+        """F(C) / F(M), the ratio of means."""
+        return float(self.circuit.mean() / self.model.mean())
+
+    @property
+    def mean_of_ratios(self) -> float:
+        """The mean over prompts of F(C) / F(M); prompts on which the model's own metric is near zero make it wild."""
+        return float((self.circuit / self.model).mean())
+
+    @property
+    def recovered(self) -> float:
+        """(F(C) - F(empty)) / (F(M) - F(empty)): the faithfulness of Miller et al. 2024 and MIB."""
+        floor = self.empty.mean()
+        return float((self.circuit.mean() - floor) / (self.model.mean() - floor))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain values, with bootstrap intervals of the means and quartiles of the prompts' own ratios."""
+        ends = interval(
+            torch.stack([self.model, self.circuit, self.empty, self.model - self.circuit])
+        )
+        named = dict(zip(("model", "circuit", "empty", "difference"), ends.tolist(), strict=True))
+        quartiles = (
+            (self.circuit / self.model)
+            .quantile(torch.tensor([0.25, 0.5, 0.75], dtype=self.model.dtype))
+            .tolist()
+        )
+        return {
+            "model": float(self.model.mean()),
+            "circuit": float(self.circuit.mean()),
+            "empty": float(self.empty.mean()),
+            "gap": self.gap,
+            "share": self.share,
+            "mean_of_ratios": self.mean_of_ratios,
+            "recovered": self.recovered,
+            "intervals": named,
+            "ratio_quartiles": quartiles,
+            "per_prompt": {"model": self.model.tolist(), "circuit": self.circuit.tolist()},
+        }
+
+    def __str__(self) -> str:
+        return f"F(M) {float(self.model.mean()):.3f}, F(C) {float(self.circuit.mean()):.3f}: {self.share:.1%}, unfaithful by {self.gap:.3f}"
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What is left when the same nodes K are taken from the circuit and from the model."""
+
+    name: str
+    nodes: tuple[str, ...]
+    circuit: float
+    model: float
+
+    @property
+    def gap(self) -> float:
+        """|F(C\\K) - F(M\\K)|: how incomplete the circuit is in this respect."""
+        return abs(self.circuit - self.model)
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a node does in its circuit, seen where other nodes K are gone: F(C\\K) and F(C\\(K and the node))."""
+
+    node: str
+    others: tuple[str, ...]
+    before: float
+    after: float
+
+    @property
+    def change(self) -> float:
+        """F(C\\(K and the node)) - F(C\\K)."""
+        return self.after - self.before
+
+
+def faithfulness(on: Ablation, nodes: Nodes) -> Faithfulness:
+    """How near the circuit comes to the model."""
+    circuit, empty = on.only([nodes, ()])
+    return Faithfulness(on.full, circuit, empty)
+
+
+def removals(on: Ablation, nodes: Nodes, named: Mapping[str, Sequence[str]]) -> list[Removal]:
+    """Each set K taken from both, the circuit and the model."""
+    sets = list(named.values())
+    found = zip(
+        named,
+        sets,
+        on.within(nodes, sets).mean(1).tolist(),
+        on.without(sets).mean(1).tolist(),
+        strict=True,
+    )
+    return [Removal(name, tuple(some), circuit, model) for name, some, circuit, model in found]
+
+
+def random_subsets(nodes: Nodes, n: int, seed: int = 0) -> dict[str, tuple[str, ...]]:
+    """n sets K, each node in it with probability one half (Wang et al. 2022, section 4.2)."""
+    rng = random.Random(seed)
+    return {f"random {i}": tuple(node for node in nodes if rng.random() < 0.5) for i in range(n)}
+
+
+def greedy(
+    on: Ablation,
+    nodes: Nodes,
+    *,
+    runs: int = 10,
+    steps: int = 10,
+    sample: int = 10,
+    best: int = 5,
+    seed: int = 0,
+    progress: bool = False,
+) -> list[Removal]:
+    """The sets K that show most of what is missing, found greedily (Wang et al. 2022, section 4.2 and App. K), worst first.
+
+    In each step `sample` nodes are drawn, and the one whose removal makes the gap largest is added, if the gap grows. The best
+    set of each run is kept, and of these the `best`.
+    """
+    with tqdm(total=runs * steps, unit="step", disable=not progress, delay=1.0) as bar:
+        found = [
+            _climb(on, nodes, random.Random(f"{seed}.{run}"), steps, sample, f"greedy {run}", bar)
+            for run in range(runs)
+        ]
+    return sorted(found, key=lambda each: -each.gap)[:best]
+
+
+def _climb(
+    on: Ablation, nodes: Nodes, rng: random.Random, steps: int, sample: int, name: str, bar: Any
+) -> Removal:
+    top = removals(on, nodes, {name: ()})[0]
+    for _ in range(steps):
+        left = [node for node in nodes if node not in top.nodes]
+        bar.update()
+        if left:
+            tried = rng.sample(left, min(sample, len(left)))
+            found = removals(on, nodes, {node: (*top.nodes, node) for node in tried})
+            top = max([top, *found], key=lambda each: each.gap)
+    return Removal(name, top.nodes, top.circuit, top.model)
+
+
+def needs(on: Ablation, nodes: Nodes, others: Mapping[str, Sequence[str]]) -> list[Need]:
+    """What each node does where its given others are gone."""
+    sets = [tuple(o for o in others.get(node, ()) if o != node) for node in nodes]
+    both = (
+        on.within(nodes, [*sets, *((*some, node) for node, some in zip(nodes, sets, strict=True))])
+        .mean(1)
+        .tolist()
+    )
+    return [
+        Need(*each) for each in zip(nodes, sets, both[: len(sets)], both[len(sets) :], strict=True)
+    ]
+
+
+def searched_needs(
+    on: Ablation, roles: Mapping[str, Sequence[str]], *, draws: int = 8, seed: int = 0
+) -> list[Need]:
+    """For each node the K, among several tried, under which it matters most: nothing, its role, each other role, chance.
+
+    The paper found its K by hand (its figure 20); these are the same kinds of sets.
+    """
+    nodes, rng = (
+        list(dict.fromkeys(node for some in roles.values() for node in some)),
+        random.Random(seed),
+    )
+    tried: dict[str, list[Need]] = {node: [] for node in nodes}
+    for sets in _candidates(roles, nodes, rng, draws):
+        for need in needs(on, nodes, sets):
+            tried[need.node].append(need)
+    return [max(tried[node], key=lambda need: abs(need.change)) for node in nodes]
+
+
+def _candidates(
+    roles: Mapping[str, Sequence[str]], nodes: Nodes, rng: random.Random, draws: int
+) -> Iterator[dict[str, Sequence[str]]]:
+    role = {node: name for name, some in roles.items() for node in some}
+    yield {}
+    yield {node: roles[role[node]] for node in nodes}
+    for other in roles:
+        yield {node: roles[other] for node in nodes}
+        yield {node: [*roles[other], *roles[role[node]]] for node in nodes}
+    for _ in range(draws):
+        yield {node: [other for other in nodes if rng.random() < 0.5] for node in nodes}
+
+
+def null_circuits(
+    config: Config, nodes: Nodes, n: int, *, layers: bool = True, seed: int = 0
+) -> list[tuple[str, ...]]:
+    """n circuits of as many heads at the same positions, drawn at random; layers: as many from each layer as the circuit has."""
+    rng = random.Random(seed)
+    return [_drawn(config, nodes, layers, rng) for _ in range(n)]
+
+
+def _drawn(config: Config, nodes: Nodes, layers: bool, rng: random.Random) -> tuple[str, ...]:
+    """A head is drawn once for each position, as it stands once for each in a circuit."""
+    chosen: list[str] = []
+    found = [parse(node, config) for node in nodes]
+    if any(each.site.kind != "attn" or each.site.part is None for each in found):
+        raise MiniGPTError(
+            problem(
+                "a random circuit like one that has other nodes than heads", "circuits of heads"
+            )
+        )
+    for (layer, at), count in sorted(
+        Counter((each.site.layer if layers else None, each.at) for each in found).items(), key=str
+    ):
+        every = [
+            Site("attn", i, h)
+            for i in (range(config.n_layer) if layer is None else [layer])
+            for h in range(config.n_head)
+        ]
+        chosen += [f"{site}{'' if at is None else f'@{at}'}" for site in rng.sample(every, count)]
+    return tuple(chosen)
+
+
+def beaten(
+    on: Ablation, gap: float, nulls: Iterable[Nodes]
+) -> tuple[float, Float[Tensor, "nulls"]]:
+    """The share of the random circuits that are less faithful than one with this gap, and each one's F."""
+    found = on.only(list(nulls)).mean(1)
+    gaps = (found - on.full.mean()).abs()
+    return float((gaps > gap).double().mean()), found

@@ -1,0 +1,190 @@
+"""What every node of a run did at every position, block by block: embeddings, then each layer's heads, MLP and biases.
+
+A block at a time is in memory; split by key or by neuron, one layer's is the largest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from minigpt import Site, Trace
+from minigpt.address import heads
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Nodes of one kind; NaN where a node has no such number. names: the text before the position, and after it ("a2.6", "<3").
+
+    key: the position that a head's node looks at, -1 where none; valid: cells that exist (a head never looks ahead).
+    """
+
+    kind: str
+    names: tuple[tuple[str, str], ...]
+    norm: Float[Tensor, "nodes pos"]
+    activation: Float[Tensor, "nodes pos"]
+    direct: Float[Tensor, "nodes pos"]
+    key: Int[Tensor, "nodes pos"]
+
+    @property
+    def valid(self) -> Bool[Tensor, "nodes pos"]:
+        """Which cells there are."""
+        return ~self.norm.isnan()
+
+    def under(self, names: Sequence[tuple[str, str]], twins: Sequence[int | None]) -> Block:
+        """The same with each number where its twin stands: under these names (of another side), and at twin positions; nothing elsewhere."""
+        if tuple(twins) == tuple(range(self.norm.shape[1])):
+            return self
+        index = {name: i for i, name in enumerate(self.names)}
+        rows = [index.get((name, _twin(end, twins))) for name, end in names]
+        here = torch.tensor([i is not None for i in rows])[:, None] & torch.tensor(
+            [t is not None for t in twins]
+        )
+        there = torch.tensor([i or 0 for i in rows])[:, None], torch.tensor([t or 0 for t in twins])
+        moved = {
+            name: getattr(self, name)[there].masked_fill(~here, torch.nan)
+            for name in ("norm", "activation", "direct")
+        }
+        return replace(
+            self, names=tuple(names), key=self.key[there].masked_fill(~here, -1), **moved
+        )
+
+
+def blocks(
+    trace: Trace, split: Sequence[str], direct: Mapping[str, float], names: Iterable[str]
+) -> Iterator[Block]:
+    """The blocks of a run of one prompt. direct: effects at the last position by address, as attribution.direct names them; none: NaN.
+
+    names: every address with a direct effect on any side; those that are neither a node nor of a key are edits, the last block.
+    """
+    seen: set[str] = set()
+    for block in _nodes(trace, split):
+        seen |= {_name(block, i) for i in range(len(block.names))}
+        yield _with(block, direct)
+    rest = tuple((name, "") for name in names if name not in seen and ".v@" not in name)
+    if rest:
+        yield _with(_block("edit", rest, torch.zeros(len(rest), trace.tokens.shape[1])), direct)
+
+
+def norms(trace: Trace, head: Site) -> Float[Tensor, "key"]:
+    """The length of each position's value through a head's own rows of W_O."""
+    own = slice(_part(head) * trace.config.d_head, (_part(head) + 1) * trace.config.d_head)
+    return (trace[f"{head}.v"][0] @ trace.params.blocks[head.layer or 0].w_o[own]).norm(dim=-1)
+
+
+def _nodes(trace: Trace, split: Sequence[str]) -> Iterator[Block]:
+    yield _block("embedding", (("emb", ""), ("pos", "")), _norms(trace, "emb", "pos"))
+    for layer in range(trace.config.n_layer):
+        yield _pairs(trace, layer) if "keys" in split else _heads(trace, layer)
+        yield _block("bias", ((f"a{layer}.b", ""),), _norms(trace, f"a{layer}.b"))
+        if "neurons" in split:
+            yield _neurons(trace, layer)
+            yield _block("bias", ((f"m{layer}.b", ""),), _norms(trace, f"m{layer}.b"))
+        else:
+            yield _block("mlp", ((f"m{layer}", ""),), _norms(trace, f"m{layer}"))
+    yield _block("bias", (("out.b", ""),), _norms(trace, "out.b"))
+
+
+def _heads(trace: Trace, layer: int) -> Block:
+    """A node a head; its activation is the largest weight of its pattern, its key where that is."""
+    sites = [str(site) for site in heads(trace.config, layer)]
+    weight, key = trace[f"a{layer}.pattern"][0].max(-1)
+    return _block(
+        "head", tuple((site, "") for site in sites), _head_norms(trace, layer), weight, key
+    )
+
+
+def _head_norms(trace: Trace, layer: int) -> Float[Tensor, "head pos"]:
+    """The norms of all heads' writes in one product; of those that edits wrote as vectors, of these."""
+    z, w_o = trace[f"a{layer}.z"][0].transpose(0, 1), trace.params.blocks[layer].w_o
+    found = (z @ w_o.unflatten(0, (trace.config.n_head, -1))).norm(dim=-1)
+    for site in (
+        site
+        for site in trace.overrides
+        if site.kind == "attn" and site.layer == layer and site.part is not None
+    ):
+        found[_part(site)] = trace[str(site)][0].norm(dim=-1)
+    return found
+
+
+def _pairs(trace: Trace, layer: int) -> Block:
+    """A node a head and key: what it takes from that position, for each query from there on."""
+    sites, n = list(heads(trace.config, layer)), trace.tokens.shape[1]
+    weights = trace[f"a{layer}.pattern"][0].transpose(1, 2)
+    hidden = torch.ones(n, n, dtype=torch.bool).tril(-1)
+    norm = (weights * torch.stack([norms(trace, site) for site in sites])[..., None]).masked_fill(
+        hidden, torch.nan
+    )
+    key = torch.arange(n)[None, :, None].expand_as(weights)
+    return _block(
+        "pair",
+        tuple((str(site), f"<{u}") for site in sites for u in range(n)),
+        norm.flatten(0, 1),
+        weights.flatten(0, 1),
+        key.flatten(0, 1),
+    )
+
+
+def _neurons(trace: Trace, layer: int) -> Block:
+    act, w_out = trace.act(f"m{layer}")[0].T, trace.params.blocks[layer].w_out
+    norm = act.abs() * w_out.norm(dim=-1)[:, None]
+    for site in (
+        site
+        for site in trace.overrides
+        if site.kind == "mlp" and site.layer == layer and site.part is not None
+    ):
+        norm[_part(site)] = trace[str(site)][0].norm(dim=-1)
+    return _block("neuron", tuple((f"m{layer}.n{n}", "") for n in range(len(act))), norm, act)
+
+
+def _norms(trace: Trace, *names: str) -> Float[Tensor, "nodes pos"]:
+    return torch.stack([trace[name][0].norm(dim=-1) for name in names])
+
+
+def _block(
+    kind: str,
+    names: tuple[tuple[str, str], ...],
+    norm: Tensor,
+    activation: Tensor | None = None,
+    key: Tensor | None = None,
+) -> Block:
+    none = torch.full_like(norm, torch.nan)
+    return Block(
+        kind,
+        names,
+        norm,
+        none if activation is None else activation,
+        none,
+        torch.full(norm.shape, -1, dtype=torch.long) if key is None else key,
+    )
+
+
+def _with(block: Block, direct: Mapping[str, float]) -> Block:
+    """With direct effects: only what stands at the last position, where the metric is read, has any."""
+    if not direct:
+        return block
+    found = torch.zeros(block.norm.shape, dtype=torch.float64)
+    found[:, -1] = torch.tensor(
+        [direct.get(_name(block, i), 0.0) for i in range(len(block.names))], dtype=torch.float64
+    )
+    return replace(block, direct=found)
+
+
+def _twin(end: str, twins: Sequence[int | None]) -> str:
+    """What a name ends with on the other side: its key's twin."""
+    return f"<{twins[int(end[1:])]}" if end else ""
+
+
+def _name(block: Block, i: int) -> str:
+    """The address by which attribution.direct calls a node: what a head takes from position 3 is a2.6.v@3 there."""
+    name, end = block.names[i]
+    return f"{name}.v@{end[1:]}" if end else name
+
+
+def _part(site: Site) -> int:
+    assert site.part is not None
+    return site.part

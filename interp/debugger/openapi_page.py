@@ -1,0 +1,64 @@
+"""The API's own description as a page that loads nothing from elsewhere, as FastAPI's would: operations, then records with their fields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+from interp.show.page import STYLE
+
+
+def reference(schema: Mapping[str, Any]) -> str:
+    """One HTML document from an OpenAPI schema."""
+    rows = [
+        _operation(path, method, each)
+        for path, methods in schema["paths"].items()
+        for method, each in methods.items()
+    ]
+    records = [
+        _record(name, each)
+        for name, each in schema["components"]["schemas"].items()
+        if "properties" in each
+    ]
+    table = f"<table><tr><th>request<th>body<th>answer<th>{''.join(rows)}</table>"
+    return (
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(schema['info']['title'])}</title><style>{STYLE}</style>"
+        f"<h1>{escape(schema['info']['title'])}</h1><p style='white-space:pre-line'>{escape(schema['info']['description'])}</p>"
+        f"<p>For programs: <a href=openapi.json>openapi.json</a></p>{table}{''.join(records)}</html>"
+    )
+
+
+def _operation(path: str, method: str, given: Mapping[str, Any]) -> str:
+    parts = [_media(given.get("requestBody", {})), _media(given["responses"]["200"])]
+    cells = "".join(f"<td>{part}" for part in parts)
+    return f"<tr><td><code>{method.upper()} {escape(path)}</code>{cells}<td>{escape(given.get('summary', ''))}"
+
+
+def _media(given: Mapping[str, Any]) -> str:
+    """What a request or an answer holds, by its types."""
+    return "<br>".join(
+        _type(each.get("schema", {})) or escape(kind)
+        for kind, each in given.get("content", {}).items()
+    )
+
+
+def _record(name: str, given: Mapping[str, Any]) -> str:
+    rows = [
+        f"<tr><td><code>{escape(field)}</code><td>{_type(each)}<td><code>{escape(repr(each['default'])) if 'default' in each else ''}</code>"
+        for field, each in given["properties"].items()
+    ]
+    text = f"<p style='white-space:pre-line'>{escape(given.get('description', ''))}</p>"
+    return f"<h2 id={escape(name)}>{escape(name)}</h2>{text}<table><tr><th>field<th>type<th>default{''.join(rows)}</table>"
+
+
+def _type(given: Mapping[str, Any]) -> str:
+    """A type in words, a record as a link to it."""
+    if "$ref" in given:
+        name = escape(given["$ref"].rpartition("/")[2])
+        return f"<a href=#{name}>{name}</a>"
+    if "anyOf" in given:
+        return " or ".join(map(_type, given["anyOf"]))
+    if given.get("type") == "array":
+        return f"list of {_type(given.get('items', {})) or 'anything'}"
+    return escape(str(given.get("type", "")))

@@ -1,0 +1,177 @@
+"""What `discover` found, as a record: every map that was drawn, what stood out in it, and what each head is taken to be."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import plotly.graph_objects as go
+
+from interp import figures
+from interp.circuit import Circuit
+from interp.discover.null import Cutoff
+from interp.discover.roles import ROLES, Scores
+from interp.effects import Effects
+from minigpt import parse
+
+
+@dataclass(frozen=True, eq=False)
+class Map:
+    """One map of path patching: what every head does to the metric from one position through these receivers; and which of them stand out.
+
+    total: what there is to explain. knocked: the nodes that were knocked out the while.
+    """
+
+    receivers: tuple[str, ...]
+    at: int | str
+    total: float
+    effects: Effects
+    cutoff: Cutoff
+    kept: tuple[str, ...]
+    knocked: tuple[str, ...] = ()
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """What stands out, as heads at the map's position, the largest effect first."""
+        return tuple(f"{head}@{self.at}" for head in self.kept)
+
+    @property
+    def edges(self) -> tuple[str, ...]:
+        """From each head that stands out to each receiver that it can reach; receivers were tried together."""
+        return tuple(
+            f"{head}>{port}@{self.at}"
+            for head in self.kept
+            for port in self.receivers
+            if parse(head).site.stage < parse(port).site.stage
+        )
+
+    def helps(self, node: str) -> bool:
+        """Whether a node pushes the metric away from the corrupt side."""
+        return self.effects[node.partition("@")[0]] * self.total < 0
+
+    def __str__(self) -> str:
+        without = f" without {' '.join(self.knocked)}" if self.knocked else ""
+        return f"{' '.join(self.receivers)}@{self.at}{without}"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A head at a position that stands out: what it is taken to be, its effect in each map that it stands out in, and its scores."""
+
+    node: str
+    role: str
+    effects: Mapping[str, float]
+    scores: Scores
+
+    def __str__(self) -> str:
+        weights = {**self.scores.attention, **self.scores.places}
+        looks = (
+            ", ".join(f"{name} {weight:.2f}" for name, weight in weights.items() if weight >= 0.1)
+            or "nowhere in particular"
+        )
+        through = "; ".join(
+            f"{effect:+.3f} through {name}" for name, effect in self.effects.items()
+        )
+        return f"{self.role:<21} {self.node:<10} looks at {looks}; {through}"
+
+
+@dataclass(frozen=True, eq=False)
+class Discovery:
+    """The heads that were found, the largest first in each map and maps in the order of drawing, with all that they were found by.
+
+    total: the metric's mean on the clean prompts less that on the corrupt ones, of which an effect had to be a share of `threshold`.
+    """
+
+    found: tuple[Finding, ...]
+    maps: tuple[Map, ...]
+    metric: str
+    total: float
+    threshold: float
+    level: float
+    heads: int
+
+    @property
+    def roles(self) -> dict[str, tuple[str, ...]]:
+        """The nodes of each class that has any."""
+        every = {
+            role: tuple(each.node for each in self.found if each.role == role) for role in ROLES
+        }
+        return {role: nodes for role, nodes in every.items() if nodes}
+
+    @property
+    def circuit(self) -> Circuit:
+        """Roles and edges, to be judged."""
+        return Circuit(self.roles, self.edges)
+
+    @property
+    def edges(self) -> tuple[str, ...]:
+        """Every edge that a map speaks for, each once."""
+        return tuple(dict.fromkeys(edge for each in self.maps for edge in each.edges))
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The heads of the circuit, whatever their positions, in the model's order."""
+        sites = {parse(each.node).site for each in self.found}
+        return tuple(map(str, sorted(sites, key=lambda site: (site.layer, site.part))))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain values."""
+        plain = {
+            name: getattr(self, name)
+            for name in ("metric", "total", "threshold", "level", "heads", "roles", "edges")
+        }
+        return {
+            **plain,
+            "found": [{**vars(each), "scores": vars(each.scores)} for each in self.found],
+            "maps": [
+                {
+                    "receivers": each.receivers,
+                    "at": each.at,
+                    "knocked": each.knocked,
+                    "kept": each.kept,
+                    "cutoff": vars(each.cutoff),
+                    "effects": dict(each.effects),
+                }
+                for each in self.maps
+            ],
+        }
+
+    def to_json(self) -> str:
+        """Everything as JSON."""
+        return json.dumps(self.to_dict())
+
+    def figure(self) -> go.Figure:
+        """The circuit as a diagram: heads by position and layer, the edges between them."""
+        return figures.diagram(
+            {each.node: each.role for each in self.found},
+            self._arrows(),
+            f"what makes the {self.metric}",
+        )
+
+    def _arrows(self) -> list[tuple[str, str]]:
+        """Edges between nodes: to every place of the reader's, since a head reads a key at one position for another."""
+        nodes = [each.node for each in self.found]
+        arrows = []
+        for edge in self.edges:
+            address = parse(edge)
+            writer, port = address.sites
+            arrows += [
+                (f"{writer}@{address.at}", node)
+                for node in nodes
+                if port.kind != "out" and parse(node).site == port.writer
+            ]
+        return list(dict.fromkeys(arrow for arrow in arrows if arrow[0] in nodes))
+
+    def __repr__(self) -> str:
+        head = (
+            f"{len(self.kept)} of {self.heads} heads make the {self.metric}; {len(self.maps)} maps; an effect counts from {self.threshold:.0%} of "
+            f"{self.total:.3f} up, where a false find in a map has a chance of {self.level:.0%}"
+        )
+        order = sorted(self.found, key=lambda each: ROLES.index(each.role))
+        return "\n".join([head, *(f"  {each}" for each in order)])
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(repr(self))}</pre>"

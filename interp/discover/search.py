@@ -1,0 +1,283 @@
+"""Which heads make up the answer, and how: the method of Wang et al. 2022 (section 3, App. B) as an algorithm, without gradients.
+
+From the logits backwards. Every head is path-patched to the output; those that stand out are followed: every head is path-patched
+to their queries where they stand, and to their keys and values where they look; and so on until nothing new stands out. Heads of a
+layer that push the same way in one map are followed together, as the paper follows a class, so that what they read shows although
+each could be spared; those of other layers are not, since what pushes one may hold back the other, and cancel. At last the movers
+are knocked out, and who stands out on the logits only then is a backup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from interp import patching
+from interp.circuit.ablation import Ablation
+from interp.discover.null import cutoff
+from interp.discover.record import Discovery, Finding, Map
+from interp.discover.roles import BACKUP, LOOKS, NAME_MOVER, NEGATIVE, Judge, judge
+from interp.metrics import Metric
+from interp.tasks import Prompts
+from minigpt import GPT2, parse
+from minigpt.address import heads
+from minigpt.errors import PromptError, problem
+from minigpt.patch import Patch
+
+# Keys and values are followed to positions that get this share of a head's attention or more: less than a head is classed by,
+# since what is not there is decided by the maps.
+FOLLOWED = LOOKS / 2
+MOVERS = (NAME_MOVER, NEGATIVE)
+
+
+def discover(
+    model: GPT2,
+    pairs: Prompts,
+    metric: Metric,
+    *,
+    reference: Prompts | None = None,
+    threshold: float = 0.02,
+    level: float = 0.05,
+    progress: bool = False,
+) -> Discovery:
+    """The heads, at their positions, that make the metric what it is on the clean prompts rather than the corrupt ones.
+
+    threshold: the least effect, as a share of the metric's mean difference between the two sides (the paper's backups: 2%).
+    level: the chance of a false find in a map (interp.discover.null). reference: more prompts over whose corrupt side, with the pairs'
+    own, knock-outs take their means, by group. Positions are the prompts' named ones; where they mean one thing, others by number.
+    """
+    search = _search(model, pairs, metric, threshold, level, progress)
+    maps = [*search.backwards()]
+    maps += search.backups(maps[0], reference)
+    return Discovery(
+        tuple(_findings(search.judge, maps)),
+        tuple(maps),
+        metric.name,
+        search.total,
+        threshold,
+        level,
+        model.config.n_layer * model.config.n_head,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """A search as it is set up; total: what there is to explain; end: where the metric reads."""
+
+    model: GPT2
+    pairs: Prompts
+    metric: Metric
+    judge: Judge
+    total: float
+    end: int | str
+    threshold: float
+    level: float
+    progress: bool
+
+    def backwards(self) -> Iterator[Map]:
+        """Every map from the logits backwards, until nothing new stands out."""
+        first = self.map(["out"], self.end)
+        yield first
+        seen, waiting = set(first.nodes), self._sides(first, first.nodes)
+        while waiting:
+            for ports, at in self._inputs(waiting.pop(0)):
+                found = self.map(ports, at)
+                yield found
+                waiting += self._sides(found, [node for node in found.nodes if node not in seen])
+                seen.update(found.nodes)
+
+    def backups(self, first: Map, reference: Prompts | None) -> Iterator[Map]:
+        """The logits' map once those that move the answer there are knocked out, without whom it knew; none where nobody moves it."""
+        movers = [
+            node
+            for node in first.nodes
+            if first.helps(node) and self.judge.scores(node).attention.get("answer", 0) >= LOOKS
+        ]
+        if movers:
+            silenced = Ablation(self.model, self.pairs, self.metric, reference=reference).knocked(
+                movers
+            )
+            found = self.map(["out"], self.end, silenced, movers)
+            yield replace(found, kept=tuple(head for head in found.kept if head not in first.kept))
+
+    def map(
+        self,
+        ports: Sequence[str],
+        at: int | str,
+        standing: Patch | None = None,
+        knocked: Sequence[str] = (),
+    ) -> Map:
+        """One map: every head that comes before the last of these ports, but those that are knocked out."""
+        last, out = (
+            max(parse(port).site.stage for port in ports),
+            {parse(node).site for node in knocked},
+        )
+        senders = [
+            str(head) for head in heads(self.model.config) if head.stage < last and head not in out
+        ]
+        effects = patching.paths(
+            self.model,
+            self.pairs,
+            self.metric,
+            senders,
+            ports,
+            at,
+            standing=standing,
+            progress=self.progress,
+        )
+        bar = cutoff(effects, self.total, self.threshold, self.level)
+        return Map(
+            tuple(ports),
+            at,
+            self.total,
+            effects,
+            bar,
+            tuple(effects.addresses[i] for i in bar.kept(effects)),
+            tuple(knocked),
+        )
+
+    def _sides(self, found: Map, nodes: Sequence[str]) -> list[list[str]]:
+        """The nodes of each layer that help in a map, and those that hinder: what is followed together."""
+        sides: dict[tuple[int, bool], list[str]] = {}
+        for node in nodes:
+            sides.setdefault((parse(node).site.layer or 0, found.helps(node)), []).append(node)
+        return list(sides.values())
+
+    def _inputs(self, nodes: Sequence[str]) -> Iterator[tuple[list[str], int | str]]:
+        """What nodes at one position read, and where: queries there, keys and values where they look. Only what heads can have changed."""
+        at = parse(nodes[0]).at
+        assert at is not None
+        # No head writes before layer 0 reads.
+        readers = [str(parse(node).site) for node in nodes if parse(node).site.layer]
+        if readers and self._changed(at):
+            yield [f"{head}.q" for head in readers], at
+        for place, looking in self._looked(readers, at):
+            yield from (([f"{head}.{port}" for head in looking], place) for port in "kv")
+
+    def _looked(
+        self, readers: Sequence[str], at: int | str
+    ) -> Iterator[tuple[int | str, list[str]]]:
+        """Every position that differs between the sides, with those of the heads that look there."""
+        weights = {head: self.judge.trace[f"{head}.pattern@{at}"] for head in readers}
+        for place, rows, new in _places(self.pairs):
+            looking = [
+                head
+                for head, seen in weights.items()
+                if float((seen.gather(1, rows[:, None])[:, 0] * new).mean()) >= FOLLOWED
+            ]
+            if looking and self._changed(place):
+                yield place, looking
+
+    def _changed(self, at: int | str) -> bool:
+        """Whether the sides differ at a position or before it: where they do not, nothing can."""
+        differs = (self.pairs.batch.tokens != self.pairs.corrupted.tokens).int().cumsum(1)
+        return bool(differs.gather(1, self.pairs.batch.index(at)[:, None]).any())
+
+
+def _search(
+    model: GPT2, pairs: Prompts, metric: Metric, threshold: float, level: float, progress: bool
+) -> _Search:
+    if len(pairs) < 2:
+        raise PromptError(
+            problem(
+                f"{len(pairs)} pair of prompts, from which no chance can be told",
+                "two pairs or more",
+                "a hundred",
+            )
+        )
+    if pairs.groups is None and pairs.batch.ragged:
+        raise PromptError(
+            problem(
+                "prompts of several lengths without groups, over which a knock-out takes its means",
+                "groups=... for each prompt",
+            )
+        )
+    clean, corrupt = (metric(model.run(side)).mean() for side in (pairs, pairs.corrupted))
+    end = next(
+        (
+            name
+            for name, rows in pairs.positions.items()
+            if torch.equal(rows, pairs.batch.index(metric.at))
+        ),
+        metric.at,
+    )
+    return _Search(
+        model,
+        pairs,
+        metric,
+        judge(model, pairs, end),
+        float(clean - corrupt),
+        end,
+        threshold,
+        level,
+        progress,
+    )
+
+
+def _places(
+    pairs: Prompts,
+) -> Iterator[tuple[int | str, Int[Tensor, "prompts"], Bool[Tensor, "prompts"]]]:
+    """Every position that means one thing in all prompts, once: its name or number, where it is, and in which prompts nothing before stands for it.
+
+    Those with names; one step before and after each name; by number, where every name has the same number in all prompts.
+    """
+    stepped = {
+        f"{name}{step:+d}": rows + step
+        for name, rows in pairs.positions.items()
+        for step in (-1, 1)
+    }
+    named = {
+        name: rows
+        for name, rows in {**pairs.positions, **stepped}.items()
+        if bool(((rows >= 0) & (rows < pairs.batch.lengths)).all())
+    }
+    aligned = all(bool((rows == rows[0]).all()) for rows in pairs.positions.values())
+    numbered = (
+        {
+            place: torch.full_like(pairs.batch.lengths, place)
+            for place in range(int(pairs.batch.lengths.min()))
+        }
+        if aligned
+        else {}
+    )
+    known: list[Tensor] = []
+    every: list[tuple[int | str, Tensor]] = [*named.items(), *numbered.items()]
+    for place, rows in every:
+        new = (
+            torch.stack([rows != other for other in known]).all(0)
+            if known
+            else torch.ones_like(rows, dtype=torch.bool)
+        )
+        known.append(rows)
+        if bool(new.any()):
+            yield place, rows, new
+
+
+def _findings(judge: Judge, maps: Sequence[Map]) -> Iterator[Finding]:
+    """What is known of every node that stands out, in the order of finding."""
+    roles: dict[str, str] = {}
+    for each in (found for found in maps if found.nodes):
+        through = any(
+            port.endswith(".q") and roles.get(f"{port.removesuffix('.q')}@{each.at}") in MOVERS
+            for port in each.receivers
+        )
+        for node in each.nodes:
+            if node not in roles or (through and roles[node] not in MOVERS):
+                roles[node] = (
+                    BACKUP if each.knocked and each.helps(node) else judge.role(node, through)
+                )
+    for node, role in roles.items():
+        yield Finding(
+            node,
+            role,
+            {
+                str(each): each.effects[node.partition("@")[0]]
+                for each in maps
+                if node in each.nodes
+            },
+            judge.scores(node),
+        )

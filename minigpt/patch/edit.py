@@ -1,0 +1,247 @@
+"""The parts of a patch: where a value comes from (Source), one thing that is changed (Edit), nodes that are kept (Hold)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import chain, product
+from typing import TypeAlias
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from minigpt.address import Address, Site, heads, parse
+from minigpt.config import Config
+from minigpt.errors import PatchError, problem
+from minigpt.trace import Trace
+
+Given: TypeAlias = "Trace | Tensor | float | int | Source"
+NAME = r"[A-Za-z_][\w.-]*"
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Where a value comes from: a run, a tensor, zero, or the mean of a run over its prompts (by group).
+
+    Two are equal when the same names stand for the very same run and tensors.
+    """
+
+    name: str
+    run: Trace | None = None
+    value: Tensor | None = None
+    mean: bool = False
+    by: Int[Tensor, "prompts"] | None = None
+    by_name: str = "groups"
+
+    def __post_init__(self) -> None:
+        for name in (self.name, self.by_name):
+            if not re.fullmatch(NAME, name) and not (
+                name == "0" and self.run is None and self.value is None
+            ):
+                raise PatchError(
+                    problem(
+                        f"a source named {name!r}",
+                        "a word of letters, digits, _ . and -, a letter first",
+                    )
+                )
+        if self.by is not None and self.run is not None and len(self.by) != len(self.run.tokens):
+            raise PatchError(
+                problem(
+                    f"{len(self.by)} groups for a run of {len(self.run.tokens)} prompts",
+                    "one number for each prompt",
+                )
+            )
+
+    @property
+    def things(self) -> list[tuple[str, Trace | Tensor]]:
+        """The run or tensor, and the groups, by their names."""
+        named = (
+            (self.name, self.run if self.run is not None else self.value),
+            (self.by_name, self.by),
+        )
+        return [(name, thing) for name, thing in named if thing is not None]
+
+    def named(self, names: Mapping[tuple[str, int], str]) -> Source:
+        """The same under other names, given by these names and the ids of what they stand for."""
+        thing = self.value if self.run is None else self.run
+        return replace(
+            self,
+            name=names.get((self.name, id(thing)), self.name),
+            by_name=names.get((self.by_name, id(self.by)), self.by_name),
+        )
+
+    def _key(self) -> tuple[object, ...]:
+        return (
+            self.name,
+            id(self.run),
+            id(self.value),
+            self.mean,
+            id(self.by),
+            self.by is not None and self.by_name,
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Source) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __str__(self) -> str:
+        by = "" if self.by is None else f" by {self.by_name}"
+        return f"mean({self.name}{by})" if self.mean else self.name
+
+
+ZERO = Source("0")
+# name: (the kinds of the nodes in it, of their wholes and of their parts; its nodes)
+SETS: dict[str, tuple[set[str], Callable[[Config], Iterator[Site]]]] = {
+    "heads": ({"attn"}, heads),
+    "mlps": ({"mlp", "mlp.b"}, lambda c: (Site("mlp", layer) for layer in range(c.n_layer))),
+}
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One line of a patch. The address tells its kind: node, stream or inside: write; edge: read; port: input."""
+
+    target: Address
+    source: Source
+
+    def __str__(self) -> str:
+        return f"{self.target} = {self.source}"
+
+    @property
+    def kind(self) -> str:
+        """ "write", "read" or "input"."""
+        return (
+            "read"
+            if len(self.target.sites) == 2
+            else "input"
+            if self.target.site.role == "port"
+            else "write"
+        )
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Keep nodes at a run's values: "heads", "mlps" and addresses side by side, in any order; `but` the nodes, at positions, that stay free."""
+
+    nodes: str
+    source: Source
+    but: str = ""
+
+    def __post_init__(self) -> None:
+        words = sorted(set(self.nodes.split()))
+        if not words or self.source.value is not None:
+            raise PatchError(
+                problem(
+                    f"'{self}'",
+                    "nodes, and the run (or its mean, or 0) at which they are held",
+                    "Patch.hold('heads', run), or Patch.write(node, tensor) for each node",
+                )
+            )
+        for word in words:
+            if word not in SETS:
+                _node(word)
+        object.__setattr__(self, "nodes", " ".join(words))
+        object.__setattr__(self, "but", " ".join(sorted(set(self.but.split()))))
+        for free in self.free:
+            if not any(_holds(word, free.site) for word in words):
+                raise PatchError(
+                    problem(
+                        f"'{self}' holds no {free.site}",
+                        "behind 'but', nodes that are held otherwise",
+                        "hold heads but a9.9@END = mean(run)",
+                    )
+                )
+
+    def __str__(self) -> str:
+        return f"hold {self.nodes}{f' but {self.but}' if self.but else ''} = {self.source}"
+
+    @cached_property
+    def free(self) -> tuple[Address, ...]:
+        """The nodes that stay free, all of them or at a position."""
+        return tuple(_sender(word) for word in self.but.split())
+
+    def places(self, site: Site) -> tuple[int | str | None, ...]:
+        """The positions at which this node, though it is held, stays free; None stands for all."""
+        return tuple(free.at for free in self.free if free.site == site or free.site.contains(site))
+
+    def sites(self, config: Config) -> tuple[Site, ...]:
+        """The nodes it stands for in a model of this shape."""
+        for free in self.free:
+            parse(free, config)
+        every = (
+            SETS[word][1](config) if word in SETS else [_node(word, config)]
+            for word in self.nodes.split()
+        )
+        return tuple(chain.from_iterable(every))
+
+    def meets(self, other: Hold) -> bool:
+        """Whether a node, or a whole and its part, is in both."""
+        return any(_overlap(a, b) for a, b in product(self.nodes.split(), other.nodes.split()))
+
+
+def source(given: Given, name: str = "") -> Source:
+    """What a user gives as a value, as a Source."""
+    if isinstance(given, Source):
+        return given
+    if isinstance(given, Trace):
+        return Source(name or "run", run=given)
+    if isinstance(given, Tensor):
+        return Source(name or "value", value=given)
+    if isinstance(given, (int, float)) and given == 0:
+        return ZERO
+    raise PatchError(
+        problem(f"a value {given!r} of type {type(given).__name__}", "a Trace, a tensor, or 0.0")
+    )
+
+
+def own_value(
+    value: Tensor, like: Float[Tensor, "rows *rest"], address: Address
+) -> Float[Tensor, "rows *rest"]:
+    """A given tensor in the shape that an edit needs; PatchError where it does not broadcast to it."""
+    try:
+        return value.to(like).broadcast_to(like.shape)
+    except RuntimeError as error:
+        raise PatchError(
+            problem(
+                f"a value of shape {list(value.shape)} for '{address}'",
+                f"{list(like.shape)}, or what broadcasts to it",
+            )
+        ) from error
+
+
+def _node(text: str, config: Config | None = None) -> Site:
+    found = _sender(text, config)
+    if found.at is not None:
+        raise PatchError(
+            problem(f"hold '{text}'", "nodes without a position", f"Patch.write('{text}', run)")
+        )
+    return found.site
+
+
+def _sender(text: str, config: Config | None = None) -> Address:
+    found = parse(text, config)
+    if len(found.sites) > 1 or found.site.role != "node":
+        raise PatchError(
+            problem(f"hold '{text}'", "'heads', 'mlps', or nodes side by side: 'a9.9 m3'")
+        )
+    return found
+
+
+def _holds(word: str, site: Site) -> bool:
+    """Whether a word of a hold stands for this node, or for nodes that are parts of it."""
+    if word in SETS:
+        return site.kind in SETS[word][0] - {"mlp.b"} and (site.kind == "attn" or site.part is None)
+    return site == _node(word) or site.contains(_node(word))
+
+
+def _overlap(a: str, b: str) -> bool:
+    """Whether two words of holds speak of the same node, or of a whole and its part."""
+    if a in SETS or b in SETS:
+        m, n = (SETS[word][0] if word in SETS else {_node(word).kind} for word in (a, b))
+        return not m.isdisjoint(n)
+    x, y = _node(a), _node(b)
+    return x == y or x.contains(y) or y.contains(x)

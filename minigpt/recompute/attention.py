@@ -1,0 +1,233 @@
+"""Attention for some rows only: the z of the rows that changed queries, keys, values or patterns reach.
+
+Units are (variant, prompt) pairs with all heads, or with one head where only that head's inputs were edited. Each unit attends
+over exactly its prompt's own keys, with the operations of the full pass (ops.pattern), so that a row's bits are the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from minigpt import ops
+from minigpt.address import Site
+from minigpt.config import Config
+from minigpt.recompute.edits import Applied
+from minigpt.recompute.plan import Touch, qkv_columns
+from minigpt.recompute.rows import Rows, find
+
+# Keys that are assembled at a time, in numbers: they and their products fit into the caches.
+BLOCK = 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """New queries ("q"), keys or values of one head: the rows [rows, d_head]."""
+
+    kind: str
+    head: int
+    rows: Rows
+
+
+def attend(
+    edits: Applied, layer: int, qkv: Rows, parts: list[Part], targets: Bool[Tensor, "rows"]
+) -> Rows:
+    """The z rows among `targets` that dirty qkv rows (all heads) and edited parts or patterns (single heads) reach."""
+    plan, config = edits.plan, edits.trace.config
+    patterns = plan.touches("pattern", layer)
+    reached = targets & _onward(_mask(qkv.ids, targets), plan.width)
+    covered = reached.view(-1, plan.width).any(1).repeat_interleave(plan.width)
+    single = {
+        head: targets & _reached_by(head, parts, patterns, targets, plan.width)
+        for head in sorted(
+            {p.head for p in parts} | {h for t in patterns for h in _heads(t, config)}
+        )
+    }
+    for mine in single.values():
+        reached |= mine & covered
+    unit = _Unit(edits, layer, qkv, parts, patterns)
+    z, base = unit.rows(reached.nonzero().flatten(), None), plan.cell("z", layer)
+    for head, mine in single.items():
+        found = unit.rows((mine & ~covered).nonzero().flatten(), head)
+        z = z.put(base, found.ids, found.x, slice(head * config.d_head, (head + 1) * config.d_head))
+    return z
+
+
+def whole_rows(dtype: torch.dtype, n: int, d_head: int) -> bool:
+    """Whether a query row's bits depend on how many rows stand beside it, so that all of a prompt's must be computed together."""
+    return dtype != torch.float32 or n < ops.MIN_KEYS or ops.GRAIN * n * d_head < ops.SMALL
+
+
+def _reached_by(
+    head: int, parts: list[Part], patterns: list[Touch], targets: Tensor, width: int
+) -> Bool[Tensor, "rows"]:
+    """Rows of one head's z that its edited queries (at their own row), keys and values (from there on) or patterns change."""
+    found = torch.zeros_like(targets)
+    for part in parts:
+        if part.head == head:
+            mask = _mask(part.rows.ids, targets)
+            found |= mask if part.kind == "q" else _onward(mask, width)
+    for touch in patterns:
+        if touch.site.part in (None, head):
+            found |= _mask(touch.ids, targets)
+    return found
+
+
+class _Unit:
+    """Assembles queries, keys and values for units of one layer, and attends."""
+
+    def __init__(
+        self, edits: Applied, layer: int, qkv: Rows, parts: list[Part], patterns: list[Touch]
+    ) -> None:
+        self.edits, self.plan, self.config = edits, edits.plan, edits.trace.config
+        self.layer, self.qkv, self.parts, self.patterns = layer, qkv, parts, patterns
+        self.base = self.plan.cell("qkv", layer)
+
+    def rows(self, ids: Int[Tensor, "rows"], head: int | None) -> Rows:
+        """z at these rows: all heads side by side, or one head's."""
+        batch, own = self.edits.trace.batch, qkv_columns(self.config, "q", head)
+        if not len(ids):
+            return Rows.none(self.base[:, own])
+        lengths = batch.lengths[(ids // self.plan.width) % len(batch.tokens)]
+        z = self.base.new_empty(len(ids), own.stop - own.start)
+        for n in torch.unique(lengths).tolist():
+            mine = (lengths == n).nonzero().flatten()
+            z.index_copy_(0, mine, self._of_length(ids[mine], n, head))
+        return Rows(ids, z)
+
+    def _of_length(self, ids: Tensor, n: int, head: int | None) -> Float[Tensor, "rows width"]:
+        pairs, which, counts = torch.unique(
+            ids // self.plan.width, return_inverse=True, return_counts=True
+        )
+        if whole_rows(self.base.dtype, n, self.config.d_head):
+            asked, slot = (
+                torch.arange(n, device=ids.device).expand(len(pairs), -1),
+                ids % self.plan.width,
+            )
+        else:
+            slot = torch.arange(len(ids), device=ids.device) - (counts.cumsum(0) - counts)[which]
+            asked = torch.zeros(
+                len(pairs), max(ops.GRAIN, int(counts.max())), dtype=torch.long, device=ids.device
+            )
+            asked[which, slot] = ids % self.plan.width
+        heads = self.config.n_head if head is None else 1
+        self.edits.receipt.spend(len(ids), asked.numel(), 4 * n * self.config.d_head * heads)
+        some = max(1, BLOCK // (n * self.config.d_head * heads))
+        z = [
+            self._attended(pairs[i : i + some], asked[i : i + some], n, head)
+            for i in range(0, len(pairs), some)
+        ]
+        return torch.cat(z)[which, :, slot].flatten(1)
+
+    def _attended(
+        self,
+        pairs: Int[Tensor, "pairs"],
+        asked: Int[Tensor, "pairs asked"],
+        n: int,
+        head: int | None,
+    ) -> Float[Tensor, "pairs head asked d_head"]:
+        ids = pairs[:, None] * self.plan.width + asked
+        q = self._queries(ids, head)
+        k = self._keys("k", pairs, n, head).transpose(-1, -2)
+        scores = torch.matmul(q, k).mul_(self.config.d_head**-0.5)
+        hidden = torch.full(
+            (self.plan.width, n),
+            torch.finfo(scores.dtype).min,
+            dtype=scores.dtype,
+            device=scores.device,
+        ).triu_(1)
+        weights = torch.softmax(scores.add_(hidden[asked][:, None]), dim=-1)
+        self._put_patterns(weights, ids, head)
+        return torch.matmul(weights, self._keys("v", pairs, n, head))
+
+    def _queries(
+        self, ids: Int[Tensor, "pairs asked"], head: int | None
+    ) -> Float[Tensor, "pairs head asked d_head"]:
+        own, flat = qkv_columns(self.config, "q", head), ids.flatten()
+        x = Rows(self.qkv.ids, self.qkv.x[:, own]).into(
+            self.base[:, own].index_select(0, flat % self.plan.n), flat
+        )
+        x = x.view(len(flat), -1, self.config.d_head)
+        for part in self._parts("q", head):
+            part.rows.into(x[:, part.head if head is None else 0], flat)
+        return x.view(*ids.shape, -1, self.config.d_head).transpose(1, 2).contiguous()
+
+    def _keys(
+        self, kind: str, pairs: Int[Tensor, "pairs"], n: int, head: int | None
+    ) -> Float[Tensor, "pairs head key d_head"]:
+        """Keys or values of each pair: the patched run's, with the new rows laid over them."""
+        own = slice(None) if head is None else slice(head, head + 1)
+        base = self.edits.trace.heads(self.layer, kind)[:, own, :n].contiguous()
+        x = base.index_select(0, pairs % len(base))
+        columns = qkv_columns(self.config, kind, head)
+        self._lay(
+            x,
+            pairs,
+            self.qkv.ids,
+            self.qkv.x[:, columns].reshape(-1, x.shape[1], self.config.d_head),
+        )
+        for part in self._parts(kind, head):
+            first = part.head if head is None else 0
+            self._lay(x[:, first : first + 1], pairs, part.rows.ids, part.rows.x[:, None])
+        return x
+
+    def _lay(
+        self,
+        x: Float[Tensor, "pairs head key d_head"],
+        pairs: Int[Tensor, "pairs"],
+        ids: Int[Tensor, "rows"],
+        values: Float[Tensor, "rows head d_head"],
+    ) -> None:
+        if len(ids):
+            hit, place = find(pairs, ids // self.plan.width)
+            x[place, :, ids[hit] % self.plan.width] = (
+                values if len(place) == len(ids) else values[hit]
+            )
+
+    def _parts(self, kind: str, head: int | None) -> list[Part]:
+        return [part for part in self.parts if part.kind == kind and head in (None, part.head)]
+
+    def _put_patterns(
+        self,
+        weights: Float[Tensor, "pairs head asked key"],
+        ids: Int[Tensor, "pairs asked"],
+        head: int | None,
+    ) -> None:
+        """Edits of attention weights, in place; every one is counted where its row is asked for."""
+        for touch in self.patterns:
+            for h in _heads(touch, self.config):
+                if head in (None, h):
+                    given = touch.at(touch.ids)
+                    rows = Rows(touch.ids, given if touch.site.part is not None else given[:, h])
+                    self._put_pattern(weights[:, h if head is None else 0], ids, rows)
+                    self.edits.overrides.setdefault(Site("pattern", self.layer, h), []).append(rows)
+
+    def _put_pattern(
+        self, weights: Float[Tensor, "pairs asked key"], ids: Int[Tensor, "pairs asked"], rows: Rows
+    ) -> None:
+        hit, place = rows.find(ids)
+        new = rows.x[place][:, : weights.shape[-1]].to(weights)
+        self.edits.count(new, weights[hit])
+        weights[hit] = new
+
+
+def _heads(touch: Touch, config: Config) -> range:
+    return (
+        range(config.n_head)
+        if touch.site.part is None
+        else range(touch.site.part, touch.site.part + 1)
+    )
+
+
+def _mask(ids: Tensor, like: Tensor) -> Bool[Tensor, "rows"]:
+    found = torch.zeros_like(like)
+    found[ids] = True
+    return found
+
+
+def _onward(mask: Bool[Tensor, "rows"], width: int) -> Bool[Tensor, "rows"]:
+    """Each marked row and those after it in the same prompt."""
+    return mask.view(-1, width).cummax(-1).values.flatten()

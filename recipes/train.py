@@ -1,0 +1,222 @@
+"""Train the embedded model from text that this project makes up itself: python -m recipes.train --out FOLDER
+
+A plain GPT-2 in torch's autograd, apart from the engine (which never needs gradients): the two must agree on the
+weights that come out, and a test says so. Seeded step by step, so an interrupted run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import math
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import tiktoken
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from minigpt import tokenizer
+from recipes import corpus
+
+LAYERS, HEADS, WIDTH, CONTEXT = 4, 8, 128, 128
+PATTERN = r" ?\p{L}+| ?\p{N}{1,2}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+TOKENS_PER_STEP = 4096
+
+
+def write_vocabulary(path: Path) -> None:
+    """The 256 bytes, then every word of the corpus, in tiktoken's format: a base64 token and its number on a line."""
+    tokens = [bytes([i]) for i in range(256)] + [
+        word.encode() for word in corpus.vocabulary() if len(word) > 1
+    ]
+    path.write_text("".join(f"{base64.b64encode(t).decode()} {i}\n" for i, t in enumerate(tokens)))
+
+
+def read_vocabulary(path: Path) -> tiktoken.Encoding:
+    return tokenizer.from_file(path, "ioi-mini", PATTERN).encoding
+
+
+def batch(encoding: tiktoken.Encoding, seed: int, step: int) -> Tensor:
+    """Rows of whole sentences [rows, length + 1], short and long rows in turn; half of them begin with the end sign."""
+    rng = random.Random(f"{seed}:{step}")
+    length = CONTEXT if step % 4 == 0 else CONTEXT // 4
+    stream = corpus.sentences(rng)
+    return torch.tensor(
+        [row(encoding, rng, stream, length + 1) for _ in range(TOKENS_PER_STEP // length)]
+    )
+
+
+def row(
+    encoding: tiktoken.Encoding, rng: random.Random, stream: Iterator[str], length: int
+) -> list[int]:
+    tokens = [encoding.eot_token] if rng.random() < 0.5 else []
+    while len(tokens) < length:
+        tokens += [*encoding.encode_ordinary(next(stream)), encoding.eot_token]
+    return tokens[:length]
+
+
+def start(n_vocab: int, seed: int) -> dict[str, Tensor]:
+    """GPT-2's initialisation under Hugging Face's names: normal 0.02, what writes to the stream scaled by 1/sqrt(2 layers)."""
+    rng = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int, std: float = 0.02) -> Tensor:
+        return torch.randn(*shape, generator=rng) * std
+
+    p = {"wte.weight": normal(n_vocab, WIDTH), "wpe.weight": normal(CONTEXT, WIDTH, std=0.01)}
+    for layer in range(LAYERS):
+        for name, fan_in, fan_out, std in (
+            ("attn.c_attn", WIDTH, 3 * WIDTH, 0.02),
+            ("attn.c_proj", WIDTH, WIDTH, 0.02 / math.sqrt(2 * LAYERS)),
+            ("mlp.c_fc", WIDTH, 4 * WIDTH, 0.02),
+            ("mlp.c_proj", 4 * WIDTH, WIDTH, 0.02 / math.sqrt(2 * LAYERS)),
+        ):
+            p[f"h.{layer}.{name}.weight"] = normal(fan_in, fan_out, std=std)
+            p[f"h.{layer}.{name}.bias"] = torch.zeros(fan_out)
+    for norm in [f"h.{layer}.ln_{i}" for layer in range(LAYERS) for i in (1, 2)] + ["ln_f"]:
+        p[f"{norm}.weight"], p[f"{norm}.bias"] = torch.ones(WIDTH), torch.zeros(WIDTH)
+    return p
+
+
+def logits(p: dict[str, Tensor], tokens: Tensor) -> Tensor:
+    """[batch, pos] -> [batch, pos, vocab]"""
+
+    def norm(x: Tensor, name: str) -> Tensor:
+        return F.layer_norm(x, (WIDTH,), p[f"{name}.weight"], p[f"{name}.bias"])
+
+    def linear(x: Tensor, name: str) -> Tensor:
+        return x @ p[f"{name}.weight"] + p[f"{name}.bias"]
+
+    x = p["wte.weight"][tokens] + p["wpe.weight"][: tokens.shape[1]]
+    for layer in range(LAYERS):
+        h = f"h.{layer}"
+        q, k, v = (
+            linear(norm(x, f"{h}.ln_1"), f"{h}.attn.c_attn")
+            .unflatten(-1, (3 * HEADS, -1))
+            .transpose(1, 2)
+            .chunk(3, 1)
+        )
+        z = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
+        x = x + linear(z, f"{h}.attn.c_proj")
+        x = x + linear(
+            F.gelu(linear(norm(x, f"{h}.ln_2"), f"{h}.mlp.c_fc"), approximate="tanh"),
+            f"{h}.mlp.c_proj",
+        )
+    return norm(x, "ln_f") @ p["wte.weight"].T
+
+
+def loss(p: dict[str, Tensor], rows: Tensor) -> Tensor:
+    return F.cross_entropy(logits(p, rows[:, :-1]).flatten(0, 1), rows[:, 1:].flatten())
+
+
+@torch.no_grad()
+def accuracy(
+    p: dict[str, Tensor], encoding: tiktoken.Encoding, n: int = 300
+) -> tuple[float, float]:
+    """On prompts never trained on (held-out name pairs in held-out templates): how often A beats B, and by how much."""
+    rng, margins = random.Random("held out"), []
+    for _ in range(n):
+        text, a, b = corpus.indirect_object(rng, corpus.HELD_OUT_TEMPLATES, unseen=True)
+        *prompt, answer = encoding.encode_ordinary(text)
+        last = logits(p, torch.tensor([prompt]))[0, -1]
+        margins.append(float(last[answer] - last[encoding.encode_single_token(" " + b)]))
+    return sum(m > 0 for m in margins) / n, sum(margins) / n
+
+
+def learning_rate(step: int, steps: int, top: float = 1.5e-3, warm_up: int = 200) -> float:
+    if step < warm_up:
+        return top * (step + 1) / warm_up
+    return top * (
+        0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (step - warm_up) / (steps - warm_up)))
+    )
+
+
+def train(out: Path, steps: int, seed: int, every: int = 500) -> dict[str, Tensor]:
+    """Train, or go on from the last checkpoint in the folder `out`; returns the parameters."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_vocabulary(out / "vocab.tiktoken")
+    encoding = read_vocabulary(out / "vocab.tiktoken")
+    p = {name: x.requires_grad_() for name, x in start(encoding.n_vocab, seed).items()}
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [x for x in p.values() if x.ndim == 2], "weight_decay": 0.1},
+            {"params": [x for x in p.values() if x.ndim == 1], "weight_decay": 0.0},
+        ],
+        betas=(0.9, 0.98),
+    )
+    first = resume(out / "checkpoint.safetensors", p, optimizer)
+    with tqdm(range(first, steps), initial=first, total=steps, unit="step") as bar:
+        for step in bar:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step, steps)
+            value = loss(p, batch(encoding, seed, step))
+            optimizer.zero_grad()
+            value.backward()
+            torch.nn.utils.clip_grad_norm_(list(p.values()), 1.0)
+            optimizer.step()
+            if step % 20 == 0:
+                bar.set_postfix(loss=f"{value.item():.3f}")
+            if (step + 1) % every == 0 or step + 1 == steps:
+                save_checkpoint(out / "checkpoint.safetensors", p, optimizer, step + 1)
+                right, margin = accuracy(p, encoding)
+                bar.write(
+                    f"step {step + 1}: loss {value.item():.3f}, held-out accuracy {right:.3f}, logit difference {margin:.2f}"
+                )
+    return {name: x.detach() for name, x in p.items()}
+
+
+def save_checkpoint(
+    path: Path, p: dict[str, Tensor], optimizer: torch.optim.Optimizer, step: int
+) -> None:
+    """Parameters, both of AdamW's moments and the step; written beside the old file, then put in its place."""
+    names = {x: name for name, x in p.items()}
+    moments = {
+        f"{kind}/{names[x]}": state[kind]
+        for x, state in optimizer.state.items()
+        for kind in ("exp_avg", "exp_avg_sq")
+    }
+    fresh = path.with_suffix(".new")
+    save_file(
+        {**{name: x.detach() for name, x in p.items()}, **moments, "step": torch.tensor(step)},
+        fresh,
+    )
+    fresh.replace(path)
+
+
+def resume(path: Path, p: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> int:
+    """Put a checkpoint's values in place; the step to go on from (0 where there is none)."""
+    if not path.exists():
+        return 0
+    saved = load_file(path)
+    for name, x in p.items():
+        x.data.copy_(saved[name])
+        optimizer.state[x] = {
+            "step": saved["step"].float(),
+            **{kind: saved[f"{kind}/{name}"] for kind in ("exp_avg", "exp_avg_sq")},
+        }
+    return int(saved["step"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("ioi-mini-training"),
+        help="folder for checkpoints and the result",
+    )
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    save_file(
+        train(given.out, given.steps, given.seed),
+        given.out / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,250 @@
+"""The command line as a person meets it: answers, JSON, pages, and the mistakes that beginners make."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from interp import cli
+
+PROMPT = "When Mary and John went to the store, John gave a drink to"
+
+
+def run(capsys, monkeypatch, *arguments: str) -> tuple[int, str, str]:
+    """Call `interp` in this process; its exit status, output and error output."""
+    monkeypatch.setattr(sys, "argv", ["interp", *arguments])
+    status = 0
+    try:
+        cli.main()
+    except SystemExit as stop:
+        status = int(stop.code or 0)
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+@pytest.fixture
+def interp(capsys, monkeypatch):
+    monkeypatch.setattr(cli.console, "_width", 160)
+    return lambda *arguments: run(capsys, monkeypatch, *arguments)
+
+
+def test_why_answers_the_question_and_the_sum_holds(interp):
+    status, out, _ = interp("why", PROMPT, "--answer", " Mary", "--over", " John")
+    assert status == 0
+    for part in (
+        "Why ' Mary' rather than ' John'?",
+        "pushes for ' Mary'",
+        "pushes for ' John'",
+        "direct effect of each head",
+        "holds",
+    ):
+        assert part in out
+
+
+def test_why_as_json_is_complete_and_adds_up(interp):
+    status, out, _ = interp("why", PROMPT, "--answer", " Mary", "--over", " John", "--json")
+    found = json.loads(out)
+    assert status == 0
+    assert found["tokens"][1] == " Mary"
+    assert found["top"][0]["text"] == " Mary"
+    assert found["closure"]["holds"]
+    assert sum(found["effects"].values()) == pytest.approx(found["difference"], abs=1e-4)
+    assert found["toward_answer"][0]["promotes"]
+    assert {push["address"] for push in found["toward_answer"]}.isdisjoint(
+        push["address"] for push in found["toward_other"]
+    )
+
+
+def test_why_without_an_answer_takes_the_two_best_tokens(interp):
+    found = json.loads(interp("why", PROMPT, "--json")[1])
+    assert [found["answer"], found["over"]] == [token["text"] for token in found["top"][:2]]
+
+
+def test_neurons_can_be_rows(interp):
+    found = json.loads(interp("why", PROMPT, "--neurons", "--json")[1])
+    assert "m3.n0" in found["effects"]
+    assert "m3" not in found["effects"]
+
+
+def test_the_page_is_whole_in_itself_and_escapes_what_it_is_given(interp, tmp_path):
+    page = tmp_path / "report.html"
+    status, _, err = interp("why", "<script>alert(1)</script> Mary and John", "--html", str(page))
+    text = page.read_text()
+    assert status == 0, err
+    assert "<script>alert(1)" not in text
+    assert "&lt;" in text
+    assert not re.search(r"<(script|img|link|iframe)[^>]*(src|href)\s*=", text), (
+        "nothing is loaded from elsewhere"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (("why", PROMPT, "--answer", " Marry"), ["' Marry' is", "tokens", "one token"]),
+        (("why", PROMPT, "--answer", ""), ["'' is 0 tokens"]),
+        (("why", ""), ["prompt 0 is empty"]),
+        (("why", PROMPT, "--answer", " Mary", "--over", " Mary"), ["the same token"]),
+        (("why", "a " * 400), ["401 tokens", "up to 128"]),
+        (("why", PROMPT, "--model", "ioi-mni"), ["ioi-mni", "ioi-mini"]),
+        (("why", PROMPT, "--html", "no/such/folder/report.html"), ["no/such/folder"]),
+        (("why", PROMPT, "--device", "quantum"), ["quantum", "cpu"]),
+        (("trace", PROMPT, "--at", "a9.9"), ["layer 9 of 4", "layers 0 to 3"]),
+        (("trace", PROMPT, "--at", "a2.3@40"), ["@40", "14 tokens"]),
+        (("trace", PROMPT, "--at", "A2.3"), ["'A2.3'", "'a2.3'"]),
+        (("trace", PROMPT, "--at", "a2.3@S2"), ["@S2", "no named positions"]),
+        (("trace", PROMPT, "--at", "a2.3>m3.in"), ["is a path"]),
+        (("generate", PROMPT, "-n", "200"), ["200 more", "128"]),
+        (("fetch", "gpt3"), ["gpt3", "gpt2"]),
+    ],
+)
+def test_mistakes_are_met_with_what_to_type(interp, arguments, parts):
+    status, _, err = interp(*arguments)
+    assert status == 2
+    assert "Traceback" not in err
+    for part in parts:
+        assert part in err.replace("\n", " "), err
+
+
+def test_a_word_without_its_space_is_pointed_out(interp):
+    assert (
+        "' Mary'" in json.loads(interp("why", PROMPT, "--answer", "Mary", "--json")[1])["notes"][0]
+    )
+
+
+def test_trace_reads_any_address_and_equals_the_library(interp):
+    import weights
+
+    status, out, _ = interp(
+        "trace", PROMPT, "--at", "a2.3@-1", "--at", "resid2.mid", "--at", "a1.0.pattern@3", "--json"
+    )
+    found, trace = json.loads(out), weights.load("ioi-mini").run(PROMPT)
+    assert status == 0
+    assert found["a2.3@-1"] == trace["a2.3@-1"][0].tolist()
+    assert len(found["resid2.mid"]) == 14
+    assert sum(found["a1.0.pattern@3"]) == pytest.approx(1)
+    assert interp("trace", PROMPT, "--at", "m1.n7", "--act")[0] == 0
+    assert interp("trace", PROMPT, "--at", "out@-1", "--scale")[0] == 0
+
+
+def test_generate_continues_and_repeats_by_seed(interp):
+    once, again = (
+        interp(
+            "generate", "The war lasted from 1741 to", "--temperature", "1", "--seed", "3", "--json"
+        )[1]
+        for _ in range(2)
+    )
+    assert once == again
+    assert json.loads(once)["continuation"].startswith(" 1")
+
+
+def test_models_lists_the_embedded_one_as_at_hand(interp):
+    found = {m["name"]: m for m in json.loads(interp("models", "--json")[1])}
+    assert found["ioi-mini"]["at_hand"]
+    assert {"gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "distilgpt2"} <= set(found)
+
+
+def test_the_card_states_what_is_measured(interp):
+    found = json.loads(interp("card", "--prompts", "300", "--json")[1])
+    assert found["accuracy"] >= 0.98
+    assert found["logit_difference"] >= 3
+    assert max(found["induction"].values()) >= 0.5
+    assert max(found["copying"].values()) >= 0.9
+
+
+def test_help_and_a_bare_command_explain_themselves():
+    for arguments in ([], ["--help"], ["why", "--help"]):
+        made = subprocess.run(
+            [sys.executable, "-m", "interp.cli", *arguments],
+            capture_output=True,
+            text=True,
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, "COLUMNS": "120"},
+        )
+        assert "interp" in made.stdout + made.stderr or "Usage" in made.stdout
+        assert "Traceback" not in made.stderr
+
+
+def test_audit_of_the_embedded_model_holds_and_is_complete_as_json(interp):
+    status, out, _ = interp("audit", "--only", "closure", "--only", "patches", "--json")
+    found = json.loads(out)
+    assert status == 0
+    assert [section["name"] for section in found["sections"]] == ["closure", "patches"]
+    assert all(row["holds"] for section in found["sections"] for row in section["rows"])
+    assert found["hold"] == sum(len(section["rows"]) for section in found["sections"])
+
+
+def test_audit_as_tables_and_as_a_page(interp, tmp_path):
+    page = tmp_path / "audit.html"
+    status, out, err = interp("audit", "--only", "sources", "--only", "parity", "--html", str(page))
+    text = page.read_text()
+    assert status == 0, err
+    for part in (
+        "the error is gone",
+        "it alone rounds",
+        "promises hold, 0 broken, 0 skipped",
+        "cost of each head",
+    ):
+        assert part in out
+    assert "Where the error comes from" in text
+    assert not re.search(r"<(script|img|link|iframe)[^>]*(src|href)\s*=", text), (
+        "nothing is loaded from elsewhere"
+    )
+
+
+def test_audit_of_a_model_that_is_not_what_it_should_be_exits_with_1(interp, tmp_path):
+    import torch
+
+    import weights
+    from minigpt import build
+    from minigpt.params import tensors
+
+    right = weights.load("ioi-mini")
+    changed = {name: x.clone() for name, x in tensors(right.params).items()}
+    changed["h.2.mlp.c_proj.bias"][3] = torch.nextafter(
+        changed["h.2.mlp.c_proj.bias"][3], torch.tensor(9.0)
+    )
+    weights.save(build(right.config, changed), tmp_path / "other")
+    status, out, _ = interp(
+        "audit",
+        "--only",
+        "parity",
+        "--against",
+        str(tmp_path / "other"),
+        "--prompts",
+        str(pairs_file(tmp_path)),
+    )
+    assert status == 1
+    assert "BROKEN" in out
+    assert "first at m2" in out
+    assert interp("audit", "--only", "parity", "--against", "none")[0] == 0
+
+
+def pairs_file(folder: Path) -> Path:
+    other = PROMPT.replace("John gave", "Mary gave")
+    pair = json.dumps(
+        {"clean": PROMPT, "corrupt": other, "answers": " Mary", "distractors": " John"}
+    )
+    (folder / "pairs.jsonl").write_text(f"{pair}\n{pair}\n")
+    return folder / "pairs.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (("--only", "partiy"), ["partiy", "parity, closure"]),
+        (("--prompts", "no/such/file.jsonl"), ["no/such/file.jsonl"]),
+        (("--against", "gtp2"), ["gtp2"]),
+    ],
+)
+def test_mistakes_in_an_audit_are_met_with_what_to_type(interp, arguments, parts):
+    status, _, err = interp("audit", *arguments)
+    assert status == 2
+    for part in parts:
+        assert part in err.replace("\n", " ")

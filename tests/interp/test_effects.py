@@ -1,0 +1,85 @@
+"""The record that methods return: order, grid, bootstrap, and its other forms."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from interp.effects import Effects
+from minigpt import Config
+from minigpt.errors import MiniGPTError
+
+CONFIG = Config(2, 2, 8, 16, 32, 50)
+
+
+def effects(per_prompt, addresses=("a0.0", "a0.1", "a1.0", "m0")) -> Effects:
+    table = torch.tensor(per_prompt, dtype=torch.float64)
+    return Effects(
+        "direct effect",
+        "logit difference",
+        tuple(addresses),
+        table,
+        torch.ones(table.shape[1], dtype=torch.float64),
+        CONFIG,
+    )
+
+
+FOUR = effects([[1.0, 3.0], [-5.0, -5.0], [0.5, 0.5], [4.0, 4.0]])
+
+
+def test_values_are_means_and_top_goes_by_size_or_by_sign():
+    assert FOUR.values.tolist() == [2, -5, 0.5, 4]
+    assert FOUR.top(2).addresses == ("a0.1", "m0")
+    assert FOUR.top(2, sign=1).addresses == ("m0", "a0.0")
+    assert FOUR.top(3, sign=-1).addresses == ("a0.1",)
+    assert FOUR["a0.0"] == 2
+
+
+def test_an_unknown_row_is_an_error_that_shows_the_known():
+    with pytest.raises(MiniGPTError, match=r"(?s)no row 'a9.9'.*a0.0, a0.1"):
+        FOUR["a9.9"]
+
+
+def test_grid_holds_heads_by_layer_and_nothing_elsewhere():
+    grid = FOUR.grid()
+    assert grid[0].tolist() == [2, -5]
+    assert grid[1, 0] == 0.5
+    assert torch.isnan(grid[1, 1])
+    assert effects([[1.0], [2.0]], ("a0.0@1", "a0.0@2")).grid()[0, 0] == 3
+    assert FOUR.heads().addresses == ("a0.0", "a0.1", "a1.0")
+
+
+def test_the_bootstrap_covers_the_mean_repeats_by_seed_and_narrows_with_prompts():
+    noise = torch.randn(1, 400, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 2
+    few, many = effects(noise[:, :10].tolist(), ("a0.0",)), effects(noise.tolist(), ("a0.0",))
+    ((low, high),) = many.interval().tolist()
+    assert low < float(many.values) < high
+    width = 2 * 1.96 * float(noise.std()) / 20
+    assert high - low == pytest.approx(width, rel=0.15)
+    assert float(few.interval().diff()) > high - low
+    assert torch.equal(many.interval(seed=1), many.interval(seed=1))
+    assert not torch.equal(many.interval(seed=1), many.interval(seed=2))
+    assert torch.isnan(effects([[1.0]], ("a0.0",)).interval()).all()
+
+
+def test_the_bootstrap_of_a_constant_has_no_width():
+    assert effects([[3.0, 3.0, 3.0]], ("a0.0",)).interval()[0].tolist() == pytest.approx([3, 3])
+
+
+def test_every_form_says_the_same():
+    frame, data = FOUR.to_frame(), json.loads(FOUR.to_json())
+    assert frame.address.tolist() == list(FOUR.addresses)
+    assert frame.value.tolist() == [row["value"] for row in data["rows"]] == FOUR.values.tolist()
+    assert data["rows"][0]["per_prompt"] == [1, 3]
+    assert "a0.1" in repr(FOUR)
+    assert "-5.0000" in FOUR._repr_html_()
+
+
+def test_pictures_hold_the_numbers():
+    heat = FOUR.heads().figure().data[0]
+    assert heat.type == "heatmap"
+    assert heat.z[0][1] == -5
+    bars = FOUR.figure().data[0]
+    assert (bars.type, bars.y[0], bars.x[0]) == ("bar", "a0.1", -5)

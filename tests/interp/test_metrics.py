@@ -1,0 +1,114 @@
+"""Each metric against its definition, written out by hand."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from interp import metrics
+from interp.metrics import MetricError
+
+TOKENS = torch.randint(0, 50, (4, 6), generator=torch.Generator().manual_seed(1))
+PAIRS = SimpleNamespace(
+    answers=torch.tensor([1, 2, 3, 4]), distractors=torch.tensor([5, 6, 7, 8]), positions={}
+)
+
+
+@pytest.fixture(scope="module")
+def trace(model):
+    return model.run(TOKENS)
+
+
+@pytest.fixture(scope="module")
+def last(trace):
+    return trace.logits[:, -1]
+
+
+def test_logit_and_logit_difference(trace, last):
+    each = range(4)
+    torch.testing.assert_close(metrics.logit(PAIRS)(trace), last[each, [1, 2, 3, 4]])
+    torch.testing.assert_close(
+        metrics.logit_diff(PAIRS)(trace), last[each, [1, 2, 3, 4]] - last[each, [5, 6, 7, 8]]
+    )
+
+
+def test_several_answers_are_averaged(trace, last):
+    found = metrics.logit_diff(
+        answers=torch.tensor([[1, 2]]), distractors=torch.tensor([[3, 4, 5]])
+    )(trace)
+    torch.testing.assert_close(found, last[:, 1:3].mean(1) - last[:, 3:6].mean(1))
+
+
+def test_probability_loss_and_their_sum_over_answers(trace, last):
+    chances = last.softmax(-1)
+    torch.testing.assert_close(metrics.prob(PAIRS)(trace), chances[range(4), [1, 2, 3, 4]])
+    torch.testing.assert_close(
+        metrics.prob(answers=[[1, 2]] * 4)(trace), chances[:, 1] + chances[:, 2]
+    )
+    torch.testing.assert_close(metrics.loss(PAIRS)(trace), -chances[range(4), [1, 2, 3, 4]].log())
+
+
+def test_rank_counts_the_better_tokens(trace, last):
+    order = last.argsort(-1, descending=True)
+    expected = [order[i].tolist().index(token) for i, token in enumerate([1, 2, 3, 4])]
+    assert metrics.rank(PAIRS)(trace).tolist() == expected
+    assert metrics.rank(answers=last.argmax(-1))(trace).tolist() == [0] * 4
+
+
+def test_accuracy_is_against_the_distractors_or_else_against_everything(trace, last):
+    assert metrics.accuracy(PAIRS)(trace).tolist() == [
+        float(last[i, i + 1] > last[i, i + 5]) for i in range(4)
+    ]
+    assert metrics.accuracy(answers=last.argmax(-1))(trace).tolist() == [1] * 4
+    assert metrics.accuracy(answers=last.topk(2).indices[:, 1])(trace).tolist() == [0] * 4
+
+
+def test_kl_is_zero_to_itself_and_by_hand_to_another(model, trace, last):
+    other = model.run(TOKENS.flip(0))
+    assert metrics.kl(trace)(trace).abs().max() < 1e-12
+    p, q = last.softmax(-1), other.logits[:, -1].softmax(-1)
+    torch.testing.assert_close(metrics.kl(trace)(other), (p * (p / q).log()).sum(-1))
+    assert float(metrics.kl(trace)(other).min()) > 0
+
+
+def test_a_metric_reads_at_its_position_and_at_a_name(model, trace):
+    torch.testing.assert_close(metrics.logit(answers=1, at=2)(trace), trace.logits[:, 2, 1])
+    from minigpt import Batch
+
+    named = model.run(Batch(TOKENS, torch.full((4,), 6), {"END": torch.tensor([1, 2, 3, 4])}))
+    pairs = SimpleNamespace(answers=[1] * 4, distractors=[2] * 4, positions=named.batch.positions)
+    assert metrics.logit_diff(pairs).at == "END"
+    torch.testing.assert_close(
+        metrics.logit_diff(pairs)(named),
+        (named.logits[..., 1] - named.logits[..., 2])[range(4), [1, 2, 3, 4]],
+    )
+
+
+def test_half_precision_is_read_in_float64(model):
+    trace = model.to(dtype=torch.bfloat16).run(TOKENS)
+    assert metrics.logit_diff(PAIRS)(trace).dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: metrics.logit_diff(answers=1), "without distractors"),
+        (lambda: metrics.logit_diff(), "without answers|without distractors"),
+        (lambda: metrics.prob(), "without answers"),
+        (lambda: metrics.logit(answers=[]), "whole token ids"),
+        (lambda: metrics.logit(answers=[1.5]), "whole token ids"),
+    ],
+)
+def test_what_makes_no_metric_is_refused(make, message):
+    with pytest.raises(MetricError, match=message):
+        make()
+
+
+def test_the_loss_of_a_certain_answer_is_zero():
+    read = metrics.loss(answers=0).read
+    assert read is not None
+    assert float(read(torch.tensor([[100.0, 0.0]]))[0]) == pytest.approx(0, abs=1e-12)
+    assert float(read(torch.tensor([[0.0, 0.0]]))[0]) == pytest.approx(math.log(2))
