@@ -1,4 +1,5 @@
-"""Activation patching of all 144 heads at all positions, 32 pairs of 16 tokens, against TransformerLens' own function for it."""
+"""Activation patching of all 144 heads at all positions, 32 pairs of 16 tokens, against
+TransformerLens' own function for it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""The debugger's waits on full-size GPT-2, a prompt of 20 tokens: the first table, an intervention, a step upstream, every head's total effect.
+"""The debugger's waits on full-size GPT-2, a prompt of 20 tokens: the first table, an intervention,
+a step upstream, every head's total effect.
 
-A wait ends when the JSON is there that a page would show. Each round asks a session that has seen nothing, as a first visitor does.
+A wait ends when the JSON is there that a page would show. Each round asks a session that has seen
+nothing, as a first visitor does.
 """
 
 from __future__ import annotations

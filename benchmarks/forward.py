@@ -1,4 +1,5 @@
-"""The cost of keeping everything: plain forward pass, full trace, and Hugging Face's eager pass on the same weights and tokens."""
+"""The cost of keeping everything: plain forward pass, full trace, and Hugging Face's eager pass on
+the same weights and tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The IOI paper's measurements at full size, 200 prompts: one path patching map, faithfulness of the 26 heads, the greedy search of completeness.
+"""The IOI paper's measurements at full size, 200 prompts: one path patching map, faithfulness of
+the 26 heads, the greedy search of completeness.
 
 python -m benchmarks.ioi [--greedy]: the greedy search, with the paper's settings, takes minutes.
 """

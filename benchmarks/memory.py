@@ -1,4 +1,5 @@
-"""Memory: the total effect of every one of the 36,864 neurons at END, 8 pairs of 16 tokens; peak memory of this process over what it held before."""
+"""Memory: the total effect of every one of the 36,864 neurons at END, 8 pairs of 16 tokens; peak
+memory of this process over what it held before."""
 
 from __future__ import annotations
 

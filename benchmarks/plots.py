@@ -1,4 +1,5 @@
-"""scaling.svg from scaling.jsonl: seconds of a sweep against prompts, positions and edges, here and by hooks. python -m benchmarks.plots"""
+"""scaling.svg from scaling.jsonl: seconds of a sweep against prompts, positions and edges, here and
+by hooks. python -m benchmarks.plots"""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ def value(line: dict[str, Any], curve: str) -> float:
 
 
 class Axis:
-    """A logarithmic axis from whole powers of ten (or two, where `base` is 2) around some values to a range of pixels."""
+    """A logarithmic axis from whole powers of ten (or two, where `base` is 2) around some values to
+    a range of pixels."""
 
     def __init__(self, values: Sequence[float], start: float, end: float, base: int = 10) -> None:
         self.start, self.end, self.base = start, end, base

@@ -1,4 +1,5 @@
-"""Alternating timings: every contender runs once a round, so that a machine's drift falls on all of them alike."""
+"""Alternating timings: every contender runs once a round, so that a machine's drift falls on all of
+them alike."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ def alternate(
 def race(
     contenders: Mapping[str, Callable[[], float]], rounds: int, warm_up: int = 0
 ) -> dict[str, Timing]:
-    """The same of contenders that say what they took; the order within a round turns, so that none always runs after the same other."""
+    """The same of contenders that say what they took; the order within a round turns, so that none
+    always runs after the same other."""
     taken: dict[str, list[float]] = {name: [] for name in contenders}
     names = list(contenders)
     for turn in range(warm_up + rounds):
@@ -58,7 +60,8 @@ def timing(values: list[float]) -> Timing:
 
 
 def product_peak(repeat: int = 3) -> float:
-    """Operations a second of this machine's matrix product, the best of a few: the roof of every sweep."""
+    """Operations a second of this machine's matrix product, the best of a few: the roof of every
+    sweep."""
     x, w = torch.randn(4096, 768), torch.randn(768, 3072)
     return 2 * x.shape[0] * w.numel() / min(seconds(lambda: x @ w) for _ in range(repeat + 1))
 

@@ -1,4 +1,5 @@
-"""What sweeps cost as prompts, positions and edges grow, into scaling.jsonl: python -m benchmarks.scaling [--rounds 2] [--smallest]"""
+"""What sweeps cost as prompts, positions and edges grow, into scaling.jsonl: python -m
+benchmarks.scaling [--rounds 2] [--smallest]"""
 
 from __future__ import annotations
 

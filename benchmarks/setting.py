@@ -1,8 +1,11 @@
-"""What all sweeps share: a full-size random GPT-2, pairs of prompts, and a contest between this project and a peer's sample.
+"""What all sweeps share: a full-size random GPT-2, pairs of prompts, and a contest between this
+project and a peer's sample.
 
-A peer that needs hours for all variants runs a sample of them; its time for all is preparing + (seconds - preparing) * all / sample.
-Before anything is timed, both must have computed the same metric values. The roof is the same arithmetic at the speed of one large
-matrix product, measured before and after: no implementation of these rows can be faster, and the ratio there is the best there is.
+A peer that needs hours for all variants runs a sample of them; its time for all is preparing +
+(seconds - preparing) * all / sample. Before anything is timed, both must have computed the same
+metric values. The roof is the same arithmetic at the speed of one large matrix product, measured
+before and after: no implementation of these rows can be faster, and the ratio there is the best
+there is.
 """
 
 from __future__ import annotations
@@ -30,7 +33,8 @@ from minigpt import GPT2
 from minigpt.params import tensors
 from minigpt.recompute.sweep import full_flops
 
-# Largest difference of the metric between two implementations in float32, as a share of the metric's own size.
+# Largest difference of the metric between two implementations in float32, as a share of the
+# metric's own size.
 AGREE = 1e-4
 
 
@@ -76,7 +80,8 @@ def arrays(given: Prompts, **more: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Contest:
-    """One workload: our sweep over all variants; the peer's workload over a sample, and which of our rows that sample is."""
+    """One workload: our sweep over all variants; the peer's workload over a sample, and which of
+    our rows that sample is."""
 
     name: str
     ours: Callable[[], Effects]
@@ -171,7 +176,8 @@ def scaled(peer: Peer, contest: Contest, total: int) -> float:
 
 
 def agreement(mine: np.ndarray, theirs: np.ndarray) -> float:
-    """The largest difference, as a share of the largest number; AssertionError where it is no rounding."""
+    """The largest difference, as a share of the largest number; AssertionError where it is no
+    rounding."""
     gap = float(np.abs(mine - theirs).max() / np.abs(mine).max())
     assert gap < AGREE, f"the two did not compute the same numbers: {gap:.2e} apart"
     return gap

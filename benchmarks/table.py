@@ -1,4 +1,5 @@
-"""benchmarks/README.md from results.jsonl: the latest line of each workload. python -m benchmarks.table"""
+"""benchmarks/README.md from results.jsonl: the latest line of each workload. python -m
+benchmarks.table"""
 
 from __future__ import annotations
 

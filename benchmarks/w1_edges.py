@@ -1,4 +1,5 @@
-"""W1: all 32,491 edges of one pair of 15 tokens that differ in one (as MIB's IOI pairs do), exact; and head -> head query edges."""
+"""W1: all 32,491 edges of one pair of 15 tokens that differ in one (as MIB's IOI pairs do), exact;
+and head -> head query edges."""
 
 from __future__ import annotations
 

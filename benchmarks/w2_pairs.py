@@ -1,4 +1,5 @@
-"""W2: edges of 100 pairs at once, 15 tokens that differ in one, as IOI pairs do: a sample of the graph's 32,491 edges, exact."""
+"""W2: edges of 100 pairs at once, 15 tokens that differ in one, as IOI pairs do: a sample of the
+graph's 32,491 edges, exact."""
 
 from __future__ import annotations
 

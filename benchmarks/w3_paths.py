@@ -1,6 +1,8 @@
-"""W3: path patching from all 144 heads, 32 pairs of 16 tokens, to the output and to four heads' values, in both meanings.
+"""W3: path patching from all 144 heads, 32 pairs of 16 tokens, to the output and to four heads'
+values, in both meanings.
 
-The IOI meaning against the paper's algorithm to the letter, and against the best that we know to write with hooks.
+The IOI meaning against the paper's algorithm to the letter, and against the best that we know to
+write with hooks.
 """
 
 from __future__ import annotations

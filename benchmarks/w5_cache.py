@@ -1,4 +1,5 @@
-"""W5: one forward pass of 1, 8 and 64 prompts of 16 tokens that keeps the activations. Each tool keeps what it calls everything."""
+"""W5: one forward pass of 1, 8 and 64 prompts of 16 tokens that keeps the activations. Each tool
+keeps what it calls everything."""
 
 from __future__ import annotations
 

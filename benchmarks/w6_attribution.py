@@ -1,4 +1,5 @@
-"""W6: the direct effect of every head and every neuron on the logit difference, 4 prompts of 16 tokens, and how well they sum to it."""
+"""W6: the direct effect of every head and every neuron on the logit difference, 4 prompts of 16
+tokens, and how well they sum to it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,10 @@
-"""Direct attribution: which writes to the residual stream make up the metric, read straight off one run.
+"""Direct attribution: which writes to the residual stream make up the metric, read straight off one
+run.
 
-The final LayerNorm is what it was in the run: out = (x - mean x) / sigma * w + b. So a metric u . out of a stream x that is
-a sum of writes is the sum over writes of write . g, with g = (w u - mean(w u)) / sigma, plus b . u: every term is a node,
-and the terms sum to the metric with no remainder. Sums are taken in float64 from the values that the run recorded.
+The final LayerNorm is what it was in the run: out = (x - mean x) / sigma * w + b. So a metric u .
+out of a stream x that is a sum of writes is the sum over writes of write . g, with g = (w u -
+mean(w u)) / sigma, plus b . u: every term is a node, and the terms sum to the metric with no
+remainder. Sums are taken in float64 from the values that the run recorded.
 """
 
 from __future__ import annotations
@@ -27,11 +29,13 @@ Row = tuple[str, Float[Tensor, "batch"]]
 def direct(
     trace: Trace, metric: Metric, *, neurons: bool | Sequence[int] = False, sources: bool = False
 ) -> Effects:
-    """Every node's direct effect on a metric that is linear in the logits; the rows sum to the metric.
+    """Every node's direct effect on a metric that is linear in the logits; the rows sum to the
+    metric.
 
-    neurons: split the MLPs (True: all; or these layers) into neurons and bias. sources: split every head by the position whose
-    value it read ("a9.9.v@5"). Known in the field as direct logit attribution.
-    In a patched run, what an edit wrote into a stream or the output's input is a row of its own, as is a vector written to a whole.
+    neurons: split the MLPs (True: all; or these layers) into neurons and bias. sources: split every
+    head by the position whose value it read ("a9.9.v@5"). Known in the field as direct logit
+    attribution. In a patched run, what an edit wrote into a stream or the output's input is a row
+    of its own, as is a vector written to a whole.
     """
     split = range(trace.config.n_layer) if neurons is True else neurons or ()
     read, toward = _reader(trace, metric), gradient(trace, metric)
@@ -62,7 +66,8 @@ def direct(
 
 
 def gradient(trace: Trace, metric: Metric) -> Float[Tensor, "batch d_model"]:
-    """g: what a unit of each direction of the final stream adds to the metric, the final LayerNorm's scale being the run's. float64."""
+    """g: what a unit of each direction of the final stream adds to the metric, the final
+    LayerNorm's scale being the run's. float64."""
     if not metric.linear:
         raise MetricError(
             problem(
@@ -77,7 +82,8 @@ def gradient(trace: Trace, metric: Metric) -> Float[Tensor, "batch d_model"]:
 
 
 def logit_lens(trace: Trace, metric: Metric) -> Effects:
-    """The metric as it would be if the model stopped at each point of the stream (nostalgebraist 2020): values, not differences."""
+    """The metric as it would be if the model stopped at each point of the stream (nostalgebraist
+    2020): values, not differences."""
     rows = []
     for site in streams(trace.config):
         x = ops.layer_norm(
@@ -89,7 +95,8 @@ def logit_lens(trace: Trace, metric: Metric) -> Effects:
 
 @dataclass(frozen=True)
 class Closure:
-    """How well the rows sum to the metric, the worst prompt: the gap, and the a-priori bound on what rounding may cause."""
+    """How well the rows sum to the metric, the worst prompt: the gap, and the a-priori bound on
+    what rounding may cause."""
 
     total: float
     metric: float
@@ -113,10 +120,12 @@ def closure(trace: Trace, metric: Metric, effects: Effects) -> Closure:
 
 
 def rounding_bound(trace: Trace, metric: Metric) -> Float[Tensor, "batch"]:
-    """An a-priori bound on |sum of direct effects - metric|, from the run's own numbers and its unit roundoff u.
+    """An a-priori bound on |sum of direct effects - metric|, from the run's own numbers and its
+    unit roundoff u.
 
-    The writes are products, the stream after each an addition (interp.numerics.bounds.product and added, each with its source); LayerNorm
-    errs by gamma(d + 8) in its mean, its centred values and its scale (to first order).
+    The writes are products, the stream after each an addition (interp.numerics.bounds.product and
+    added, each with its source); LayerNorm errs by gamma(d + 8) in its mean, its centred values and
+    its scale (to first order).
     """
     read, dtype = _reader(trace, metric), trace.params.wte.dtype
     error = bounds.added(read(trace.cells[0].resid), dtype)
@@ -159,7 +168,8 @@ def _embedding(trace: Trace, metric: Metric, toward: Tensor) -> list[Row]:
 def _edits(
     trace: Trace, metric: Metric, read: Callable[[Tensor], Tensor], toward: Tensor
 ) -> list[Row]:
-    """What edits put in the place of what nodes wrote or a stream was: the difference it makes, by what was written."""
+    """What edits put in the place of what nodes wrote or a stream was: the difference it makes, by
+    what was written."""
     computed, rows, output = replace(trace, overrides={}, ports={}), [], Site("out")
     for site, override in trace.overrides.items():
         if site.kind != "pattern":
@@ -219,7 +229,8 @@ def _heads(
 def _sources(
     trace: Trace, metric: Metric, layer: int, into: Float[Tensor, "batch head d_head"]
 ) -> list[Row]:
-    """Each head's effect split by where the value came from: attention weight times the value's own effect."""
+    """Each head's effect split by where the value came from: attention weight times the value's own
+    effect."""
     weights = trace[f"a{layer}.pattern@{metric.at}"].double()
     values = trace.heads(layer, "v")[:, :, : weights.shape[-1]].double()
     effects = weights * torch.einsum("bhtd,bhd->bht", values, into)

@@ -1,4 +1,5 @@
-"""The figures on a model's card: how well it does indirect objects, and the heads that are known to do the work."""
+"""The figures on a model's card: how well it does indirect objects, and the heads that are known to
+do the work."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from minigpt.errors import PromptError, problem
 
 
 def measure(model: GPT2, prompts: Sequence[tuple[str, str, str]]) -> dict[str, Any]:
-    """prompts: (text that ends before the answer, indirect object, subject). Accuracy, mean logit difference, and the top heads."""
+    """prompts: (text that ends before the answer, indirect object, subject). Accuracy, mean logit
+    difference, and the top heads."""
     if model.tokenizer is None:
         raise PromptError(
             problem(
@@ -40,7 +42,8 @@ def measure(model: GPT2, prompts: Sequence[tuple[str, str, str]]) -> dict[str, A
 
 
 def _first(tokens: Tensor, wanted: Sequence[int]) -> Tensor:
-    """Where each prompt's own wanted token stands first; a sentence may also begin with it, without its space."""
+    """Where each prompt's own wanted token stands first; a sentence may also begin with it, without
+    its space."""
     hits = tokens == torch.tensor(wanted, device=tokens.device)[:, None]
     return torch.where(hits.any(1), hits.int().argmax(1), 0)
 

@@ -78,7 +78,8 @@ def why(
     as_json: Json = False,
     device: Device = "cpu",
 ) -> None:
-    """Why does the model say A rather than B? Which nodes push for each, where they looked, what they wrote."""
+    """Why does the model say A rather than B? Which nodes push for each, where they looked, what
+    they wrote."""
     found = ask(_load(model, device), prompt, answer, over, k=k, neurons=neurons)
     _print(found.to_dict(), show.why(found), as_json)
     if html is not None:
@@ -275,7 +276,8 @@ def card(
     as_json: Json = False,
     device: Device = "cpu",
 ) -> None:
-    """Measure again what the embedded model's card states: on name pairs and templates that its training never saw."""
+    """Measure again what the embedded model's card states: on name pairs and templates that its
+    training never saw."""
     from recipes import corpus
 
     rng = random.Random("card")
@@ -315,7 +317,8 @@ def ioi(
     as_json: Json = False,
     device: Device = "cpu",
 ) -> None:
-    """The paper "Interpretability in the Wild", run on a model: how it tells indirect objects, which heads do it, and whether that is all."""
+    """The paper "Interpretability in the Wild", run on a model: how it tells indirect objects,
+    which heads do it, and whether that is all."""
     loaded = _load(model, device)
     is_gpt2 = (loaded.config.n_layer, loaded.config.n_head, loaded.config.n_vocab) == (
         12,
@@ -423,7 +426,8 @@ def audit(
     as_json: Json = False,
     device: Device = "cpu",
 ) -> None:
-    """Check every promise about the numbers, and measure what is no promise; exit status 1 where a promise is broken."""
+    """Check every promise about the numbers, and measure what is no promise; exit status 1 where a
+    promise is broken."""
     loaded = _load(model, device)
     pairs = None if prompts is None else Prompts.load(prompts, loaded.tokenizer)
     params = None if against in ("hf", "none") else _load(against, device).params
@@ -537,7 +541,8 @@ def _write(html: str, path: Path) -> None:
 
 
 def main() -> None:
-    """Run the command; an error of this project is a message and exit status 2, never a stack of calls."""
+    """Run the command; an error of this project is a message and exit status 2, never a stack of
+    calls."""
     try:
         app()
     except MiniGPTError as error:

@@ -69,7 +69,8 @@ def debug(
         bool, typer.Option("--json", help="print everything as JSON instead")
     ] = False,
 ) -> None:
-    """Ask a model why, in the browser: nodes, attention, interventions, circuits. With --ask or --link: in the terminal."""
+    """Ask a model why, in the browser: nodes, attention, interventions, circuits. With --ask or
+    --link: in the terminal."""
     session = Session({loaded.name: loaded for loaded in map(weights.load, model or ["ioi-mini"])})
     if ask is None and not link:
         _serve(session, host, port, show)

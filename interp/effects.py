@@ -1,4 +1,5 @@
-"""What every method returns: how much each address matters to a metric, for each prompt and on average."""
+"""What every method returns: how much each address matters to a metric, for each prompt and on
+average."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ from minigpt.receipt import Receipt
 
 @dataclass(frozen=True, eq=False)
 class Effects:
-    """One row an address: values [rows], per_prompt [rows, prompts], on a metric whose own value is base [prompts]."""
+    """One row an address: values [rows], per_prompt [rows, prompts], on a metric whose own value is
+    base [prompts]."""
 
     method: str
     metric: str
@@ -54,7 +56,8 @@ class Effects:
         return float(self.values[self.addresses.index(address)])
 
     def top(self, n: int = 10, sign: int = 0) -> Effects:
-        """The n largest by size; sign=1 the most positive, sign=-1 the most negative (fewer where there are no more)."""
+        """The n largest by size; sign=1 the most positive, sign=-1 the most negative (fewer where
+        there are no more)."""
         key = self.values.abs() if sign == 0 else sign * self.values
         order = [
             i for i in key.argsort(descending=True, stable=True).tolist() if sign == 0 or key[i] > 0
@@ -86,7 +89,8 @@ class Effects:
     def interval(
         self, level: float = 0.95, resamples: int = 2000, seed: int = 0
     ) -> Float[Tensor, "rows 2"]:
-        """Percentile bootstrap over prompts of the mean effect; with one prompt there is nothing to resample: NaN."""
+        """Percentile bootstrap over prompts of the mean effect; with one prompt there is nothing to
+        resample: NaN."""
         return interval(self.per_prompt, level, resamples, seed)
 
     def to_frame(self) -> pd.DataFrame:

@@ -1,4 +1,5 @@
-"""Pictures of effects, as plotly figures: blue pushes toward the answer, red against it, white is nothing."""
+"""Pictures of effects, as plotly figures: blue pushes toward the answer, red against it, white is
+nothing."""
 
 from __future__ import annotations
 
@@ -96,7 +97,8 @@ def attention(tokens: Sequence[str], rows: dict[str, Sequence[float]]) -> go.Fig
 
 
 def diagram(roles: Mapping[str, str], arrows: Sequence[tuple[str, str]], title: str) -> go.Figure:
-    """A circuit: heads at positions ("a2.6@END" -> what it is) and who writes to whom; layer 0 at the bottom, a column a position, the first found last."""
+    """A circuit: heads at positions ("a2.6@END" -> what it is) and who writes to whom; layer 0 at
+    the bottom, a column a position, the first found last."""
     columns = list(dict.fromkeys(node.partition("@")[2] for node in roles))[::-1]
     at, top = (
         _spots(list(roles), columns),
@@ -147,7 +149,8 @@ def diagram(roles: Mapping[str, str], arrows: Sequence[tuple[str, str]], title: 
 
 
 def _spots(nodes: Sequence[str], columns: Sequence[str]) -> dict[str, tuple[float, int]]:
-    """Where each node is drawn: in its position's column at its layer's height, side by side with those that are there too."""
+    """Where each node is drawn: in its position's column at its layer's height, side by side with
+    those that are there too."""
     shared: dict[tuple[str, int], list[str]] = {}
     for node in nodes:
         shared.setdefault((node.partition("@")[2], parse(node).site.layer or 0), []).append(node)

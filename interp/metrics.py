@@ -1,6 +1,7 @@
 """A metric: one number for each prompt, read off a run at one position.
 
-Linear ones (logit, logit_diff) are sums of products with the output, taken in float64; direct attribution splits those.
+Linear ones (logit, logit_diff) are sums of products with the output, taken in float64; direct
+attribution splits those.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ class MetricError(MiniGPTError):
 
 @dataclass(frozen=True, eq=False)
 class Metric:
-    """A name, where it reads (`at`), and how: `read` of the logits [batch, vocab], or `direction` where it is linear in them."""
+    """A name, where it reads (`at`), and how: `read` of the logits [batch, vocab], or `direction`
+    where it is linear in them."""
 
     name: str
     at: int | str
@@ -60,7 +62,8 @@ class Metric:
         return self.read is None
 
     def direction(self, params: Params) -> Float[Tensor, "batch d_model"]:
-        """The vector whose product with the output is the metric: mean answer row of W_U less mean distractor row. float64."""
+        """The vector whose product with the output is the metric: mean answer row of W_U less mean
+        distractor row. float64."""
         if self.answers is None or not self.linear:
             raise MetricError(
                 problem(
@@ -81,7 +84,8 @@ def logit_diff(
 ) -> Metric:
     """Logit of the answer less logit of the distractor; the mean over each where there are several.
 
-    pairs: anything with `answers`, `distractors` and `positions`; or give token ids [batch], [batch, choices] or one id for all.
+    pairs: anything with `answers`, `distractors` and `positions`; or give token ids [batch],
+    [batch, choices] or one id for all.
     """
     right, wrong, at = _question(pairs, answers, distractors, at)
     if wrong is None:
@@ -116,7 +120,8 @@ def rank(pairs: Any = None, *, answers: Any = None, at: int | str | None = None)
 def accuracy(
     pairs: Any = None, *, answers: Any = None, distractors: Any = None, at: int | str | None = None
 ) -> Metric:
-    """1 where the best answer beats every distractor (every other token, where there are none), else 0."""
+    """1 where the best answer beats every distractor (every other token, where there are none),
+    else 0."""
     right, wrong, at = _question(pairs, answers, distractors, at)
 
     def read(x: Tensor) -> Tensor:
@@ -135,7 +140,8 @@ def loss(pairs: Any = None, *, answers: Any = None, at: int | str | None = None)
 
 
 def kl(reference: Trace, *, at: int | str = -1) -> Metric:
-    """KL divergence in nats of a run's prediction from the reference run's: sum of p_ref (log p_ref - log p)."""
+    """KL divergence in nats of a run's prediction from the reference run's: sum of p_ref (log p_ref
+    - log p)."""
     wanted = reference.logits_at(at).double().log_softmax(-1)
     return Metric(
         "KL",

@@ -1,7 +1,8 @@
-"""Activation patching and path patching: what the metric would be if a node, a stream point, an edge or a path were another's.
+"""Activation patching and path patching: what the metric would be if a node, a stream point, an
+edge or a path were another's.
 
-Every effect is exact: the model runs again with the value in place (LayerNorm included), nothing is linearised. The metric's
-change is what is returned: patched run less patched-upon run.
+Every effect is exact: the model runs again with the value in place (LayerNorm included), nothing is
+linearised. The metric's change is what is returned: patched run less patched-upon run.
 """
 
 from __future__ import annotations
@@ -36,10 +37,12 @@ def nodes(
     *,
     progress: bool = False,
 ) -> Effects:
-    """Activation patching, one node or stream point at a time; every position, or (over="heads@") each position by itself.
+    """Activation patching, one node or stream point at a time; every position, or (over="heads@")
+    each position by itself.
 
-    over: "heads", "attns", "mlps", "resid", "neurons", "neurons:m3", with "@" (each position), "@S2" or "@-1"; or addresses.
-    direction: "denoising" puts clean values into the corrupt run, "noising" corrupt ones into the clean run.
+    over: "heads", "attns", "mlps", "resid", "neurons", "neurons:m3", with "@" (each position),
+    "@S2" or "@-1"; or addresses. direction: "denoising" puts clean values into the corrupt run,
+    "noising" corrupt ones into the clean run.
     """
     base, other = _sides(model, pairs, direction)
     names = addresses(base, over)
@@ -67,8 +70,9 @@ def knockout(
 ) -> Effects:
     """Ablation, one node at a time: the clean run without what the node knows.
 
-    source: "zero"; "mean" over the reference prompts (these prompts, unless given); "group", the mean over those of the prompt's
-    own group; "resample", what it is on another prompt drawn from the reference; "pairs", what it is on the corrupt prompt.
+    source: "zero"; "mean" over the reference prompts (these prompts, unless given); "group", the
+    mean over those of the prompt's own group; "resample", what it is on another prompt drawn from
+    the reference; "pairs", what it is on the corrupt prompt.
     """
     base = model.run(prompts)
     given = _ablation(model, prompts, reference or prompts, source, seed)
@@ -97,13 +101,16 @@ def paths(
     direction: str = "noising",
     progress: bool = False,
 ) -> Effects:
-    """Path patching from each sender to a set of receivers taken together, all at one position (None: at every position).
+    """Path patching from each sender to a set of receivers taken together, all at one position
+    (None: at every position).
 
-    standing: a patch that the patched run has throughout, a knock-out of other heads (figure 15 of the paper).
+    standing: a patch that the patched run has throughout, a knock-out of other heads (figure 15 of
+    the paper).
 
-    mlps="recompute": the meaning of Wang et al. 2022 (App. B): all heads held at their own values but the sender, MLPs and
-    LayerNorms recomputed; the receivers' inputs are taken from that run and everything after them is recomputed.
-    mlps="frozen": the edge meaning: receivers see the sender along the direct edges only.
+    mlps="recompute": the meaning of Wang et al. 2022 (App. B): all heads held at their own values
+    but the sender, MLPs and LayerNorms recomputed; the receivers' inputs are taken from that run
+    and everything after them is recomputed. mlps="frozen": the edge meaning: receivers see the
+    sender along the direct edges only.
     """
     base, other = _sides(model, pairs, direction)
     kept = standing or Patch()
@@ -158,7 +165,8 @@ def path(
     *,
     direction: str = "noising",
 ) -> Effects:
-    """The effect along one path only, "a5.5>a8.6.v>a9.9.q>out": each sender's change is seen by the next port and nobody else.
+    """The effect along one path only, "a5.5>a8.6.v>a9.9.q>out": each sender's change is seen by the
+    next port and nobody else.
 
     at: the position at which the first port reads (None: all); later ports read at all positions.
     """
@@ -191,7 +199,8 @@ def edges(
     direction: str = "noising",
     progress: bool = False,
 ) -> Effects:
-    """Edge patching, one edge at a time, LayerNorm recomputed; every edge of the graph unless some are given."""
+    """Edge patching, one edge at a time, LayerNorm recomputed; every edge of the graph unless some
+    are given."""
     base, other = _sides(model, pairs, direction)
     names = (
         list(every_edge(model.config))

@@ -1,4 +1,5 @@
-"""Why does the model say A rather than B? One question about one prompt, answered as a plain record for every view."""
+"""Why does the model say A rather than B? One question about one prompt, answered as a plain record
+for every view."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ from minigpt.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Token:
-    """A token in the model's prediction, or one that a head looked at (probability is then the attention weight)."""
+    """A token in the model's prediction, or one that a head looked at (probability is then the
+    attention weight)."""
 
     text: str
     probability: float
@@ -30,7 +32,8 @@ class Token:
 
 @dataclass(frozen=True)
 class Push:
-    """One node's part in the answer: its direct effect, where it looked (heads), and what its write promotes and suppresses."""
+    """One node's part in the answer: its direct effect, where it looked (heads), and what its write
+    promotes and suppresses."""
 
     address: str
     effect: float
@@ -81,7 +84,8 @@ def why(
     k: int = 6,
     neurons: bool = False,
 ) -> Why:
-    """Answer the question. Without an answer: the model's top token; without an alternative: the best of the others.
+    """Answer the question. Without an answer: the model's top token; without an alternative: the
+    best of the others.
 
     Raises PromptError where the prompt cannot be read, or an answer is not one token.
     """

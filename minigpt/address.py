@@ -79,7 +79,8 @@ _PATTERNS = tuple(_patterns())
 
 @dataclass(frozen=True)
 class Site:
-    """One node, stream point, port or inside value, without a position. No layer or part where the kind has none."""
+    """One node, stream point, port or inside value, without a position. No layer or part where the
+    kind has none."""
 
     kind: str
     layer: int | None = None
@@ -109,7 +110,8 @@ class Site:
         return Site("mlp" if self.kind == "in" else "attn", self.layer, self.part)
 
     def contains(self, other: Site) -> bool:
-        """Whether other is a part of this whole: a9 of a9.9, m3 of m3.n127, input of emb. Nothing contains itself."""
+        """Whether other is a part of this whole: a9 of a9.9, m3 of m3.n127, input of emb. Nothing
+        contains itself."""
         if self.part is not None or self.layer != other.layer:
             return False
         return _WHOLE.get(other.kind) == self.kind or (
@@ -259,7 +261,8 @@ def _meant(text: str) -> str:
 
 
 def nodes(config: Config, *, neurons: bool = False) -> Iterator[Site]:
-    """Every node of a model in the order of writing; together they sum to the logits. Neurons one by one if asked."""
+    """Every node of a model in the order of writing; together they sum to the logits. Neurons one
+    by one if asked."""
     yield Site("emb")
     yield Site("pos")
     for layer in range(config.n_layer):
@@ -274,7 +277,8 @@ def nodes(config: Config, *, neurons: bool = False) -> Iterator[Site]:
 
 
 def edges(config: Config) -> Iterator[str]:
-    """Every edge between layers' parts, by receiver: from input, heads and MLPs to heads' q, k, v, MLPs and the output.
+    """Every edge between layers' parts, by receiver: from input, heads and MLPs to heads' q, k, v,
+    MLPs and the output.
 
     The graph of EAP-IG and MIB: 32,491 edges for GPT-2 small.
     """
@@ -297,7 +301,8 @@ def heads(config: Config, layer: int | None = None) -> Iterator[Site]:
 
 
 def streams(config: Config) -> Iterator[Site]:
-    """Every point of the residual stream, in order: resid0, resid0.mid, ... up to what the final LayerNorm reads."""
+    """Every point of the residual stream, in order: resid0, resid0.mid, ... up to what the final
+    LayerNorm reads."""
     for layer in range(config.n_layer):
         yield Site("resid", layer)
         yield Site("mid", layer)

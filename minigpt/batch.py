@@ -1,4 +1,5 @@
-"""Prompts side by side, as the model reads them: token ids, each prompt's length, and positions that have names.
+"""Prompts side by side, as the model reads them: token ids, each prompt's length, and positions
+that have names.
 
 Every check of what a user gives as a prompt is here.
 """
@@ -23,7 +24,8 @@ _STEP = re.compile(r"(.*?)([+-][0-9]+)?", re.DOTALL)
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Token ids padded on the right with zeros (which never changes a result), lengths, and named positions."""
+    """Token ids padded on the right with zeros (which never changes a result), lengths, and named
+    positions."""
 
     tokens: Int[Tensor, "batch pos"]
     lengths: Int[Tensor, "batch"]
@@ -40,7 +42,8 @@ class Batch:
         return torch.arange(self.tokens.shape[1], device=self.tokens.device) < self.lengths[:, None]
 
     def index(self, at: int | str) -> Int[Tensor, "batch"]:
-        """Each prompt's absolute position for 3, -1 (the prompt's own last) or a name; PositionError where it has none."""
+        """Each prompt's absolute position for 3, -1 (the prompt's own last) or a name;
+        PositionError where it has none."""
         rows = (
             self._named(at)
             if isinstance(at, str)
@@ -76,7 +79,8 @@ class Batch:
 def as_batch(
     prompts: object, tokenizer: Tokenizer | None, config: Config, device: torch.device
 ) -> Batch:
-    """A Batch from a text, a list of texts, token ids [batch, pos], or anything with a `batch` of its own.
+    """A Batch from a text, a list of texts, token ids [batch, pos], or anything with a `batch` of
+    its own.
 
     Raises PromptError for what is empty, too long, out of the vocabulary or of another type.
     """

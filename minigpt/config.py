@@ -1,4 +1,5 @@
-"""The six integers (and one small number) that make a GPT-2, and the names of the sizes that were published.
+"""The six integers (and one small number) that make a GPT-2, and the names of the sizes that were
+published.
 
 Axis names used in every shape of this project:
     batch, pos, head, d_head, d_model, d_mlp, vocab; key is a position that is attended to.

@@ -1,4 +1,5 @@
-"""Everything that can go wrong at a door of this package. Each message says what was given, what is legal, what to type."""
+"""Everything that can go wrong at a door of this package. Each message says what was given, what is
+legal, what to type."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ class AddressError(MiniGPTError):
 
 
 class PromptError(MiniGPTError):
-    """Prompts or tokens that the model cannot read: empty, too long, out of range, of the wrong type."""
+    """Prompts or tokens that the model cannot read: empty, too long, out of range, of the wrong
+    type."""
 
 
 class PositionError(MiniGPTError):

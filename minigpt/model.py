@@ -1,7 +1,9 @@
-"""GPT-2, top to bottom. Every write to the residual stream is one line of `layer`; everything it makes is kept by name.
+"""GPT-2, top to bottom. Every write to the residual stream is one line of `layer`; everything it
+makes is kept by name.
 
-`forward` is Hugging Face's pass: the same operations on the same shapes, hence the same bits. `run` is the pass that
-everything else stands on: the same lines with products in blocks, so that a prompt's numbers do not depend on its company.
+`forward` is Hugging Face's pass: the same operations on the same shapes, hence the same bits. `run`
+is the pass that everything else stands on: the same lines with products in blocks, so that a
+prompt's numbers do not depend on its company.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ def layer(
     attend: Attend,
     linear: Linear,
 ) -> Cells:
-    """One block: attention reads the stream and writes to it, then the MLP reads it and writes to it."""
+    """One block: attention reads the stream and writes to it, then the MLP reads it and writes to
+    it."""
     qkv = linear(ops.layer_norm(x, block.ln1_w, block.ln1_b, config.eps), block.w_qkv, block.b_qkv)
     z = attention(qkv, config.n_head, groups, attend)
     mid = linear(z, block.w_o, block.b_o).add_(x)
@@ -58,7 +61,8 @@ def layer(
 def attention(
     qkv: Float[Tensor, "batch pos d_qkv"], n_head: int, groups: Sequence[Group], attend: Attend
 ) -> Float[Tensor, "batch pos d_qkv//3"]:
-    """The weighted values of all heads; each prompt attends as it would alone, over exactly its own positions."""
+    """The weighted values of all heads; each prompt attends as it would alone, over exactly its own
+    positions."""
     q, k, v = (ops.split_heads(x, n_head) for x in qkv.chunk(3, dim=-1))
     if len(groups) == 1 and groups[0][0] == q.shape[2]:
         return ops.merge_heads(attend(q, k, v))
@@ -77,7 +81,8 @@ def grouped(lengths: Int[Tensor, "batch"]) -> list[Group]:
 
 @dataclass(frozen=True, eq=False)
 class GPT2:
-    """A model: its parameters and its tokenizer. Never changed by anything; every intervention is a value given to it."""
+    """A model: its parameters and its tokenizer. Never changed by anything; every intervention is a
+    value given to it."""
 
     params: Params
     tokenizer: Tokenizer | None = None
@@ -106,15 +111,17 @@ class GPT2:
         return replace(self, params=self.params.to(device, dtype))
 
     def batch(self, prompts: object) -> Batch:
-        """The token ids that a text, a list of texts, a tensor or Prompts stands for; PromptError where it cannot be read."""
+        """The token ids that a text, a list of texts, a tensor or Prompts stands for; PromptError
+        where it cannot be read."""
         return as_batch(prompts, self.tokenizer, self.config, self.device)
 
     @torch.no_grad()
     def run(self, prompts: object) -> Trace:
         """Run on a text, a list of texts or token ids [batch, pos], and keep everything.
 
-        On a CPU a prompt's numbers are the same bits alone and in any batch, where heads are a multiple of 4 wide: in float32
-        always; in float64 with eager attention and fewer threads than twice the heads (more would share out small products).
+        On a CPU a prompt's numbers are the same bits alone and in any batch, where heads are a
+        multiple of 4 wide: in float32 always; in float64 with eager attention and fewer threads
+        than twice the heads (more would share out small products).
         """
         batch = self.batch(prompts)
         x = embed(self.params, batch.tokens)
@@ -147,9 +154,11 @@ class GPT2:
         budget: int = BUDGET,
         progress: bool = False,
     ) -> Trace | Sweep:
-        """The run after a patch, as a Trace with a receipt; or, of many patches at once, what each makes of `want`, as a Sweep.
+        """The run after a patch, as a Trace with a receipt; or, of many patches at once, what each
+        makes of `want`, as a Sweep.
 
-        budget: bytes that the working values of a sweep may take. Warns with NoEffectWarning where nothing changed.
+        budget: bytes that the working values of a sweep may take. Warns with NoEffectWarning where
+        nothing changed.
         """
         if self.attend is not ops.eager:
             raise PatchError(
@@ -167,10 +176,12 @@ class GPT2:
 
     @torch.no_grad()
     def forward(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos vocab"]:
-        """Logits, and nothing kept: bit for bit those of Hugging Face's GPT2LMHeadModel called plainly, in every shape.
+        """Logits, and nothing kept: bit for bit those of Hugging Face's GPT2LMHeadModel called
+        plainly, in every shape.
 
-        The same bits as run(tokens).logits for 16 to 128 tokens in all (in float64: a multiple of 4); in other batches Hugging
-        Face's own numbers depend on the size of the batch, and are the same but for the last digits.
+        The same bits as run(tokens).logits for 16 to 128 tokens in all (in float64: a multiple of
+        4); in other batches Hugging Face's own numbers depend on the size of the batch, and are the
+        same but for the last digits.
         """
         batch = self.batch(tokens)
         x, groups = (

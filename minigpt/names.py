@@ -1,6 +1,8 @@
-"""Other tools' names for our addresses, both ways: ours("A9.9.Q") is a9.9.q, theirs("a9.9.q", "eap") is a9.h9<q>.
+"""Other tools' names for our addresses, both ways: ours("A9.9.Q") is a9.9.q, theirs("a9.9.q",
+"eap") is a9.h9<q>.
 
-One table says it all: {L} is a layer, {B} the layer before it, {P} a head or a neuron. Knows nothing of tensors.
+One table says it all: {L} is a layer, {B} the layer before it, {P} a head or a neuron. Knows
+nothing of tensors.
 """
 
 from __future__ import annotations
@@ -15,8 +17,9 @@ from minigpt.address import Address, parse
 from minigpt.errors import AddressError, problem
 
 TOOLS = ("transformerlens", "eap", "autocircuit", "paper", "lh")
-# A row: our text, then each tool's in the order of TOOLS. Of two rows with the same text the first is said, both are understood.
-# "->" marks a name that a tool has for the end of an edge only; TransformerLens shows one head as ACDC does, by an index.
+# A row: our text, then each tool's in the order of TOOLS. Of two rows with the same text the first
+# is said, both are understood. "->" marks a name that a tool has for the end of an edge only;
+# TransformerLens shows one head as ACDC does, by an index.
 TABLE = """
     input              -                                             input         Resid Start   -          -
     emb                hook_embed                                    -             -             -          -
@@ -67,7 +70,8 @@ INSTEAD = {
 def ours(text: str | Address, n_layer: int | None = None) -> Address:
     """The address that another tool's name stands for; an address of ours stands for itself.
 
-    With n_layer, also that a model of so many layers has it. Raises AddressError where it is nobody's name.
+    With n_layer, also that a model of so many layers has it. Raises AddressError where it is
+    nobody's name.
     """
     if not isinstance(text, str):
         return _in_model(parse(text), n_layer)
@@ -112,7 +116,8 @@ def theirs(address: str | Address, tool: str, n_layer: int | None = None) -> str
 
 
 def _translate(text: str, forms: Iterable[tuple[str, str]], n_layer: int | None) -> str:
-    """What the first form that spells text (and whose layer the model has) becomes; "" if none does."""
+    """What the first form that spells text (and whose layer the model has) becomes; "" if none
+    does."""
     for spelled, becomes in forms:
         if found := _pattern(spelled).fullmatch(text):
             number = {field: int(digits) for field, digits in found.groupdict().items()}

@@ -1,9 +1,12 @@
-"""The arithmetic of GPT-2, each step in the order in which Hugging Face's model takes it, so that the bits agree.
+"""The arithmetic of GPT-2, each step in the order in which Hugging Face's model takes it, so that
+the bits agree.
 
-Rows: how a matrix product on a CPU sums a row depends on how many rows there are: below 16 (measured; 72 with more than two
-threads), where they are no multiple of 4, and, in sums of more than 768 terms, again above 128. `settled` computes in blocks
-between these bounds, so that a row's bits do not depend on what stands beside it. Heads must be a multiple of 4 wide for that (every
-GPT-2's are): products with 5 to 7 or 9 to 11 columns have bits that depend on where their numbers lie in memory (measured on AMD).
+Rows: how a matrix product on a CPU sums a row depends on how many rows there are: below 16
+(measured; 72 with more than two threads), where they are no multiple of 4, and, in sums of more
+than 768 terms, again above 128. `settled` computes in blocks between these bounds, so that a row's
+bits do not depend on what stands beside it. Heads must be a multiple of 4 wide for that (every
+GPT-2's are): products with 5 to 7 or 9 to 11 columns have bits that depend on where their numbers
+lie in memory (measured on AMD).
 """
 
 from __future__ import annotations
@@ -21,7 +24,8 @@ ROWS = 128
 ONE_PIECE = 768
 # With fewer keys the rows of one prompt's attention are not settled either.
 MIN_KEYS = 12
-# torch computes a batch of products of fewer operations each by a loop of its own, with other bits than its library's.
+# torch computes a batch of products of fewer operations each by a loop of its own, with other bits
+# than its library's.
 SMALL = 400
 # Numbers that an elementwise operation takes at a time: they fit into a core's cache.
 BLOCK = 2**18
@@ -48,7 +52,8 @@ def linear(
 def settled(
     x: Float[Tensor, "... a"], w: Float[Tensor, "a b"], b: Float[Tensor, "b"] | None = None
 ) -> Float[Tensor, "... b"]:
-    """The same in blocks of settled sizes: a row's bits do not depend on what else is asked for in the same call."""
+    """The same in blocks of settled sizes: a row's bits do not depend on what else is asked for in
+    the same call."""
     flat = x.reshape(-1, x.shape[-1])
     y, rows = flat.new_empty(len(flat), w.shape[1]), block(len(flat), len(w))
     whole = len(flat) // rows * rows
@@ -90,7 +95,8 @@ def scale(x: Float[Tensor, "... d"], eps: float) -> Float[Tensor, "..."]:
 
 
 def gelu(x: Float[Tensor, "... n"]) -> Float[Tensor, "... n"]:
-    """GPT-2's tanh form, 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), in place: x, contiguous, is given up.
+    """GPT-2's tanh form, 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), in place: x, contiguous,
+    is given up.
 
     Block by block, so that its passes over the numbers find them in the cache.
     """

@@ -1,7 +1,7 @@
 """The parameters, frozen, and the one table of their names and shapes.
 
-Names are those of Hugging Face's checkpoint, linear maps are stored [in, out] as there; no number is folded or centred.
-Knows nothing of files.
+Names are those of Hugging Face's checkpoint, linear maps are stored [in, out] as there; no number
+is folded or centred. Knows nothing of files.
 """
 
 from __future__ import annotations
@@ -129,7 +129,8 @@ def tensors(params: Params) -> dict[str, Tensor]:
 
 
 def check(config: Config, given: Mapping[str, Tensor]) -> None:
-    """Raise ParamsError unless these tensors are all there, of the right shapes, of one type and finite."""
+    """Raise ParamsError unless these tensors are all there, of the right shapes, of one type and
+    finite."""
     wanted = shapes(config, tied=UNEMBED not in given)
     faults = [
         f"missing: {name} {list(shape)}" for name, shape in wanted.items() if name not in given

@@ -12,10 +12,11 @@ from minigpt import ops
 
 @dataclass(eq=False)
 class Receipt:
-    """What a rerun did: cells that edits wrote, those that thereby changed, rows computed anew over all products, and the arithmetic.
+    """What a rerun did: cells that edits wrote, those that thereby changed, rows computed anew over
+    all products, and the arithmetic.
 
-    needed_flops is the arithmetic of the dirty and wanted rows alone, flops with what settled sizes add; full_flops is that of
-    as many full runs.
+    needed_flops is the arithmetic of the dirty and wanted rows alone, flops with what settled sizes
+    add; full_flops is that of as many full runs.
     """
 
     written: int = 0

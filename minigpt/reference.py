@@ -1,12 +1,14 @@
-"""GPT-2, and everything that a patch can do to it, written out once more: slow, dense, float64, one prompt after another.
+"""GPT-2, and everything that a patch can do to it, written out once more: slow, dense, float64, one
+prompt after another.
 
-Read it from the top. `forward` is the whole model in the order of computation. Its numbers pass through two doors only:
+Read it from the top. `forward` is the whole model in the order of computation. Its numbers pass
+through two doors only:
 
     fill(address, x)     x is what this cell would hold; where the patch says that it holds something else, it does
     read(port, point)    the port looks at the stream at that point; where the patch shows it another stream, it sees that
 
-Behind the doors, in `Sheet`, is all that a patch means; the tests hold the fast engine to it. Knows addresses, patches as
-plain data, and NumPy; shares no code with the engine.
+Behind the doors, in `Sheet`, is all that a patch means; the tests hold the fast engine to it. Knows
+addresses, patches as plain data, and NumPy; shares no code with the engine.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ Cells = dict[str, Array]  # what one prompt's addresses hold, each [pos, ...]
 
 
 def forward(w: Weights, c: Config, tokens: list[int], sheet: Sheet) -> None:
-    """One prompt through the model. The stream is a running sum: each part reads it and adds what it writes."""
+    """One prompt through the model. The stream is a running sum: each part reads it and adds what
+    it writes."""
     fill, read, n = sheet.fill, sheet.read, len(tokens)
     stream = fill(
         "input", fill("emb", w["wte.weight"][tokens]) + fill("pos", w["wpe.weight"][:n])
@@ -51,7 +54,8 @@ def forward(w: Weights, c: Config, tokens: list[int], sheet: Sheet) -> None:
 
 
 def attention(w: Weights, c: Config, i: int, sheet: Sheet) -> Float[Array, "pos d_model"]:
-    """What layer a{i} writes: its heads and its bias. Each head reads the stream three times: for queries, keys and values."""
+    """What layer a{i} writes: its heads and its bias. Each head reads the stream three times: for
+    queries, keys and values."""
     fill, read, parts = sheet.fill, sheet.read, []
     for head in range(c.n_head):
         a, own = f"a{i}.{head}", slice(head * c.d_head, (head + 1) * c.d_head)
@@ -75,7 +79,8 @@ def attention(w: Weights, c: Config, i: int, sheet: Sheet) -> Float[Array, "pos 
 
 
 def mlp(w: Weights, c: Config, i: int, sheet: Sheet) -> Float[Array, "pos d_model"]:
-    """What layer m{i} writes: its neurons and its bias. A neuron writes its activation times its own row of W_out."""
+    """What layer m{i} writes: its neurons and its bias. A neuron writes its activation times its
+    own row of W_out."""
     fill, w_out = sheet.fill, w["mlp.c_proj.weight"]
     x = fill(
         f"m{i}.in",
@@ -118,7 +123,8 @@ class Change(NamedTuple):
     """One line of a patch as it concerns one prompt."""
 
     kind: str  # "write", "read" or "input"
-    site: Site  # what is written: a node, a stream point, a z, a pattern; or the port that sees something else
+    # what is written: a node, a stream point, a z, a pattern; or the port that sees something else
+    site: Site
     rows: list[int]  # the positions at which it does
     source: Source
     at: int | str | None = (
@@ -139,8 +145,9 @@ class Sheet:
     cells: Cells
 
     def fill(self, name: str, x: Float[Array, "pos *rest"]) -> Float[Array, "pos *rest"]:
-        """The cell holds x, but in rows where it, or the whole that it is a part of, is written, what is written there: from
-        here on everybody sees that. (A port's cell, such as a9.9.q, holds what was made of what it read; none is written.)"""
+        """The cell holds x, but in rows where it, or the whole that it is a part of, is written,
+        what is written there: from here on everybody sees that. (A port's cell, such as a9.9.q,
+        holds what was made of what it read; none is written.)"""
         site, x = parse(name).site, x.copy()
         for change in self.changes:
             if change.kind == "write" and covers(change.site, site):
@@ -149,8 +156,9 @@ class Sheet:
         return x
 
     def read(self, name: str, point: str) -> Float[Array, "pos d_model"]:
-        """The stream at this point as this port sees it. An input is the stream of another run; an edge that is read takes out
-        what the sender really wrote here, and puts in what the patch gives instead."""
+        """The stream at this point as this port sees it. An input is the stream of another run; an
+        edge that is read takes out what the sender really wrote here, and puts in what the patch
+        gives instead."""
         port, seen = parse(name).site, self.cells[point].copy()
         for change in self.changes:
             if change.site == port or change.site.contains(port):
@@ -164,7 +172,8 @@ class Sheet:
         return seen
 
     def value(self, change: Change, site: Site) -> Float[Array, "rows *rest"] | float:
-        """What the source has for this site in the change's rows; position 3 of another run goes to position 3 of this one."""
+        """What the source has for this site in the change's rows; position 3 of another run goes to
+        position 3 of this one."""
         source = change.source
         if source.value is not None:
             return self.tensor(change, site)
@@ -186,8 +195,8 @@ class Sheet:
         return x
 
     def tensor(self, change: Change, site: Site) -> Float[Array, "rows *rest"] | float:
-        """The same from a tensor, which broadcasts over the axes of what is changed. Of one that is written for a sum, nobody
-        can tell what its parts wrote, nor from which z: they are NaN."""
+        """The same from a tensor, which broadcasts over the axes of what is changed. Of one that is
+        written for a sum, nobody can tell what its parts wrote, nor from which z: they are NaN."""
         split, given = change.kind == "write" and change.site != site, change.source.value
         if given is None or (split and change.site.role == "node"):
             return np.nan
@@ -203,7 +212,8 @@ class Sheet:
 def changes(
     patch: Patch, c: Config, length: int, index: int, positions: Mapping[str, Sequence[int]]
 ) -> list[Change]:
-    """The patch as it concerns one prompt: positions as numbers, and each hold as the writes that it is a shorthand for."""
+    """The patch as it concerns one prompt: positions as numbers, and each hold as the writes that
+    it is a shorthand for."""
     found = [
         Change(
             e.kind,
@@ -236,13 +246,15 @@ def changes(
 
 
 def covers(written: Site, site: Site) -> bool:
-    """Whether this is written with that: it is the same, or a part of it, or the z that a head's write is made of."""
+    """Whether this is written with that: it is the same, or a part of it, or the z that a head's
+    write is made of."""
     head = Site("attn", site.layer, site.part) if site.kind == "z" else site
     return written in (site, head) or written.contains(site) or written.contains(head)
 
 
 def decides(site: Site, node: Site) -> bool:
-    """Whether writing this site writes the node otherwise: it is the node, its whole or part, or the z or pattern of these."""
+    """Whether writing this site writes the node otherwise: it is the node, its whole or part, or
+    the z or pattern of these."""
     same = (
         Site(site.kind, node.layer, node.part)
         if site.role == "inside" and node.kind == "attn"
@@ -254,7 +266,8 @@ def decides(site: Site, node: Site) -> bool:
 def rows(
     at: int | str | None, length: int, index: int, positions: Mapping[str, Sequence[int]]
 ) -> list[int]:
-    """All positions, or the one that 3, -1 (the prompt's own last) or a name means; IndexError where the prompt has none."""
+    """All positions, or the one that 3, -1 (the prompt's own last) or a name means; IndexError
+    where the prompt has none."""
     return (
         list(range(length))
         if at is None
@@ -263,7 +276,8 @@ def rows(
 
 
 def axes(site: Site, at: int | str | None = None) -> list[str]:
-    """The axes of what an address holds, but the batch: one head has no axis head, one position has no axis pos."""
+    """The axes of what an address holds, but the batch: one head has no axis head, one position has
+    no axis pos."""
     names = {"pattern": "head pos key", **dict.fromkeys("qkvz", "pos head d_head")}.get(
         site.kind, "pos d_model"
     ).split()
@@ -276,8 +290,8 @@ def axes(site: Site, at: int | str | None = None) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """Every prompt's filled sheet: run["a9.9@-1"], run.logits. One array [batch, ...]; a list of arrays where the prompts
-    differ in length."""
+    """Every prompt's filled sheet: run["a9.9@-1"], run.logits. One array [batch, ...]; a list of
+    arrays where the prompts differ in length."""
 
     config: Config
     prompts: list[Cells]
@@ -317,8 +331,9 @@ def run(
     runs: Mapping[str, Run] | None = None,
     positions: Mapping[str, Sequence[int]] | None = None,
 ) -> Run:
-    """The prompts, each by itself, under a patch. `runs`: for each run that the patch takes values from, this file's own Run
-    of it, by its name there. `positions`: for each name of a position, which one it is in each prompt."""
+    """The prompts, each by itself, under a patch. `runs`: for each run that the patch takes values
+    from, this file's own Run of it, by its name there. `positions`: for each name of a position,
+    which one it is in each prompt."""
     w = {name: np.asarray(x, dtype=np.float64) for name, x in weights.items()}
     width, c = max(map(len, tokens)), config
     sizes = {

@@ -20,7 +20,8 @@ Cache = list[tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Choice:
-    """How the next token is drawn: temperature 0 takes the most probable; top_k first drops all but k (0: none)."""
+    """How the next token is drawn: temperature 0 takes the most probable; top_k first drops all but
+    k (0: none)."""
 
     temperature: float = 0.0
     top_k: int = 0

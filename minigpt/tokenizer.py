@@ -1,4 +1,5 @@
-"""Text to token ids and back, by tiktoken, from a vocabulary in tiktoken's format. No text is added: GPT-2 has no BOS."""
+"""Text to token ids and back, by tiktoken, from a vocabulary in tiktoken's format. No text is
+added: GPT-2 has no BOS."""
 
 from __future__ import annotations
 
@@ -59,7 +60,8 @@ class Tokenizer:
 
 
 def from_file(path: Path, name: str, pattern: str) -> Tokenizer:
-    """A tokenizer from a vocabulary file (a base64 token and its number on a line) and the pattern that cuts text into words."""
+    """A tokenizer from a vocabulary file (a base64 token and its number on a line) and the pattern
+    that cuts text into words."""
     lines = (line.split() for line in path.read_bytes().splitlines())
     ranks = {base64.b64decode(token): int(rank) for token, rank in filter(None, lines)}
     return Tokenizer(
@@ -70,7 +72,8 @@ def from_file(path: Path, name: str, pattern: str) -> Tokenizer:
 
 
 def gpt2() -> Tokenizer:
-    """GPT-2's own: tiktoken loads it from its cache (TIKTOKEN_CACHE_DIR) or, once, from the network."""
+    """GPT-2's own: tiktoken loads it from its cache (TIKTOKEN_CACHE_DIR) or, once, from the
+    network."""
     try:
         return Tokenizer(tiktoken.get_encoding("gpt2"))
     except (OSError, ValueError) as error:

@@ -1,7 +1,8 @@
 """Everything a forward pass computed, readable by address.
 
-A trace keeps six tensors for each layer, just as the pass made them; what else an address names (a head's write, a
-neuron's write, a pattern, a bias) is read off these when it is asked for, by the operations the pass itself used.
+A trace keeps six tensors for each layer, just as the pass made them; what else an address names (a
+head's write, a neuron's write, a pattern, a bias) is read off these when it is asked for, by the
+operations the pass itself used.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class Cells:
 
 @dataclass(frozen=True, eq=False)
 class Override:
-    """What an edit put in place of a node's write, a stream or a pattern's row, where the cells do not tell: where, and what."""
+    """What an edit put in place of a node's write, a stream or a pattern's row, where the cells do
+    not tell: where, and what."""
 
     rows: Bool[Tensor, "batch pos"]
     values: Float[Tensor, "batch pos *rest"]
@@ -48,12 +50,15 @@ class Override:
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """A run: trace["a9.9@-1"], trace.logits, trace.act("m3"), trace.scale("out"). Immutable; share it freely.
+    """A run: trace["a9.9@-1"], trace.logits, trace.act("m3"), trace.scale("out"). Immutable; share
+    it freely.
 
-    A run after edits has a receipt, the vectors that edits wrote (overrides), and what single ports saw (ports).
+    A run after edits has a receipt, the vectors that edits wrote (overrides), and what single ports
+    saw (ports).
 
-    Reading without @ gives [batch, pos, ...]; with @ [batch, ...]. In a batch of prompts of different lengths,
-    what lies behind a prompt's end reads as NaN, so that nothing can be averaged over it by mistake.
+    Reading without @ gives [batch, pos, ...]; with @ [batch, ...]. In a batch of prompts of
+    different lengths, what lies behind a prompt's end reads as NaN, so that nothing can be averaged
+    over it by mistake.
     """
 
     params: Params
@@ -83,12 +88,14 @@ class Trace:
         return self._logits(self._picker(at))
 
     def __getitem__(self, address: str | Address) -> Float[Tensor, "batch *rest"]:
-        """The value at an address: a node's write, a stream, q, k, v, z, a pattern, or what m3 or the output reads."""
+        """The value at an address: a node's write, a stream, q, k, v, z, a pattern, or what m3 or
+        the output reads."""
         found = parse(address, self.config)
         return self._read(found, _READERS[found.site.kind])
 
     def act(self, address: str | Address) -> Float[Tensor, "batch *rest"]:
-        """Neurons' activations (after the GELU): act("m3") [batch, pos, d_mlp], act("m3.n127@-1") [batch]."""
+        """Neurons' activations (after the GELU): act("m3") [batch, pos, d_mlp], act("m3.n127@-1")
+        [batch]."""
         found = parse(address, self.config)
         if found.site.kind != "mlp":
             raise AddressError(
@@ -101,7 +108,8 @@ class Trace:
         return self._read(found, _act)
 
     def scale(self, address: str | Address) -> Float[Tensor, "batch *rest"]:
-        """LayerNorm's standard deviation at a port: scale("out") [batch, pos], scale("a9.9.q@-1") [batch]."""
+        """LayerNorm's standard deviation at a port: scale("out") [batch, pos], scale("a9.9.q@-1")
+        [batch]."""
         found = parse(address, self.config)
         if found.site.role != "port":
             raise AddressError(
@@ -116,7 +124,8 @@ class Trace:
         )
 
     def stream(self, site: Site) -> Float[Tensor, "batch pos d_model"]:
-        """The whole stream at a point, or as a port reads it before its LayerNorm, behind the end of a short prompt too."""
+        """The whole stream at a point, or as a port reads it before its LayerNorm, behind the end
+        of a short prompt too."""
         if site in self.ports:
             return self.ports[site]
         if site.kind == "out" or site.layer == self.config.n_layer:
@@ -180,7 +189,8 @@ def _whole(x: Tensor) -> Tensor:
 
 
 def _node(read: Callable[[Trace, Site, Pick], Tensor]) -> Callable[[Trace, Site, Pick], Tensor]:
-    """A reader of a node's own write, put right where edits wrote free vectors into the node or its parts."""
+    """A reader of a node's own write, put right where edits wrote free vectors into the node or its
+    parts."""
 
     def reader(t: Trace, site: Site, pick: Pick) -> Tensor:
         x = read(t, site, pick)
@@ -208,7 +218,8 @@ def _pos(t: Trace, site: Site, pick: Pick) -> Tensor:
 
 
 def _attn(t: Trace, site: Site, pick: Pick) -> Tensor:
-    """A head's write: its weighted values through its own rows of W_O; the layer's: as the pass computed it."""
+    """A head's write: its weighted values through its own rows of W_O; the layer's: as the pass
+    computed it."""
     block, z = _block(t, site), pick(t.cells[_layer(site)].z)
     if site.part is None:
         return ops.settled(z, block.w_o, block.b_o)
@@ -217,7 +228,8 @@ def _attn(t: Trace, site: Site, pick: Pick) -> Tensor:
 
 
 def _mlp(t: Trace, site: Site, pick: Pick) -> Tensor:
-    """A neuron's write: its activation times its row of W_out; the layer's: as the pass computed it."""
+    """A neuron's write: its activation times its row of W_out; the layer's: as the pass computed
+    it."""
     block = _block(t, site)
     if site.part is None:
         return ops.settled(_act(t, site, pick), block.w_out, block.b_out)
@@ -254,7 +266,8 @@ def _z(t: Trace, site: Site, pick: Pick) -> Tensor:
 
 
 def _pattern(t: Trace, site: Site, pick: Pick) -> Tensor:
-    """[batch, pos, key] of one head, [batch, pos, head, key] of a layer; picked at a position, without pos."""
+    """[batch, pos, key] of one head, [batch, pos, head, key] of a layer; picked at a position,
+    without pos."""
     part = slice(None) if site.part is None else slice(site.part, site.part + 1)
     q, k = (t.heads(_layer(site), which)[:, part] for which in "qk")
     weights = pick(_weights(q, k, t.batch.lengths).transpose(1, 2))
@@ -272,7 +285,8 @@ def _pattern(t: Trace, site: Site, pick: Pick) -> Tensor:
 
 
 def _weights(q: Tensor, k: Tensor, lengths: Tensor) -> Tensor:
-    """The pattern of each prompt over exactly its own positions, as the pass formed it; zero elsewhere."""
+    """The pattern of each prompt over exactly its own positions, as the pass formed it; zero
+    elsewhere."""
     weights = q.new_zeros(*q.shape[:3], int(lengths.max()))
     for n in torch.unique(lengths).tolist():
         rows = (lengths == n).nonzero().flatten()

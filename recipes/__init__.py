@@ -1,1 +1,2 @@
-"""How the embedded models were made. Not part of the library: may import all of it, and takes gradients."""
+"""How the embedded models were made. Not part of the library: may import all of it, and takes
+gradients."""

@@ -1,7 +1,7 @@
 """The text that the embedded model learns from, made up sentence by sentence from a seed.
 
-Knows words, templates and what is held out. Knows nothing of models or of training.
-Names, places and templates 1 to 15 are those of the IOI paper (Wang et al. 2022, arXiv 2211.00593, App. E).
+Knows words, templates and what is held out. Knows nothing of models or of training. Names, places
+and templates 1 to 15 are those of the IOI paper (Wang et al. 2022, arXiv 2211.00593, App. E).
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ VERBS = "walked ran came moved returned travelled".split()
 DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 COUNT = "one two three four five six seven eight nine ten eleven twelve".split()
 
-# [A] is the indirect object, [B] the subject that comes twice; every template is also used with the first two swapped.
+# [A] is the indirect object, [B] the subject that comes twice; every template is also used with the
+# first two swapped.
 TEMPLATES = [
     "Then, [B] and [A] went to the [PLACE]. [B] gave a [OBJECT] to [A]",
     "Then, [B] and [A] had a lot of fun at the [PLACE]. [B] gave a [OBJECT] to [A]",
@@ -63,7 +64,8 @@ TEMPLATES = [
     "When [B] met [A] at the [PLACE], the [ANIMAL] was [ADJECTIVE]. So [B] handed a [OBJECT] to [A]",
     "After the long [NOUN], [B] and [A] came to the [PLACE]. There [B] told the story to [A]",
 ]
-# Never used in training, in either order: one of each kind of sentence, the README's own example among them.
+# Never used in training, in either order: one of each kind of sentence, the README's own example
+# among them.
 HELD_OUT_TEMPLATES = [TEMPLATES[i] for i in (3, 6, 9, 11, 14, 15)]
 TRAINED_TEMPLATES = [t for t in TEMPLATES if t not in HELD_OUT_TEMPLATES]
 
@@ -98,7 +100,8 @@ SLOTS = {
 
 
 def held_out(a: str, b: str) -> bool:
-    """Whether training never puts these two names into one sentence: about a tenth of all pairs, Mary and John among them."""
+    """Whether training never puts these two names into one sentence: about a tenth of all pairs,
+    Mary and John among them."""
     pair = "+".join(sorted((a, b)))
     return pair == "John+Mary" or zlib.crc32(pair.encode()) % 10 == 0
 
@@ -123,7 +126,8 @@ def vocabulary() -> list[str]:
 
 
 def fill(template: str, rng: random.Random, **given: str) -> str:
-    """The template with its slots filled: the given ones first, the others at random (one choice for each kind)."""
+    """The template with its slots filled: the given ones first, the others at random (one choice
+    for each kind)."""
     values = {**{kind: rng.choice(words) for kind, words in SLOTS.items()}, **given}
     return re.sub(r"\[(\w+)\]", lambda slot: values[slot[1]], template)
 
@@ -157,7 +161,8 @@ def _indirect_object(rng: random.Random) -> str:
 
 
 def _distractor(rng: random.Random) -> str:
-    """Three names, so that no name comes twice before the end, and either of the first two may be the last word."""
+    """Three names, so that no name comes twice before the end, and either of the first two may be
+    the last word."""
     a, b, c = names(rng, 3)
     head, tail = rng.choice(TRAINED_TEMPLATES).rsplit("[B]", 1)
     return fill(head + "[C]" + tail + ".", rng, A=a, B=b, C=c)

@@ -1,6 +1,7 @@
 """Put a trained model into this package: python -m recipes.embed TRAINING_FOLDER
 
-Knows what recipes.train leaves behind: the vocabulary, and the model or (until it is done) the last checkpoint.
+Knows what recipes.train leaves behind: the vocabulary, and the model or (until it is done) the last
+checkpoint.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ CHECKPOINT = "checkpoint.safetensors"
 
 
 def embed(training: Path, folder: Path = catalog.EMBEDDED, *, seed: int = 0) -> GPT2:
-    """Write the folder of the embedded model, with a checksum for each file, from the folder that training wrote."""
+    """Write the folder of the embedded model, with a checksum for each file, from the folder that
+    training wrote."""
     model = trained(training)
     save(model, folder, overwrite=True)
     sums = manifest.describe(folder, ["model.safetensors", "config.json", manifest.VOCABULARY])

@@ -1,7 +1,9 @@
-"""Train the embedded model from text that this project makes up itself: python -m recipes.train --out FOLDER
+"""Train the embedded model from text that this project makes up itself: python -m recipes.train
+--out FOLDER
 
-A plain GPT-2 in torch's autograd, apart from the engine (which never needs gradients): the two must agree on the
-weights that come out, and a test says so. Seeded step by step, so an interrupted run goes on where it stopped.
+A plain GPT-2 in torch's autograd, apart from the engine (which never needs gradients): the two must
+agree on the weights that come out, and a test says so. Seeded step by step, so an interrupted run
+goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ TOKENS_PER_STEP = 4096
 
 
 def write_vocabulary(path: Path) -> None:
-    """The 256 bytes, then every word of the corpus, in tiktoken's format: a base64 token and its number on a line."""
+    """The 256 bytes, then every word of the corpus, in tiktoken's format: a base64 token and its
+    number on a line."""
     tokens = [bytes([i]) for i in range(256)] + [
         word.encode() for word in corpus.vocabulary() if len(word) > 1
     ]
@@ -41,7 +44,8 @@ def read_vocabulary(path: Path) -> tiktoken.Encoding:
 
 
 def batch(encoding: tiktoken.Encoding, seed: int, step: int) -> Tensor:
-    """Rows of whole sentences [rows, length + 1], short and long rows in turn; half of them begin with the end sign."""
+    """Rows of whole sentences [rows, length + 1], short and long rows in turn; half of them begin
+    with the end sign."""
     rng = random.Random(f"{seed}:{step}")
     length = CONTEXT if step % 4 == 0 else CONTEXT // 4
     stream = corpus.sentences(rng)
@@ -60,7 +64,8 @@ def row(
 
 
 def start(n_vocab: int, seed: int) -> dict[str, Tensor]:
-    """GPT-2's initialisation under Hugging Face's names: normal 0.02, what writes to the stream scaled by 1/sqrt(2 layers)."""
+    """GPT-2's initialisation under Hugging Face's names: normal 0.02, what writes to the stream
+    scaled by 1/sqrt(2 layers)."""
     rng = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int, std: float = 0.02) -> Tensor:
@@ -116,7 +121,8 @@ def loss(p: dict[str, Tensor], rows: Tensor) -> Tensor:
 def accuracy(
     p: dict[str, Tensor], encoding: tiktoken.Encoding, n: int = 300
 ) -> tuple[float, float]:
-    """On prompts never trained on (held-out name pairs in held-out templates): how often A beats B, and by how much."""
+    """On prompts never trained on (held-out name pairs in held-out templates): how often A beats B,
+    and by how much."""
     rng, margins = random.Random("held out"), []
     for _ in range(n):
         text, a, b = corpus.indirect_object(rng, corpus.HELD_OUT_TEMPLATES, unseen=True)
@@ -171,7 +177,8 @@ def train(out: Path, steps: int, seed: int, every: int = 500) -> dict[str, Tenso
 def save_checkpoint(
     path: Path, p: dict[str, Tensor], optimizer: torch.optim.Optimizer, step: int
 ) -> None:
-    """Parameters, both of AdamW's moments and the step; written beside the old file, then put in its place."""
+    """Parameters, both of AdamW's moments and the step; written beside the old file, then put in
+    its place."""
     names = {x: name for name, x in p.items()}
     moments = {
         f"{kind}/{names[x]}": state[kind]

@@ -51,7 +51,8 @@ class Server:
 
 @contextmanager
 def served() -> Iterator[Server]:
-    """`interp debug` on a free port, until the block ends. At the end, it may have printed nothing of anything that failed."""
+    """`interp debug` on a free port, until the block ends. At the end, it may have printed nothing
+    of anything that failed."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "interp.cli", "debug", "--no-open", "--port", str(port)]

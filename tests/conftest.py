@@ -1,4 +1,5 @@
-"""Tiny random models, and runtime checks of every shape annotation: installed here, before anything imports minigpt."""
+"""Tiny random models, and runtime checks of every shape annotation: installed here, before anything
+imports minigpt."""
 
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ LETTERS = Tokenizer(
 
 
 def unchecked(function: Callable) -> Callable:
-    """The function as a user meets it, without the runtime checks that only tests install: for errors of its own."""
+    """The function as a user meets it, without the runtime checks that only tests install: for
+    errors of its own."""
     return inspect.unwrap(function)
 
 

@@ -1,6 +1,8 @@
-"""A full patched pass of the engine, every row of every layer, for rerun to be compared with bit for bit.
+"""A full patched pass of the engine, every row of every layer, for rerun to be compared with bit
+for bit.
 
-Shares with rerun how patches are resolved (minigpt.recompute.plan; the NumPy reference checks that), and nothing of which rows are computed.
+Shares with rerun how patches are resolved (minigpt.recompute.plan; the NumPy reference checks
+that), and nothing of which rows are computed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""A pytest plugin (-p impostor) that passes a small random model off as GPT-2: the checks of the real one must run, and fail."""
+"""A pytest plugin (-p impostor) that passes a small random model off as GPT-2: the checks of the
+real one must run, and fail."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ import pytest
 
 @cache
 def impostor() -> Any:
-    """GPT-2 small's layers, heads and vocabulary, a sixteenth of its width. Nothing is imported before conftest.py is in place."""
+    """GPT-2 small's layers, heads and vocabulary, a sixteenth of its width. Nothing is imported
+    before conftest.py is in place."""
     from minigpt import GPT2, Config, tokenizer
     from tests.conftest import random_params
 

@@ -1,6 +1,8 @@
-"""A model whose circuit is known, because its weights are written down here: induction in two layers, LayerNorm kept, MLPs silent.
+"""A model whose circuit is known, because its weights are written down here: induction in two
+layers, LayerNorm kept, MLPs silent.
 
-The stream is five spaces side by side, each as wide as the vocabulary, in each of which one number stands for one token or place:
+The stream is five spaces side by side, each as wide as the vocabulary, in each of which one number
+stands for one token or place:
 
     token    what stands here                 from the embedding
     place    where it stands                  from the position embedding
@@ -8,7 +10,8 @@ The stream is five spaces side by side, each as wide as the vocabulary, in each 
     answer   what comes next                  written by head 1.3, which looks where `before` is its own token; read by the output
     unread   as `before`                      written by head 0.4, which looks one place back as well; nobody reads it
 
-Head 1.0 does what 1.3 does, a hundredth as strongly. All others are noise: every number of theirs is drawn, their writes are small.
+Head 1.0 does what 1.3 does, a hundredth as strongly. All others are noise: every number of theirs
+is drawn, their writes are small.
 """
 
 from __future__ import annotations
@@ -42,7 +45,8 @@ def inducer(
     noise: float = 0.02,
     cut: bool = False,
 ) -> GPT2:
-    """The model. previous, unread, mover, faint: which head of its layer does what; cut: the previous-token head writes nothing."""
+    """The model. previous, unread, mover, faint: which head of its layer does what; cut: the
+    previous-token head writes nothing."""
     generator = torch.Generator().manual_seed(0)
     given = {
         name: torch.zeros(shape, dtype=torch.float64)
@@ -105,7 +109,8 @@ def _wire(
     to: slice,
     write: float,
 ) -> None:
-    """Make a head of what it reads for its queries, keys and values, and where it writes; LayerNorm makes a 1 into about 7."""
+    """Make a head of what it reads for its queries, keys and values, and where it writes; LayerNorm
+    makes a 1 into about 7."""
     attn, out = given[f"h.{layer}.attn.c_attn.weight"], given[f"h.{layer}.attn.c_proj.weight"]
     for third, (space, map_) in enumerate((query, key, value)):
         own = slice(

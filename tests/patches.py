@@ -1,7 +1,8 @@
-"""Random patches of every kind, and the reference's answer to them: what the fast engine is compared with.
+"""Random patches of every kind, and the reference's answer to them: what the fast engine is
+compared with.
 
-case = patches(model.config, 6, 3, {"clean": clean, "corrupt": corrupt})     # a hypothesis strategy of Patch
-assert_agrees(model.rerun(trace, patch), reference_of(model, trace, patch))
+case = patches(model.config, 6, 3, {"clean": clean, "corrupt": corrupt})     # a hypothesis strategy
+of Patch assert_agrees(model.rerun(trace, patch), reference_of(model, trace, patch))
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ MOST_NEURONS = 32
 
 @lru_cache
 def senders(config: Config) -> list[Site]:
-    """Everything that writes to the stream, whole and part, simple first; of many neurons, some evenly spread."""
+    """Everything that writes to the stream, whole and part, simple first; of many neurons, some
+    evenly spread."""
     wholes = [Site(kind, layer) for kind in ("attn", "mlp") for layer in range(config.n_layer)]
     step = -(-config.d_mlp // MOST_NEURONS)
     parts = [
@@ -101,7 +103,8 @@ def targets(config: Config) -> dict[str, list[Address]]:
 
 @lru_cache
 def sorts(config: Config, kind: str) -> list[list[Address]]:
-    """The targets of one kind of edit, like with like: all heads, all MLPs, all edges from a head to a value port."""
+    """The targets of one kind of edit, like with like: all heads, all MLPs, all edges from a head
+    to a value port."""
     found: dict[object, list[Address]] = {}
     for address in targets(config)[kind]:
         found.setdefault(
@@ -121,9 +124,11 @@ def patches(
     positions: Mapping[str, Sequence[int]] | None = None,
     most: int = 4,
 ) -> Patch:
-    """Up to `most` edits and holds for a batch of prompts of this length (or these lengths), from runs of prompts like them.
+    """Up to `most` edits and holds for a batch of prompts of this length (or these lengths), from
+    runs of prompts like them.
 
-    Shrinks towards fewer edits, earlier heads, no position, zero. What conflicts with edits drawn before it is left out.
+    Shrinks towards fewer edits, earlier heads, no position, zero. What conflicts with edits drawn
+    before it is left out.
     """
     lengths = [length] * batch if isinstance(length, int) else list(length)
     names = positions or {}
@@ -162,7 +167,8 @@ def edits(
     runs: Mapping[str, Trace],
     positions: Mapping[str, Sequence[int]],
 ) -> Patch:
-    """One edit of this kind. Sites of one sort are as likely as those of another, however many there are of each."""
+    """One edit of this kind. Sites of one sort are as likely as those of another, however many
+    there are of each."""
     address = draw(st.sampled_from(draw(st.sampled_from(sorts(config, kind)))))
     least = min(lengths)
     at = draw(
@@ -200,7 +206,8 @@ def holds(
 
 
 def sources(runs: Mapping[str, Trace], lengths: Sequence[int]) -> st.SearchStrategy[Source]:
-    """Zero, a run, or a run's mean, over all prompts where they are of one length, or by a grouping of prompts of one length."""
+    """Zero, a run, or a run's mean, over all prompts where they are of one length, or by a grouping
+    of prompts of one length."""
     found = [ZERO, *(Source(name, run=run) for name, run in runs.items())]
     for name, run in runs.items():
         found += [Source(name, run=run, mean=True)] * (len(set(lengths)) == 1)
@@ -213,7 +220,8 @@ def sources(runs: Mapping[str, Trace], lengths: Sequence[int]) -> st.SearchStrat
 
 @lru_cache
 def groups(lengths: tuple[int, ...]) -> dict[str, torch.Tensor]:
-    """Prompts each in a group of its own, those of a length in one, and (where all are of one) in two groups alternately."""
+    """Prompts each in a group of its own, those of a length in one, and (where all are of one) in
+    two groups alternately."""
     n = len(lengths)
     found = {"byone": torch.arange(n), "bylength": torch.tensor(lengths)}
     return {**found, "bytwo": torch.arange(n) % 2} if len(set(lengths)) == 1 else found
@@ -227,7 +235,8 @@ def tensors_for(
     lengths: Sequence[int],
     positions: Mapping[str, Sequence[int]],
 ) -> Source:
-    """A random tensor of the address's own shape, or one that broadcasts to it. Patterns give later keys no weight."""
+    """A random tensor of the address's own shape, or one that broadcasts to it. Patterns give later
+    keys no weight."""
     site = address.sites[0]
     inside = site.kind if site.role == "inside" and len(address.sites) == 1 else "stream"
     names = {
@@ -260,8 +269,8 @@ def tensors_for(
 
 @lru_cache(maxsize=4096)
 def random_tensor(seed: int, shape: tuple[int, ...], causal: bool, rows: tuple[int, ...]) -> Source:
-    """Numbers of this shape, the same ones under the same name; causal: no weight on keys behind their row [..., pos, key],
-    or behind each prompt's one row [batch, ..., key]."""
+    """Numbers of this shape, the same ones under the same name; causal: no weight on keys behind
+    their row [..., pos, key], or behind each prompt's one row [batch, ..., key]."""
     x = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     if causal:
         here = (
@@ -308,8 +317,9 @@ def rows_of(batch: Batch) -> list[list[int]]:
 def reference_of(
     model: GPT2, trace: Trace, patch: Patch | None = None, runs: Mapping[str, object] | None = None
 ) -> reference.Run:
-    """The reference's run of a trace's prompts under a patch. The runs that the patch takes values from are run again by
-    themselves, as unpatched; `runs` says otherwise for some names: a reference Run, or tokens."""
+    """The reference's run of a trace's prompts under a patch. The runs that the patch takes values
+    from are run again by themselves, as unpatched; `runs` says otherwise for some names: a
+    reference Run, or tokens."""
     patch, named = with_own_names(patch or Patch())
     given = {name: rows_of(run.batch) for name, run in named.items()} | dict(runs or {})
     found = {
@@ -356,10 +366,11 @@ def disagreements(
     among: Sequence[str | Site] | None = None,
     within: float = 1e-10,
 ) -> list[str]:
-    """Where a trace and a reference run differ by more than `within` (relative to the larger of 1 and the largest value).
+    """Where a trace and a reference run differ by more than `within` (relative to the larger of 1
+    and the largest value).
 
-    Compares logits and every address, or only those asked for; not what the reference calls unknown (NaN), nor what lies behind
-    a prompt's end.
+    Compares logits and every address, or only those asked for; not what the reference calls unknown
+    (NaN), nor what lies behind a prompt's end.
     """
     found = []
     for name in (

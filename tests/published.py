@@ -1,8 +1,9 @@
-"""What others measured on GPT-2 small, measured here, of any model: for test_gpt2_ioi.py on the real weights, and for
-test_published.py on random ones, against plain hooks.
+"""What others measured on GPT-2 small, measured here, of any model: for test_gpt2_ioi.py on the
+real weights, and for test_published.py on random ones, against plain hooks.
 
-The 8-prompt set and its settings are those of TransformerLens' notebooks: <|endoftext|> in front, the corrupt prompt names the
-other one. The classes of heads are those of Wang et al. 2022, figure 2.
+The 8-prompt set and its settings are those of TransformerLens' notebooks: <|endoftext|> in front,
+the corrupt prompt names the other one. The classes of heads are those of Wang et al. 2022, figure
+2.
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ def eight(model: GPT2) -> Prompts:
 
 
 class Patching:
-    """Activation patching of clean values into the corrupt run, as a share of the mean difference of the two: 0 is corrupt, 1 clean."""
+    """Activation patching of clean values into the corrupt run, as a share of the mean difference
+    of the two: 0 is corrupt, 1 clean."""
 
     def __init__(self, model: GPT2, pairs: Prompts) -> None:
         self.model, self.metric = model, metrics.logit_diff(pairs)
@@ -89,7 +91,8 @@ class Patching:
         )
 
     def by_head(self, what: str) -> Float[Tensor, "layer head"]:
-        """ "", ".q", ".k", ".v" or ".pattern" of every head at all positions. A port sees the whole clean stream."""
+        """ "", ".q", ".k", ".v" or ".pattern" of every head at all positions. A port sees the whole
+        clean stream."""
         put = Patch.input if what in (".q", ".k", ".v") else Patch.write
         config = self.model.config
         return self.grid(
@@ -104,7 +107,8 @@ class Patching:
 
 
 def value_biases(trace: Trace, metric: Metric) -> Float[Tensor, "layer head"]:
-    """What each head's own value bias adds to the metric: the recordings fold it into the layer's bias."""
+    """What each head's own value bias adds to the metric: the recordings fold it into the layer's
+    bias."""
     toward, d, rows = attribution.gradient(trace, metric), trace.config.d_model, []
     for block in trace.params.blocks:
         into = (toward @ block.w_o.double().T).unflatten(-1, (trace.config.n_head, -1))
@@ -117,7 +121,8 @@ def value_biases(trace: Trace, metric: Metric) -> Float[Tensor, "layer head"]:
 
 
 def without(model: GPT2, trace: Trace, node: str) -> Trace:
-    """A run without what a head reads from its values at a position: its value bias stays, as the recordings have it in the layer's bias."""
+    """A run without what a head reads from its values at a position: its value bias stays, as the
+    recordings have it in the layer's bias."""
     site, d, width = parse(node).site, model.config.d_model, model.config.d_head
     assert site.layer is not None
     assert site.part is not None
@@ -132,20 +137,23 @@ def without(model: GPT2, trace: Trace, node: str) -> Trace:
 
 
 def path_map(model: GPT2, pairs: Prompts, receivers: Sequence[str], at: str) -> dict[str, float]:
-    """Path patching of every head to these receivers (IOI meaning), as a share of the mean logit difference, most negative first."""
+    """Path patching of every head to these receivers (IOI meaning), as a share of the mean logit
+    difference, most negative first."""
     found = patching.paths(model, pairs, metrics.logit_diff(pairs), receivers=receivers, at=at)
     share = dict(zip(found.addresses, (found.values / found.base.mean()).tolist(), strict=True))
     return dict(sorted(share.items(), key=lambda row: row[1]))
 
 
 def knocked(model: GPT2, pairs: Prompts, gone: Sequence[str]) -> Float[Tensor, "prompts"]:
-    """The logit difference of the model without some nodes, F(M\\K): they are at their means over the corrupt prompts of the group."""
+    """The logit difference of the model without some nodes, F(M\\K): they are at their means over
+    the corrupt prompts of the group."""
     on = Ablation(model, pairs, metrics.logit_diff(pairs))
     return on.without([gone])[0] if gone else on.full
 
 
 def left(model: GPT2, pairs: Prompts, gone: Sequence[str]) -> Float[Tensor, "prompts"]:
-    """The logit difference of the published circuit without some nodes, F(C\\K): every other head is at its mean, everywhere."""
+    """The logit difference of the published circuit without some nodes, F(C\\K): every other head
+    is at its mean, everywhere."""
     on, circuit = Ablation(model, pairs, metrics.logit_diff(pairs)), nodes(*CLASSES)
     return on.within(circuit, [gone])[0] if gone else on.only([circuit])[0]
 

@@ -1,4 +1,5 @@
-"""The shape of the code itself: imports point one way, nothing hooks or differentiates, importing changes nothing."""
+"""The shape of the code itself: imports point one way, nothing hooks or differentiates, importing
+changes nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# Each file of minigpt imports only files that stand before it. A new file: put it after the last one that it imports.
+# Each file of minigpt imports only files that stand before it. A new file: put it after the last
+# one that it imports.
 ORDER = [
     "errors",
     "config",
@@ -44,7 +46,8 @@ ORDER = [
 PACKAGES = {"minigpt": (), "weights": ("minigpt",), "interp": ("minigpt",)}
 # The only files of interp that may name a model's weights.
 MAY_LOAD = ("interp.cli", "interp.debugger")
-# What the debugger's functions do not know: that there is a server. Those of its modules that make one up may.
+# What the debugger's functions do not know: that there is a server. Those of its modules that make
+# one up may.
 SERVERS = ("fastapi", "starlette", "uvicorn", "nicegui")
 MAY_SERVE = (
     "interp.debugger.api",
@@ -108,7 +111,8 @@ def imported(name: str, source: str) -> set[str]:
 
 
 def wrong_package(name: str, source: str) -> list[str]:
-    """Imports against minigpt <- weights, minigpt <- interp, weights <- interp's command line and debugger only."""
+    """Imports against minigpt <- weights, minigpt <- interp, weights <- interp's command line and
+    debugger only."""
     own = name.partition(".")[0]
     allowed = {own, *PACKAGES[own], *(["weights"] if name.startswith(MAY_LOAD) else [])}
     return [
@@ -130,7 +134,8 @@ def served(name: str, source: str) -> list[str]:
 
 
 def wrong_order(name: str, source: str) -> list[str]:
-    """Imports inside minigpt that point forward or at the package as a whole, which imports everything."""
+    """Imports inside minigpt that point forward or at the package as a whole, which imports
+    everything."""
     if name == "minigpt":
         return []
     own = name.removeprefix("minigpt.")
@@ -166,7 +171,8 @@ def cycles(graph: dict[str, set[str]]) -> list[str]:
 
 
 def hooks_and_gradients(name: str, source: str) -> list[str]:
-    """Names by which a module would hook into a pass, or ask for derivatives. no_grad is none of them."""
+    """Names by which a module would hook into a pass, or ask for derivatives. no_grad is none of
+    them."""
     found = []
     for node in ast.walk(ast.parse(source)):
         names = [getattr(node, field, None) for field in ("id", "attr", "arg", "module")] + [
@@ -246,7 +252,8 @@ print([f"{name}: {before[name]} -> {after[name]}" for name in before if before[n
 
 
 def changed_by(importing: str) -> str:
-    """What of a process's own settings some lines change, once everything foreign has been imported."""
+    """What of a process's own settings some lines change, once everything foreign has been
+    imported."""
     foreign = (
         {module for name, source in OURS.items() for module in imported(name, source)}
         - set(OURS)

@@ -1,4 +1,5 @@
-"""The models that have a name here, and whether each is at hand. Knows where they lie, not how they are read."""
+"""The models that have a name here, and whether each is at hand. Knows where they lie, not how they
+are read."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ EMBEDDED = Path(__file__).parent / "ioi_mini"
 
 @dataclass(frozen=True)
 class Known:
-    """A model with a name: its repository on the hub, or (repo is empty) the folder inside this package."""
+    """A model with a name: its repository on the hub, or (repo is empty) the folder inside this
+    package."""
 
     name: str
     repo: str
@@ -32,7 +34,8 @@ class Known:
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the list of models: at_hand is the folder it can be loaded from, None where it must be fetched first."""
+    """One line of the list of models: at_hand is the folder it can be loaded from, None where it
+    must be fetched first."""
 
     name: str
     source: str
@@ -95,7 +98,8 @@ def cached(repo: str) -> Path | None:
 
 
 def models() -> list[Entry]:
-    """Every model with a name: where it is from, whether it is here, how many bytes it takes (or would) and its parameters."""
+    """Every model with a name: where it is from, whether it is here, how many bytes it takes (or
+    would) and its parameters."""
     return [_entry(known, at_hand(known)) for known in KNOWN]
 
 
@@ -109,5 +113,6 @@ def _entry(known: Known, folder: Path | None) -> Entry:
 
 
 def _download(known: Known) -> int:
-    """What the hub would send: float32 parameters, and with them each layer's causal mask, which the published files hold too."""
+    """What the hub would send: float32 parameters, and with them each layer's causal mask, which
+    the published files hold too."""
     return 4 * (known.parameters + known.config.n_layer * known.config.n_ctx**2)

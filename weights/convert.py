@@ -47,10 +47,12 @@ EXACT_GELU = (
 
 
 def to_engine(content: Mapping[str, Any]) -> tuple[State, dict[str, Any]]:
-    """A checkpoint's tensors under the engine's names, and what it says of its own shape (nanoGPT's model_args, else nothing).
+    """A checkpoint's tensors under the engine's names, and what it says of its own shape (nanoGPT's
+    model_args, else nothing).
 
-    Warns where the model was surely trained with the exact GELU: nanoGPT's checkpoints and minGPT's before 2022.
-    A nanoGPT state dict saved alone, with biases, looks like minGPT's (tanh form) and passes without the warning.
+    Warns where the model was surely trained with the exact GELU: nanoGPT's checkpoints and minGPT's
+    before 2022. A nanoGPT state dict saved alone, with biases, looks like minGPT's (tanh form) and
+    passes without the warning.
     """
     given, facts = unpacked(content)
     state = {name: x.detach() for name, x in unwrapped(given).items() if not BUFFER.fullmatch(name)}
@@ -109,7 +111,8 @@ def unwrapped(state: Mapping[str, Tensor]) -> State:
 
 
 def renamed(state: Mapping[str, Tensor], table: Mapping[str, str]) -> State:
-    """With every piece of a name that is in the table exchanged; positions gain or lose minGPT's leading axis of 1."""
+    """With every piece of a name that is in the table exchanged; positions gain or lose minGPT's
+    leading axis of 1."""
     found = {}
     for name, x in state.items():
         for old, new in table.items():
@@ -121,7 +124,8 @@ def renamed(state: Mapping[str, Tensor], table: Mapping[str, str]) -> State:
 
 
 def joined(state: Mapping[str, Tensor]) -> State:
-    """Queries', keys' and values' maps [out, in] as one, in that order; an incomplete three is left, to be reported."""
+    """Queries', keys' and values' maps [out, in] as one, in that order; an incomplete three is
+    left, to be reported."""
     found = dict(state)
     for first in [name for name in state if ".attn.query." in name]:
         three = [first.replace("query", part) for part in QKV]
@@ -151,7 +155,8 @@ def is_linear(state: Mapping[str, Tensor]) -> bool:
 
 
 def transposed(state: Mapping[str, Tensor]) -> State:
-    """Linear maps the other way round; copied, so that products run over the same layout, hence to the same bits, as ever."""
+    """Linear maps the other way round; copied, so that products run over the same layout, hence to
+    the same bits, as ever."""
     return {
         name: x.T.contiguous() if LINEAR.fullmatch(name) and x.ndim == 2 else x
         for name, x in state.items()

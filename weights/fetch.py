@@ -1,4 +1,5 @@
-"""A known model from the hub into the hub's cache, verified against the hub's checksum. Nothing else here uses the network."""
+"""A known model from the hub into the hub's cache, verified against the hub's checksum. Nothing
+else here uses the network."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ FILES = ("config.json", "model.safetensors")
 
 
 def fetch(name: str) -> Path:
-    """The folder of a known model, downloaded unless it is there already, its weights' checksum verified in either case."""
+    """The folder of a known model, downloaded unless it is there already, its weights' checksum
+    verified in either case."""
     known = catalog.named(name)
     if not known.repo:
         return catalog.EMBEDDED
@@ -25,7 +27,8 @@ def fetch(name: str) -> Path:
 
 
 def verify(path: Path) -> None:
-    """WeightsError, and the file removed, unless its checksum is the hub's, after which the hub's cache names large files."""
+    """WeightsError, and the file removed, unless its checksum is the hub's, after which the hub's
+    cache names large files."""
     blob = path.resolve()
     if not re.fullmatch("[0-9a-f]{64}", blob.name):
         warnings.warn(

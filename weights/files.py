@@ -1,4 +1,5 @@
-"""What is in a checkpoint file, by name: mapped into memory, not copied, and never run. Knows nothing of GPT-2."""
+"""What is in a checkpoint file, by name: mapped into memory, not copied, and never run. Knows
+nothing of GPT-2."""
 
 from __future__ import annotations
 
@@ -119,7 +120,8 @@ def _refuse_pointer(path: Path) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """What a parser found, in one sentence: torch goes on at length about how to switch its safety off."""
+    """What a parser found, in one sentence: torch goes on at length about how to switch its safety
+    off."""
     text = str(error)
     if found := re.search(
         r"unsupported (global|class|operand)[^\n]*?(?=,| was | whose |\.\s|\n|$)",

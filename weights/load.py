@@ -1,4 +1,5 @@
-"""A model from a name, a folder or a file: `load`. Knows the order of the steps; each step is another module's."""
+"""A model from a name, a folder or a file: `load`. Knows the order of the steps; each step is
+another module's."""
 
 from __future__ import annotations
 
@@ -33,10 +34,11 @@ def load(
     attention: Literal["eager", "sdpa"] = "eager",
     n_head: int | None = None,
 ) -> GPT2:
-    """The model of that name ("ioi-mini", "gpt2", ...), or in that folder or file; a name goes before a folder called alike.
+    """The model of that name ("ioi-mini", "gpt2", ...), or in that folder or file; a name goes
+    before a folder called alike.
 
-    What need not be converted stays mapped from the file, which must not change while the model is in use.
-    n_head is for a file that no config.json lies beside.
+    What need not be converted stays mapped from the file, which must not change while the model is
+    in use. n_head is for a file that no config.json lies beside.
     """
     _check_request(device, dtype, attention)
     name, path = locate(x)
@@ -58,7 +60,8 @@ def load(
 
 
 def locate(x: str | os.PathLike[str]) -> tuple[str, Path]:
-    """The model's name and the folder or file it is in; a known model that is not at hand is fetched first."""
+    """The model's name and the folder or file it is in; a known model that is not at hand is
+    fetched first."""
     if isinstance(x, str) and (known := catalog.find(x)):
         return known.name, catalog.at_hand(known) or fetch(x)
     path = Path(x).expanduser() if isinstance(x, (str, os.PathLike)) else None
@@ -97,7 +100,8 @@ def _facts_beside(file: Path) -> dict[str, Any]:
 
 
 def _gpt2_tokenizer(config: Config) -> Tokenizer | None:
-    """GPT-2's own where the model has its vocabulary; a model is of use without it, so its absence is no error."""
+    """GPT-2's own where the model has its vocabulary; a model is of use without it, so its absence
+    is no error."""
     if config.n_vocab not in GPT2_VOCABULARIES:
         return None
     try:

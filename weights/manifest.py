@@ -1,4 +1,5 @@
-"""manifest.json: what a folder of weights says of itself: its files' checksums, its tokenizer, how it was trained."""
+"""manifest.json: what a folder of weights says of itself: its files' checksums, its tokenizer, how
+it was trained."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ def sha256(path: Path, *, progress: bool = False) -> str:
 
 
 def verify(folder: Path) -> None:
-    """WeightsError unless every file that the folder's manifest (if it has one) gives a checksum for is there and unchanged."""
+    """WeightsError unless every file that the folder's manifest (if it has one) gives a checksum
+    for is there and unchanged."""
     faults = [
         fault
         for name, facts in _files(folder).items()

@@ -1,4 +1,5 @@
-"""A model to a folder in Hugging Face's layout, all of it or nothing. Knows the files' names, not what is done with them."""
+"""A model to a folder in Hugging Face's layout, all of it or nothing. Knows the files' names, not
+what is done with them."""
 
 from __future__ import annotations
 
@@ -21,9 +22,11 @@ FILES = ("model.safetensors", "config.json", manifest.VOCABULARY, manifest.NAME)
 
 
 def save(model: GPT2 | Params, folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
-    """Write model.safetensors and config.json, as transformers' GPT2LMHeadModel.from_pretrained and `load` read them.
+    """Write model.safetensors and config.json, as transformers' GPT2LMHeadModel.from_pretrained and
+    `load` read them.
 
-    A tokenizer that is not GPT-2's goes along. Refuses to write over a file that is there, unless overwrite=True.
+    A tokenizer that is not GPT-2's goes along. Refuses to write over a file that is there, unless
+    overwrite=True.
     """
     folder = Path(folder).expanduser()
     there = [name for name in FILES if (folder / name).exists()]

@@ -1,4 +1,5 @@
-"""A model's Config from what is written about it (config.json, nanoGPT's model_args) and from its tensors; and back."""
+"""A model's Config from what is written about it (config.json, nanoGPT's model_args) and from its
+tensors; and back."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ ONLY = {
 def config_of(
     facts: Mapping[str, Any], state: Mapping[str, Tensor], n_head: int | None = None
 ) -> Config:
-    """What the facts say, completed by the shapes of the tensors. The number of heads is in no shape: it must be said."""
+    """What the facts say, completed by the shapes of the tensors. The number of heads is in no
+    shape: it must be said."""
     refuse_other_models(facts)
     values = {**measured(state), **said(facts)}
     if n_head is not None and values.setdefault("n_head", n_head) != n_head:
@@ -61,7 +63,8 @@ def config_of(
 
 
 def said(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Config's fields as far as the facts give them; an MLP of no given width is four times as wide as the stream."""
+    """Config's fields as far as the facts give them; an MLP of no given width is four times as wide
+    as the stream."""
     found = {
         field: next((facts[key] for key in keys if facts.get(key) is not None), None)
         for field, keys in NAMES.items()
@@ -106,10 +109,12 @@ def refuse_other_models(facts: Mapping[str, Any]) -> None:
 
 
 def to_facts(params: Params, end: int | None) -> dict[str, Any]:
-    """A config.json that Hugging Face's GPT2LMHeadModel reads; end is the number of the end-of-text token, where there is one."""
+    """A config.json that Hugging Face's GPT2LMHeadModel reads; end is the number of the end-of-text
+    token, where there is one."""
     given = {names[0]: getattr(params.config, field) for field, names in NAMES.items()}
     fixed = {key: value for key, value in ONLY.items() if key != "model_type"}
-    # the engine has no dropout: with none there, the model is the same in Hugging Face's training mode too
+    # the engine has no dropout: with none there, the model is the same in Hugging Face's training
+    # mode too
     drops = dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop"), 0.0)
     return {
         "model_type": "gpt2",

@@ -1,4 +1,5 @@
-"""Other tools as contenders: each runs in a process of its own, in its own environment, on the same weights and tokens.
+"""Other tools as contenders: each runs in a process of its own, in its own environment, on the same
+weights and tokens.
 
     client.py      the benchmark's side: starts a worker, sends it workloads, gets seconds and numbers back
     worker.py      the worker's side, the same for every peer
@@ -6,8 +7,9 @@
     hooks.py tl2.py tl4.py nnsight_.py     one file a peer: `load`, and its WORKLOADS by name
     check.py       whether the peers compute the same numbers
 
-A workload is a function of (model, inputs) that prepares what the method computes once (cached runs) and returns a function;
-calling that gives the numbers. Both parts are timed, apart, so that the time of a sample scales up to the whole.
+A workload is a function of (model, inputs) that prepares what the method computes once (cached
+runs) and returns a function; calling that gives the numbers. Both parts are timed, apart, so that
+the time of a sample scales up to the whole.
 
     w3_out         sender heads > the output at the last position, the other heads frozen        hooks tl2
     w3_v           sender heads > the values of some later heads at one position, likewise       hooks tl2

@@ -1,10 +1,11 @@
 """Whether the peers compute the same numbers: python -m benchmarks.peers.check [PEER ...]
 
-Every workload, on a few variants, with random full-size weights and two prompts whose corrupt twin differs in one token. Each
-peer's numbers against those of plain hooks. The difference is given relative to the largest effect, which is the number that a
-patch changes: a patch that did nothing at all would show as 1. In float64, which is the default, 1e-9 of it fails; in float32
-1e-2, since some of these effects are a few ten-thousandths of the metric, which rounding alone reaches. The seconds are of few
-variants and of a machine that may have been busy: no measurement.
+Every workload, on a few variants, with random full-size weights and two prompts whose corrupt twin
+differs in one token. Each peer's numbers against those of plain hooks. The difference is given
+relative to the largest effect, which is the number that a patch changes: a patch that did nothing
+at all would show as 1. In float64, which is the default, 1e-9 of it fails; in float32 1e-2, since
+some of these effects are a few ten-thousandths of the metric, which rounding alone reaches. The
+seconds are of few variants and of a machine that may have been busy: no measurement.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ Values = dict[str, np.ndarray]
 
 @torch.no_grad()
 def random_model(seed: int = 0, vocabulary: int = 50257) -> GPT2LMHeadModel:
-    """A GPT-2 small whose every parameter is random, biases and LayerNorms too, and large enough that patches are seen."""
+    """A GPT-2 small whose every parameter is random, biases and LayerNorms too, and large enough
+    that patches are seen."""
     torch.manual_seed(seed)
     last = vocabulary - 1
     model = GPT2LMHeadModel(

@@ -5,7 +5,8 @@
         seconds, values = peer.run("w3_out", {"clean": ..., "corrupt": ..., ...})
         peer.reply["peak_mb"]                                   # the rest of what the worker measured
 
-The environments tl2, tl4 and nnsight lie in .bench-venv/, or in the folder that BENCH_VENVS names; `hooks` runs in this one.
+The environments tl2, tl4 and nnsight lie in .bench-venv/, or in the folder that BENCH_VENVS names;
+`hooks` runs in this one.
 """
 
 from __future__ import annotations
@@ -56,10 +57,12 @@ def python_of(peer: str) -> Path:
 
 
 class Peer:
-    """A worker process. `workloads` are those that it offers, once loaded; `reply` holds all of its last answer."""
+    """A worker process. `workloads` are those that it offers, once loaded; `reply` holds all of its
+    last answer."""
 
     def __init__(self, name: str, threads: int | None = None) -> None:
-        """`threads` for its matrix products; as this process's environment says where none are given."""
+        """`threads` for its matrix products; as this process's environment says where none are
+        given."""
         self.name = name
         self.workloads: tuple[str, ...] = ()
         self.reply: dict[str, Any] = {}

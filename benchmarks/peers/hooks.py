@@ -1,7 +1,8 @@
-"""Plain PyTorch hooks on Hugging Face's GPT2LMHeadModel: what somebody writes who uses no interpretability library.
+"""Plain PyTorch hooks on Hugging Face's GPT2LMHeadModel: what somebody writes who uses no
+interpretability library.
 
-One forward pass of all prompts for each variant. Logits are computed at the last position only, with the model's own
-`logits_to_keep`, except in w5_cache; attention is the model's default (sdpa).
+One forward pass of all prompts for each variant. Logits are computed at the last position only,
+with the model's own `logits_to_keep`, except in w5_cache; attention is the model's default (sdpa).
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ def both(
 
 
 def columns(model: GPT2LMHeadModel, head: int, kind: str = "q") -> slice:
-    """A head's columns in c_attn's output, where all q come first, then all k, then all v; as "q" also in c_proj's input."""
+    """A head's columns in c_attn's output, where all q come first, then all k, then all v; as "q"
+    also in c_proj's input."""
     width = model.config.n_embd
     size = width // model.config.n_head
     start = width * "qkv".index(kind) + size * head
@@ -95,7 +97,8 @@ def projections(model: GPT2LMHeadModel) -> dict[Hashable, nn.Module]:
 def frozen(
     model: GPT2LMHeadModel, clean: Record, corrupt: Record, sender: tuple[int, int], place: Place
 ) -> Iterator[RemovableHandle]:
-    """Hooks that keep every head's z at its clean value, and put the sender's corrupt one in at one position."""
+    """Hooks that keep every head's z at its clean value, and put the sender's corrupt one in at one
+    position."""
     layer, head = sender
     part = columns(model, head)
     z = clean[layer].clone()
@@ -121,9 +124,11 @@ class Reached(Exception):
 
 
 def w3_heads(model: GPT2LMHeadModel, inputs: Inputs, kind: str) -> Sweep:
-    """IOI path patching, sender head > the receivers' q, k or v (`kind`), all at one position: [senders, B].
+    """IOI path patching, sender head > the receivers' q, k or v (`kind`), all at one position:
+    [senders, B].
 
-    A first pass with the heads frozen gives the receivers' values, and ends there; a second one, with nothing frozen, uses them.
+    A first pass with the heads frozen gives the receivers' values, and ends there; a second one,
+    with nothing frozen, uses them.
     """
     clean, corrupt = both(model, inputs, projections(model))
     place = inputs.place()
@@ -172,8 +177,9 @@ def w3_heads(model: GPT2LMHeadModel, inputs: Inputs, kind: str) -> Sweep:
 
 
 def w3_frozen(model: GPT2LMHeadModel, inputs: Inputs, kind: str) -> Sweep:
-    """Path patching, the edge meaning: sender head > the receivers (`kind`: "out" or their q, k, v) along the direct edges alone,
-    all at one position: [senders, B]. One pass a sender, in which each port reads its stream plus the sender's change.
+    """Path patching, the edge meaning: sender head > the receivers (`kind`: "out" or their q, k, v)
+    along the direct edges alone, all at one position: [senders, B]. One pass a sender, in which
+    each port reads its stream plus the sender's change.
     """
     clean, corrupt = both(model, inputs, projections(model))
     place = inputs.place()
@@ -201,7 +207,8 @@ def w3_frozen(model: GPT2LMHeadModel, inputs: Inputs, kind: str) -> Sweep:
 
 
 def heads_by_pos(model: GPT2LMHeadModel, inputs: Inputs) -> Sweep:
-    """Denoising: the corrupt run with one head's clean z at all positions, every head or those in `senders`: [heads, B]."""
+    """Denoising: the corrupt run with one head's clean z at all positions, every head or those in
+    `senders`: [heads, B]."""
     clean = record(
         partial(model.transformer, inputs.clean, use_cache=False), projections(model), {}
     )
@@ -223,7 +230,8 @@ def heads_by_pos(model: GPT2LMHeadModel, inputs: Inputs) -> Sweep:
 def w1_edges(model: GPT2LMHeadModel, inputs: Inputs) -> Sweep:
     """Exact edge patching, one edge a pass, at all positions: [edges, B].
 
-    The port reads its stream plus the sender's corrupt write less its clean one, through its LayerNorm; all else follows.
+    The port reads its stream plus the sender's corrupt write less its clean one, through its
+    LayerNorm; all else follows.
     """
     blocks = model.transformer.h
     z = {("z", layer): block.attn.c_proj for layer, block in enumerate(blocks)}
@@ -274,7 +282,8 @@ def port(model: GPT2LMHeadModel, edge: Edge, change: Tensor) -> Iterator[Removab
 
 
 def w4_neurons(model: GPT2LMHeadModel, inputs: Inputs) -> Sweep:
-    """Total effect of neurons of MLP `layer`, corrupt into clean, at the last position (`at_end`) or at all: [neurons, B]."""
+    """Total effect of neurons of MLP `layer`, corrupt into clean, at the last position (`at_end`)
+    or at all: [neurons, B]."""
     module = model.transformer.h[inputs.integer("layer")].mlp.c_proj
     _, corrupt = both(model, inputs, {"act": module})
     where = slice(-1, None) if inputs.flag("at_end") else slice(None)
@@ -290,8 +299,9 @@ def w4_neurons(model: GPT2LMHeadModel, inputs: Inputs) -> Sweep:
 
 
 def w5_cache(model: GPT2LMHeadModel, inputs: Inputs) -> Sweep:
-    """One pass that keeps the outputs of each layer's attention and MLP; with `everything`, what the model itself can return (hidden
-    states and patterns, with eager attention). All logits are computed; those at the last position: [B, V].
+    """One pass that keeps the outputs of each layer's attention and MLP; with `everything`, what
+    the model itself can return (hidden states and patterns, with eager attention). All logits are
+    computed; those at the last position: [B, V].
     """
     blocks = model.transformer.h
     writes = {

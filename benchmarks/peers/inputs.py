@@ -1,4 +1,5 @@
-"""What every workload is given, and the metric that every one returns. Knows torch and NumPy only: all environments have them."""
+"""What every workload is given, and the metric that every one returns. Knows torch and NumPy only:
+all environments have them."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ Place = tuple[Tensor, Tensor]  # an index into [B, T, ...]: prompts, positions
 
 
 class Edge(NamedTuple):
-    """From a write (kind "input", "head" or "mlp") to a port ("q", "k", "v" of a head, "mlp" or "out"); -1 where it has none."""
+    """From a write (kind "input", "head" or "mlp") to a port ("q", "k", "v" of a head, "mlp" or
+    "out"); -1 where it has none."""
 
     sender_kind: str
     sender_layer: int
@@ -27,7 +29,8 @@ class Edge(NamedTuple):
 
 @dataclass(frozen=True)
 class Inputs:
-    """Arrays by name: clean and corrupt [B, T], answers and distractors [B], and what the workload names besides."""
+    """Arrays by name: clean and corrupt [B, T], answers and distractors [B], and what the workload
+    names besides."""
 
     arrays: Mapping[str, np.ndarray]
 
@@ -42,7 +45,8 @@ class Inputs:
         return torch.from_numpy(self.arrays["corrupt"]).long()
 
     def metric(self, logits: Tensor) -> Tensor:
-        """[B, T or 1, V] -> [B]: the logit of the answer less that of the distractor, at the last position."""
+        """[B, T or 1, V] -> [B]: the logit of the answer less that of the distractor, at the last
+        position."""
         rows = torch.arange(len(logits))
         answers, distractors = (
             torch.from_numpy(self.arrays[name]).long() for name in ("answers", "distractors")
@@ -61,7 +65,8 @@ class Inputs:
         ]
 
     def place(self) -> Place:
-        """An index (prompts, positions): `position`, a number or one for each prompt; the last where it is not given."""
+        """An index (prompts, positions): `position`, a number or one for each prompt; the last
+        where it is not given."""
         prompts, length = self.arrays["clean"].shape
         position = self.arrays.get("position", np.array(length - 1))
         return torch.arange(prompts), torch.from_numpy(
@@ -78,7 +83,8 @@ class Inputs:
 
 
 class KeepingMetric:
-    """The metric for a library that wants one number a run: gives it the mean over the prompts, and keeps each prompt's value."""
+    """The metric for a library that wants one number a run: gives it the mean over the prompts, and
+    keeps each prompt's value."""
 
     def __init__(self, inputs: Inputs) -> None:
         self.inputs = inputs
@@ -90,7 +96,8 @@ class KeepingMetric:
         return self.kept[-1].mean()
 
     def values_of(self, table: Tensor) -> Tensor:
-        """[runs, B], once the library's own table [runs] has turned out to be their means in this order."""
+        """[runs, B], once the library's own table [runs] has turned out to be their means in this
+        order."""
         values = torch.stack(self.kept)
         torch.testing.assert_close(table, values.mean(1).to(table), rtol=1e-4, atol=1e-5)
         return values

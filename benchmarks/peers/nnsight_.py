@@ -15,7 +15,8 @@ def load(folder: str, dtype: torch.dtype) -> nnsight.NNsight:
 
 
 def w5_cache(model: nnsight.NNsight, inputs: Inputs) -> Sweep:
-    """One trace that saves the outputs of each layer's attention and MLP; with `everything`, nnsight's own cache of every module.
+    """One trace that saves the outputs of each layer's attention and MLP; with `everything`,
+    nnsight's own cache of every module.
 
     The logits at the last position: [B, V].
     """

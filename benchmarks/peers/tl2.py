@@ -1,7 +1,9 @@
-"""TransformerLens 2: HookedTransformer and its hooks, used as its demos use them; the last version that most of the field runs.
+"""TransformerLens 2: HookedTransformer and its hooks, used as its demos use them; the last version
+that most of the field runs.
 
-The weights are converted by TransformerLens' own function, with no folding and no centring, so the numbers are the checkpoint's.
-One forward pass of all prompts for each variant; logits are computed at every position, as HookedTransformer does.
+The weights are converted by TransformerLens' own function, with no folding and no centring, so the
+numbers are the checkpoint's. One forward pass of all prompts for each variant; logits are computed
+at every position, as HookedTransformer does.
 """
 
 from __future__ import annotations
@@ -76,7 +78,8 @@ def freeze(
     sender: tuple[int, int],
     place: Place,
 ) -> Tensor:
-    """Every head's z as it was in the clean run, the sender's as in the corrupt one at one position."""
+    """Every head's z as it was in the clean run, the sender's as in the corrupt one at one
+    position."""
     layer, head = sender
     if hook.layer() != layer:
         return clean[hook.name]
@@ -101,8 +104,8 @@ def two_passes(
 ) -> Sweep:
     """IOI path patching, sender head > the receivers, all at one position: [senders, B].
 
-    A first pass with the heads frozen gives what the receivers would have been, and ends before layer `stop` (None: at the
-    logits); a second one, with nothing frozen, uses that.
+    A first pass with the heads frozen gives what the receivers would have been, and ends before
+    layer `stop` (None: at the logits); a second one, with nothing frozen, uses that.
     """
     clean, corrupt = both(model, inputs, is_z)
     place = inputs.place()
@@ -140,7 +143,8 @@ def values(inputs: Inputs) -> Receivers:
 
 
 def w3_v(model: HookedTransformer, inputs: Inputs) -> Sweep:
-    """IOI path patching to the receivers' v, with a shortcut: the first pass ends after the last receiver's layer."""
+    """IOI path patching to the receivers' v, with a shortcut: the first pass ends after the last
+    receiver's layer."""
     return two_passes(
         model, inputs, values(inputs), max(layer for layer, _ in inputs.heads("receivers")) + 1
     )
@@ -152,15 +156,17 @@ def w3_v_paper(model: HookedTransformer, inputs: Inputs) -> Sweep:
 
 
 def w3_out_paper(model: HookedTransformer, inputs: Inputs) -> Sweep:
-    """w3_out to the letter of Appendix B: a second whole pass, in which the final stream is what it was in the first."""
+    """w3_out to the letter of Appendix B: a second whole pass, in which the final stream is what it
+    was in the first."""
     return two_passes(
         model, inputs, {get_act_name("resid_post", model.cfg.n_layers - 1): [()]}, None
     )
 
 
 def w3_frozen(model: HookedTransformer, inputs: Inputs, kind: str) -> Sweep:
-    """Path patching, the edge meaning: sender head > the receivers (`kind`: "out" or "v") along the direct edges alone, all at
-    one position: [senders, B]. One pass a sender, in which each port reads its stream plus the sender's change.
+    """Path patching, the edge meaning: sender head > the receivers (`kind`: "out" or "v") along the
+    direct edges alone, all at one position: [senders, B]. One pass a sender, in which each port
+    reads its stream plus the sender's change.
     """
     clean, corrupt = both(model, inputs, is_z)
     place = inputs.place()
@@ -195,9 +201,11 @@ def w3_frozen(model: HookedTransformer, inputs: Inputs, kind: str) -> Sweep:
 
 
 def heads_by_pos(model: HookedTransformer, inputs: Inputs) -> Sweep:
-    """TransformerLens' own get_act_patch_attn_head_out_all_pos, of every head or of those in `senders`: [heads, B].
+    """TransformerLens' own get_act_patch_attn_head_out_all_pos, of every head or of those in
+    `senders`: [heads, B].
 
-    The corrupt run with one head's clean z at all positions. Its table holds means over B; the metric keeps each prompt's value.
+    The corrupt run with one head's clean z at all positions. Its table holds means over B; the
+    metric keeps each prompt's value.
     """
     _, clean = model.run_with_cache(inputs.clean, names_filter=is_z, return_type=None)
     some = (
@@ -219,8 +227,9 @@ def heads_by_pos(model: HookedTransformer, inputs: Inputs) -> Sweep:
 def w1_edges(model: HookedTransformer, inputs: Inputs) -> Sweep:
     """Exact edge patching, one edge a pass, at all positions: [edges, B].
 
-    The port's input hook (hook_q_input, hook_mlp_in, ...) adds the sender's corrupt write less its clean one, before the
-    LayerNorm. The split inputs that these hooks need are switched on for the edges that need them only.
+    The port's input hook (hook_q_input, hook_mlp_in, ...) adds the sender's corrupt write less its
+    clean one, before the LayerNorm. The split inputs that these hooks need are switched on for the
+    edges that need them only.
     """
     sender_hooks = ("attn.hook_z", "hook_mlp_out", "blocks.0.hook_resid_pre")
     clean, corrupt = both(model, inputs, lambda name: name.endswith(sender_hooks))
@@ -275,7 +284,8 @@ def port(model: HookedTransformer, edge: Edge, change: Tensor) -> tuple[str, Cal
 
 
 def w4_neurons(model: HookedTransformer, inputs: Inputs) -> Sweep:
-    """Total effect of neurons of MLP `layer`, corrupt into clean, at the last position (`at_end`) or at all: [neurons, B]."""
+    """Total effect of neurons of MLP `layer`, corrupt into clean, at the last position (`at_end`)
+    or at all: [neurons, B]."""
     name = get_act_name("post", inputs.integer("layer"))
     _, corrupt = model.run_with_cache(inputs.corrupt, names_filter=name, return_type=None)
     where = slice(-1, None) if inputs.flag("at_end") else slice(None)
@@ -291,7 +301,8 @@ def w4_neurons(model: HookedTransformer, inputs: Inputs) -> Sweep:
 
 
 def w5_cache(model: HookedTransformer, inputs: Inputs) -> Sweep:
-    """run_with_cache of everything; with `use_attn_result` every head's write too. The logits at the last position: [B, V]."""
+    """run_with_cache of everything; with `use_attn_result` every head's write too. The logits at
+    the last position: [B, V]."""
 
     def run() -> Tensor:
         model.set_use_attn_result(inputs.flag("use_attn_result"))
@@ -305,9 +316,11 @@ def w5_cache(model: HookedTransformer, inputs: Inputs) -> Sweep:
 
 
 def w6_attribution(model: HookedTransformer, inputs: Inputs) -> Sweep:
-    """Direct logit attribution of every head, then every neuron, at the last position, by its own decomposition: [heads + neurons, B].
+    """Direct logit attribution of every head, then every neuron, at the last position, by its own
+    decomposition: [heads + neurons, B].
 
-    TransformerLens folds the final LayerNorm's weights into the unembedding before it attributes; here the direction has them.
+    TransformerLens folds the final LayerNorm's weights into the unembedding before it attributes;
+    here the direction has them.
     """
 
     def run() -> Tensor:

@@ -1,4 +1,5 @@
-"""TransformerLens 4: TransformerBridge around Hugging Face's model, not in compatibility mode: the checkpoint's numbers."""
+"""TransformerLens 4: TransformerBridge around Hugging Face's model, not in compatibility mode: the
+checkpoint's numbers."""
 
 from __future__ import annotations
 
@@ -16,12 +17,14 @@ def load(folder: str, dtype: torch.dtype) -> TransformerBridge:
 
 
 def tl4_head_q(model: TransformerBridge, inputs: Inputs) -> Sweep:
-    """TransformerLens' own exact direct path patching, head > later heads' queries, one forward pass an edge.
+    """TransformerLens' own exact direct path patching, head > later heads' queries, one forward
+    pass an edge.
 
-    With `sources` get_act_patch_direct_path from each, without get_act_patch_direct_path_all_sources: 9,504 edges. [edges, B], in
-    the order of inputs.later_queries; its table holds means over B, and the metric keeps each prompt's value. It runs its
-    `corrupted_tokens` and adds its clean write less its corrupted one: given the runs the other way round, that is an edge of
-    w1_edges.
+    With `sources` get_act_patch_direct_path from each, without
+    get_act_patch_direct_path_all_sources: 9,504 edges. [edges, B], in the order of
+    inputs.later_queries; its table holds means over B, and the metric keeps each prompt's value. It
+    runs its `corrupted_tokens` and adds its clean write less its corrupted one: given the runs the
+    other way round, that is an edge of w1_edges.
     """
     ran, other = (
         model.run_with_cache(tokens, names_filter=lambda name: name.endswith("attn.hook_z"))[1]

@@ -1,6 +1,8 @@
-"""What a model's numbers are worth: `audit(model)` checks every promise of the engine, and measures what is no promise.
+"""What a model's numbers are worth: `audit(model)` checks every promise of the engine, and measures
+what is no promise.
 
-Seven sections, each a function from a model and prompts to rows; see README, "What you may rely on".
+Seven sections, each a function from a model and prompts to rows; see README, "What you may rely
+on".
 """
 
 from __future__ import annotations
@@ -40,10 +42,12 @@ def audit(
     outside: bool = True,
     progress: bool = False,
 ) -> Audit:
-    """All sections, or some. pairs: clean and corrupt prompts with answers and distractors; four of its own, if none are given.
+    """All sections, or some. pairs: clean and corrupt prompts with answers and distractors; four of
+    its own, if none are given.
 
-    against: the parameters that the model is supposed to have, for Hugging Face's model and the reference; outside=False leaves the
-    former out. Raises AuditError for an unknown section and for prompts without a corrupt side or distractors.
+    against: the parameters that the model is supposed to have, for Hugging Face's model and the
+    reference; outside=False leaves the former out. Raises AuditError for an unknown section and for
+    prompts without a corrupt side or distractors.
     """
     if unknown := set(only) - set(SECTIONS):
         raise AuditError(

@@ -1,18 +1,21 @@
 """Where a run's error comes from, node by node, without gradients.
 
-A run in a narrower type (or of a slightly different model) is the exact model with a small departure at every node: what the node
-wrote in that run, less what the exact model (float64) writes on that run's own input. A departure is a vector; added to what a bias
-writes, it is a patch of the exact model. So the whole error can be put in and taken out, one node at a time, and every number in between
-is an exact run:
+A run in a narrower type (or of a slightly different model) is the exact model with a small
+departure at every node: what the node wrote in that run, less what the exact model (float64) writes
+on that run's own input. A departure is a vector; added to what a bias writes, it is a patch of the
+exact model. So the whole error can be put in and taken out, one node at a time, and every number in
+between is an exact run:
 
     all departures in the exact model      = the narrower run               (checked: nothing is left out of the account)
     all but one node's                     = that node computed in float64, the others rounding just as they did
     one node's only                        = just that node rounding
     the whole less every node's            = the exact run                  (checked: the nodes explain the error)
 
-Nodes are heads, MLPs, biases, embeddings; and, since they round too, the stream's points (the sum, and the product that is added), the
-final LayerNorm ("out") and the unembedding. Departures are held fixed: a rounding is not drawn anew when its input moves a little. This is
-the running error analysis of Wilkinson (Higham 2002, section 3.3), its errors followed through the whole model rather than linearised.
+Nodes are heads, MLPs, biases, embeddings; and, since they round too, the stream's points (the sum,
+and the product that is added), the final LayerNorm ("out") and the unembedding. Departures are held
+fixed: a rounding is not drawn anew when its input moves a little. This is the running error
+analysis of Wilkinson (Higham 2002, section 3.3), its errors followed through the whole model rather
+than linearised.
 """
 
 from __future__ import annotations
@@ -36,7 +39,8 @@ UNEMBED = "unembed"
 
 @dataclass(frozen=True, eq=False)
 class Departures:
-    """How a run departs from the exact model: `nodes` each by itself, `wholes` by the bias that carries them, made independently."""
+    """How a run departs from the exact model: `nodes` each by itself, `wholes` by the bias that
+    carries them, made independently."""
 
     nodes: Mapping[str, Vector]
     wholes: Mapping[str, Vector]
@@ -45,10 +49,12 @@ class Departures:
 
 @dataclass(frozen=True, eq=False)
 class Blame:
-    """The error of the metric, `error` [batch], and for each node what it is with that node's departure only, and without it [nodes, batch].
+    """The error of the metric, `error` [batch], and for each node what it is with that node's
+    departure only, and without it [nodes, batch].
 
-    emulated: the error with all departures put into the exact model; left: the error once every node's is taken out again;
-    floor [batch]: what rounding in the exact model itself may do to the metric, a priori (attribution.rounding_bound).
+    emulated: the error with all departures put into the exact model; left: the error once every
+    node's is taken out again; floor [batch]: what rounding in the exact model itself may do to the
+    metric, a priori (attribution.rounding_bound).
     """
 
     names: tuple[str, ...]
@@ -67,7 +73,8 @@ class Blame:
 
     @property
     def gain(self) -> Float[Tensor, "nodes"]:
-        """How much smaller the error is with the node computed exactly; negative where it had cancelled others' errors."""
+        """How much smaller the error is with the node computed exactly; negative where it had
+        cancelled others' errors."""
         assert self.without is not None
         return self.error.abs().mean() - self.without.abs().mean(1)
 
@@ -85,7 +92,8 @@ class Blame:
 
 
 def departures(exact: GPT2, run: Trace) -> Departures:
-    """What each node of a run wrote beyond what the exact model writes on the run's own input; all in float64."""
+    """What each node of a run wrote beyond what the exact model writes on the run's own input; all
+    in float64."""
     nodes, wholes, carrier = _stem(exact, run)
     for layer in range(exact.config.n_layer):
         for name, parts, whole in (_attention(exact, run, layer), _mlp(exact, run, layer)):
@@ -155,7 +163,8 @@ def _mlp(exact: GPT2, run: Trace, layer: int) -> tuple[str, dict[str, Vector], V
 def blame(
     exact: GPT2, run: Trace, metric: Metric, *, without: bool = True, progress: bool = False
 ) -> Blame:
-    """Each node's part in the error of a metric that is linear in the logits. without=False leaves out the runs of all but one node."""
+    """Each node's part in the error of a metric that is linear in the logits. without=False leaves
+    out the runs of all but one node."""
     base, found = exact.run(run.batch), departures(exact, run)
     right, wrong = (metric.direction(params) for params in (exact.params, run.params))
     names = tuple(found.nodes)

@@ -1,4 +1,5 @@
-"""An audit's pictures, as plotly figures: error by layer, ULPs, bounds against what was observed, and what each node costs."""
+"""An audit's pictures, as plotly figures: error by layer, ULPs, bounds against what was observed,
+and what each node costs."""
 
 from __future__ import annotations
 
@@ -89,7 +90,8 @@ def bounds(sums: Sequence[Mapping[str, Any]], title: str) -> go.Figure:
 def costs(
     nodes: Mapping[str, Mapping[str, float]], layers: int, heads: int, title: str
 ) -> go.Figure:
-    """Layers x nodes: every head, then the layer's bias, its sum into the stream, its MLP, the MLP's bias, and the sum after it."""
+    """Layers x nodes: every head, then the layer's bias, its sum into the stream, its MLP, the
+    MLP's bias, and the sum after it."""
     columns = [
         *(f"a{{0}}.{head}" for head in range(heads)),
         "a{0}.b",

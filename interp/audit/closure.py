@@ -1,8 +1,9 @@
 """Section 2: parts sum to their whole, each sum held to what rounding may do at most.
 
-The gap of a sum is taken from values that the run recorded, in float64 or better; its bound is a priori, of the very operations that
-made these values (interp/bounds.py): a write is a product, gamma(n + 1) (|x| |w| + |b|), the stream after it an addition,
-u |result|; a head's own write is a product of d_head terms; a neuron's one multiplication.
+The gap of a sum is taken from values that the run recorded, in float64 or better; its bound is a
+priori, of the very operations that made these values (interp/bounds.py): a write is a product,
+gamma(n + 1) (|x| |w| + |b|), the stream after it an addition, u |result|; a head's own write is a
+product of d_head terms; a neuron's one multiplication.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from minigpt.address import heads, nodes
 
 @dataclass(frozen=True, eq=False)
 class Sum:
-    """One whole against the sum of its parts: how far they are apart, and how far they may be, number by number."""
+    """One whole against the sum of its parts: how far they are apart, and how far they may be,
+    number by number."""
 
     name: str
     gap: Float[Tensor, "*axes"]
@@ -80,7 +82,8 @@ def layers(trace: Trace) -> Iterator[Sum]:
 
 
 def mlps(trace: Trace, at: int | str) -> Iterator[Sum]:
-    """Each MLP's write at one position of each prompt against its neurons' and its bias; a neuron's is one rounded multiplication."""
+    """Each MLP's write at one position of each prompt against its neurons' and its bias; a neuron's
+    is one rounded multiplication."""
     dtype = trace.params.wte.dtype
     for layer, block in enumerate(trace.params.blocks):
         act = trace.act(f"m{layer}@{at}")
@@ -96,7 +99,8 @@ def mlps(trace: Trace, at: int | str) -> Iterator[Sum]:
 
 
 def streams(trace: Trace) -> Iterator[Sum]:
-    """Every stream point against the sum of all nodes' writes before it, taken as if in twice float64's precision."""
+    """Every stream point against the sum of all nodes' writes before it, taken as if in twice
+    float64's precision."""
     dtype, points = trace.params.wte.dtype, _points(trace)
     total, lost, bound = (
         torch.zeros_like(trace.stream(Site("resid", 0)), dtype=torch.float64) for _ in range(3)
@@ -128,7 +132,8 @@ def _parts(trace: Trace, layer: int) -> list[Site]:
 
 
 def _write_error(trace: Trace, last: Site) -> Tensor:
-    """How far the products of the writes that end with this node may be off: as the pass made them, and as they are read off."""
+    """How far the products of the writes that end with this node may be off: as the pass made them,
+    and as they are read off."""
     if last.kind == "pos":
         return torch.zeros((), dtype=torch.float64)
     if last.kind == "mlp":

@@ -1,7 +1,8 @@
-"""Two ways to compute the same values, side by side: every node and stream point of a run by name, and what differs.
+"""Two ways to compute the same values, side by side: every node and stream point of a run by name,
+and what differs.
 
-Names are addresses, but for act(m3), what goes into MLP 3's output product, and logits. They stand in the order of computing, so that
-the first name that differs is where a difference arises.
+Names are addresses, but for act(m3), what goes into MLP 3's output product, and logits. They stand
+in the order of computing, so that the first name that differs is where a difference arises.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ Values = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Gap:
-    """What differs: of `size` numbers `differ` in their bits, by at most `absolute` and `ulps`, first at `first`."""
+    """What differs: of `size` numbers `differ` in their bits, by at most `absolute` and `ulps`,
+    first at `first`."""
 
     size: int
     differ: int = 0
@@ -58,7 +60,8 @@ def total(gaps: Iterable[Gap]) -> Gap:
 
 
 def values(trace: Trace, rows: Int[Tensor, "some"] | slice = slice(None)) -> dict[str, Tensor]:
-    """Every node and stream point of some prompts of a run, all of one length: name -> [prompts, pos, ...]."""
+    """Every node and stream point of some prompts of a run, all of one length: name -> [prompts,
+    pos, ...]."""
     width = int(trace.batch.lengths[rows].max())
     return {name: x[rows][:, :width] for name, x in _every(trace)}
 

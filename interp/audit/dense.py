@@ -1,8 +1,10 @@
-"""A patched pass written out in full: every row of every layer, whatever the patch reaches. `rerun` must give its bits.
+"""A patched pass written out in full: every row of every layer, whatever the patch reaches. `rerun`
+must give its bits.
 
-Reads a patch by itself and shares with `rerun` no more than the operations of the pass. Knows the edits that an audit uses: a head, an
-MLP, a neuron or a stream point written from a run or zeroed; a head, an MLP or a bias written as a tensor; an edge and an input read
-from a run; holds of heads and MLPs.
+Reads a patch by itself and shares with `rerun` no more than the operations of the pass. Knows the
+edits that an audit uses: a head, an MLP, a neuron or a stream point written from a run or zeroed; a
+head, an MLP or a bias written as a tensor; an edge and an input read from a run; holds of heads and
+MLPs.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from minigpt.patch import Edit, Source
 
 
 def patched(model: GPT2, trace: Trace, patch: Patch) -> dict[str, Tensor]:
-    """Every stream point [batch, width, d_model] of the run after a patch, and, as "out", what the output's port sees."""
+    """Every stream point [batch, width, d_model] of the run after a patch, and, as "out", what the
+    output's port sees."""
     return _Pass(model, trace, patch).streams()
 
 
@@ -94,7 +97,8 @@ class _Pass:
     def _of(
         self, kind: str, names: tuple[str, ...]
     ) -> Iterator[tuple[Edit, Bool[Tensor, "batch width"]]]:
-        """The edits of a kind that are of one of these addresses (of an edge: into it), and the rows that they are at."""
+        """The edits of a kind that are of one of these addresses (of an edge: into it), and the
+        rows that they are at."""
         for edit in self.edits:
             if edit.kind == kind and str(edit.target.sites[-1]) in names:
                 yield edit, self._rows(edit.target.at)

@@ -1,7 +1,9 @@
-"""Section 3: what a number depends on besides the prompt. Each row names the level of determinism that it checks or reaches.
+"""Section 3: what a number depends on besides the prompt. Each row names the level of determinism
+that it checks or reaches.
 
-D0 the same within a tolerance. D1 the same machine and shapes: the same bits. D2 the same machine, in any company (batch, order,
-padding, variants of a sweep): the same bits. D3 any machine: the same digits (the float64 reference, section 1).
+D0 the same within a tolerance. D1 the same machine and shapes: the same bits. D2 the same machine,
+in any company (batch, order, padding, variants of a sweep): the same bits. D3 any machine: the same
+digits (the float64 reference, section 1).
 """
 
 from __future__ import annotations

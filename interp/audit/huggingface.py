@@ -1,4 +1,5 @@
-"""Hugging Face's GPT2LMHeadModel around our tensors, and every value that it computes on the way. Needs transformers."""
+"""Hugging Face's GPT2LMHeadModel around our tensors, and every value that it computes on the way.
+Needs transformers."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ class Watched(nn.Module):
 
 
 class HuggingFace:
-    """Hugging Face's model with the very same tensors; calling it gives its values by our names, logits among them."""
+    """Hugging Face's model with the very same tensors; calling it gives its values by our names,
+    logits among them."""
 
     def __init__(self, params: Params, attention: str) -> None:
         self.values: dict[str, Tensor] = {}

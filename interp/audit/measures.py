@@ -29,7 +29,8 @@ def kept(found: Effects, exact: Effects, n: int = 10) -> int:
 
 
 def rank_correlation(found: Effects, exact: Effects) -> float:
-    """Spearman's: the correlation of the ranks of the mean effects, of the same addresses in the same order."""
+    """Spearman's: the correlation of the ranks of the mean effects, of the same addresses in the
+    same order."""
     ranks = torch.stack(
         [effects.values.double().argsort().argsort().double() for effects in (found, exact)]
     )

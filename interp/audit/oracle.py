@@ -1,4 +1,5 @@
-"""The float64 reference (minigpt/reference.py) as the audit asks it: one prompt after another, single neurons' writes not kept.
+"""The float64 reference (minigpt/reference.py) as the audit asks it: one prompt after another,
+single neurons' writes not kept.
 
 Kept, they would take 3 GB for one short prompt of GPT-2 small.
 """
@@ -30,7 +31,8 @@ def run(
     patch: Patch | None = None,
     runs: Mapping[str, reference.Run] | None = None,
 ) -> reference.Run:
-    """The reference's run of these prompts under a patch; runs: its own runs that the patch takes values from, by name."""
+    """The reference's run of these prompts under a patch; runs: its own runs that the patch takes
+    values from, by name."""
     c, w = params.config, {name: x.double().cpu().numpy() for name, x in tensors(params).items()}
     positions = {name: index.tolist() for name, index in batch.positions.items()}
     found: list[reference.Cells] = []

@@ -1,6 +1,8 @@
-"""Section 1: the same numbers as Hugging Face's model, bit for bit, and as the float64 reference, to ten digits.
+"""Section 1: the same numbers as Hugging Face's model, bit for bit, and as the float64 reference,
+to ten digits.
 
-The outsiders are built from `against`, the parameters that the model is supposed to have: its own, unless others are given.
+The outsiders are built from `against`, the parameters that the model is supposed to have: its own,
+unless others are given.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ DIGITS = 1e-10
 def section(
     model: GPT2, pairs: Prompts, against: Params | None = None, *, outside: bool = True
 ) -> Section:
-    """Rows for both kinds of attention, for the reference, and what float32 costs. outside=False leaves Hugging Face out."""
+    """Rows for both kinds of attention, for the reference, and what float32 costs. outside=False
+    leaves Hugging Face out."""
     params, batch = against or model.params, model.batch(pairs)
     rows: list[Row] = []
     for kind in ATTENTION:
@@ -117,7 +120,8 @@ def _double(model: GPT2, batch: Batch, exact: list[dict[str, Tensor]]) -> Row:
 
 
 def _far(trace: Trace, exact: list[dict[str, Tensor]]) -> dict[str, float]:
-    """The largest difference at each point, relative to its largest number, over prompts; points in the order of computing."""
+    """The largest difference at each point, relative to its largest number, over prompts; points in
+    the order of computing."""
     mine = [values(trace, torch.tensor([i])) for i in range(len(exact))]
     return {
         name: max(oracle.relative(m[name], x[name]) for m, x in zip(mine, exact, strict=True))
@@ -142,7 +146,8 @@ def _rounding(model: GPT2, batch: Batch, exact: list[dict[str, Tensor]]) -> Row:
 
 
 def _kinds(model: GPT2, batch: Batch) -> Row:
-    """How far Hugging Face's two kinds of attention are from each other: what is within its own freedom."""
+    """How far Hugging Face's two kinds of attention are from each other: what is within its own
+    freedom."""
     eager, sdpa = (replace(model, attend=attend).run(batch) for attend in (ops.eager, ops.sdpa))
     gap = total(compare(values(sdpa, rows), values(eager, rows)) for rows in groups(batch.lengths))
     a, b = (trace.logits[batch.mask] for trace in (sdpa, eager))

@@ -1,4 +1,5 @@
-"""Section 4: what a patch means and what it costs. `rerun` computes a part of the model only; nothing of that may show."""
+"""Section 4: what a patch means and what it costs. `rerun` computes a part of the model only;
+nothing of that may show."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ DIGITS = 1e-10
 
 
 def section(model: GPT2, pairs: Prompts) -> Section:
-    """rerun against a dense pass and against the reference; patches that change nothing; a bill made by hand."""
+    """rerun against a dense pass and against the reference; patches that change nothing; a bill
+    made by hand."""
     clean, corrupt = model.run(pairs), model.run(pairs.corrupted)
     cases = kinds(model.config, clean, corrupt)
     with warnings.catch_warnings():
@@ -42,7 +44,8 @@ def section(model: GPT2, pairs: Prompts) -> Section:
 
 
 def kinds(config: Config, clean: Trace, corrupt: Trace) -> dict[str, Patch]:
-    """A patch of each kind, by a word for it: early and late in the model, at one position and at all."""
+    """A patch of each kind, by a word for it: early and late in the model, at one position and at
+    all."""
     early, late, head = 0, config.n_layer - 1, config.n_head - 1
     vector = torch.linspace(-1, 1, config.d_model)
     write, read = Patch.write, Patch.read
@@ -206,7 +209,8 @@ def _bill(model: GPT2, clean: Trace, corrupt: Trace) -> Iterator[Row]:
 
 
 def by_hand(c: Config, rows: int, keys: int) -> int:
-    """Operations of one layer on so many rows of a prompt of `keys` tokens: q, k and v; scores and weighted values; W_O; the MLP."""
+    """Operations of one layer on so many rows of a prompt of `keys` tokens: q, k and v; scores and
+    weighted values; W_O; the MLP."""
     qkv, attention, out, mlp = (
         2 * 3 * c.d_model**2,
         4 * keys * c.d_model,

@@ -1,4 +1,5 @@
-"""Section 5: what a narrower type costs, from logits to conclusions: the same model and prompts in each type, against float64."""
+"""Section 5: what a narrower type costs, from logits to conclusions: the same model and prompts in
+each type, against float64."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.
 
 @dataclass(frozen=True)
 class Cost:
-    """What one type costs: largest error of a logit, of the metric (relative to its mean size), of a patch effect; and flips."""
+    """What one type costs: largest error of a logit, of the metric (relative to its mean size), of
+    a patch effect; and flips."""
 
     logits: float
     metric: float
@@ -94,7 +96,8 @@ def cost(found: Trace, exact: Trace, effects: Effects, right: Effects, metric: M
 
 
 def grown(found: Trace, exact: Trace) -> dict[str, float]:
-    """The relative error of every stream point, in order: the largest difference over the largest number."""
+    """The relative error of every stream point, in order: the largest difference over the largest
+    number."""
     mask = exact.batch.mask
     return {
         str(site): oracle.relative(found[str(site)][mask], exact[str(site)][mask].cpu())

@@ -1,4 +1,5 @@
-"""The prompts that an audit asks where it is given none: indirect objects, or (without the words for it) random tokens."""
+"""The prompts that an audit asks where it is given none: indirect objects, or (without the words
+for it) random tokens."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ RANDOM_LENGTHS = (14, 14, 17, 9)
 
 
 def questions(model: GPT2) -> Prompts:
-    """Four pairs that differ in one token, of more than one length; answers and distractors are single tokens."""
+    """Four pairs that differ in one token, of more than one length; answers and distractors are
+    single tokens."""
     if model.tokenizer is None:
         return _random(model)
     try:
@@ -43,7 +45,8 @@ def _indirect_objects(model: GPT2, tokenizer: Tokenizer) -> Prompts:
 
 
 def _random(model: GPT2) -> Prompts:
-    """Random tokens, one of them another in the corrupt prompt; the answers are the two tokens that the model finds likeliest."""
+    """Random tokens, one of them another in the corrupt prompt; the answers are the two tokens that
+    the model finds likeliest."""
     draw = torch.Generator().manual_seed(0)
     lengths = [min(n, model.config.n_ctx) for n in RANDOM_LENGTHS]
     clean = [torch.randint(model.config.n_vocab, (n,), generator=draw).tolist() for n in lengths]

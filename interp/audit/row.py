@@ -1,4 +1,5 @@
-"""What an audit says: rows, each a promise with what was measured and what it may be at most, gathered in sections."""
+"""What an audit says: rows, each a promise with what was measured and what it may be at most,
+gathered in sections."""
 
 from __future__ import annotations
 
@@ -11,9 +12,11 @@ from interp.audit.compare import Gap
 
 @dataclass(frozen=True)
 class Row:
-    """One line: holds is True or False for a promise, None for what is only measured, or was skipped (measured says why).
+    """One line: holds is True or False for a promise, None for what is only measured, or was
+    skipped (measured says why).
 
-    value and limit are the numbers behind it, where there are any: a promise holds if value <= limit.
+    value and limit are the numbers behind it, where there are any: a promise holds if value <=
+    limit.
     """
 
     promise: str
@@ -44,7 +47,8 @@ class Row:
 
     @classmethod
     def under(cls, promise: str, value: float, limit: float, how: str = "", note: str = "") -> Row:
-        """A promise that a number stays at or under its limit; NaN does not. Says which share of the limit is used."""
+        """A promise that a number stays at or under its limit; NaN does not. Says which share of
+        the limit is used."""
         used = f", {_share(value / limit)} of the limit" if limit and value else ""
         return cls(
             promise,
@@ -78,7 +82,8 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the audit: its name on the command line, a heading, a sentence or two, rows, tables, and plain data for pictures."""
+    """A part of the audit: its name on the command line, a heading, a sentence or two, rows,
+    tables, and plain data for pictures."""
 
     name: str
     heading: str

@@ -1,6 +1,8 @@
-"""Section 7: what small changes of the model itself do: int8 weights, another epsilon in LayerNorm, the exact GELU.
+"""Section 7: what small changes of the model itself do: int8 weights, another epsilon in LayerNorm,
+the exact GELU.
 
-Each change is a new model (a value) run in float64, so that nothing but the change shows; blame.py says at which nodes it acts.
+Each change is a new model (a value) run in float64, so that nothing but the change shows; blame.py
+says at which nodes it acts.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ from minigpt.params import tensors
 
 
 def section(model: GPT2, pairs: Prompts, metric: Metric, *, progress: bool = False) -> Section:
-    """A line for each change: the metric, the ranking of heads by direct effect, and the nodes at which the change acts."""
+    """A line for each change: the metric, the ranking of heads by direct effect, and the nodes at
+    which the change acts."""
     exact = model.to(dtype=torch.float64)
     base = exact.run(pairs)
     heads = attribution.direct(base, metric).heads()
@@ -85,13 +88,15 @@ def int8(params: Params) -> Params:
 
 
 def rounded(w: Float[Tensor, "a b"], dim: int) -> Float[Tensor, "a b"]:
-    """A matrix on an even grid of 255 levels; one scale for all numbers along `dim`, the largest of them being 127."""
+    """A matrix on an even grid of 255 levels; one scale for all numbers along `dim`, the largest of
+    them being 127."""
     scale = w.abs().amax(dim, keepdim=True).clamp(min=torch.finfo(w.dtype).tiny) / 127
     return (w / scale).round() * scale
 
 
 def exact_gelu(model: GPT2, base: Trace) -> Trace:
-    """The run of the same parameters with x Phi(x) in the place of its tanh form: the pass, its last two lines written anew."""
+    """The run of the same parameters with x Phi(x) in the place of its tanh form: the pass, its
+    last two lines written anew."""
     x, cells = base.cells[0].resid, []
     groups = [
         (int(n), (base.batch.lengths == n).nonzero().flatten())

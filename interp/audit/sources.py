@@ -12,7 +12,8 @@ from interp.metrics import Metric
 from interp.tasks import Prompts
 from minigpt import GPT2
 
-# What may be left of the error once it is explained, as a share of it, besides float64's own rounding.
+# What may be left of the error once it is explained, as a share of it, besides float64's own
+# rounding.
 REST = 1e-6
 SHOWN = 12
 
@@ -47,7 +48,8 @@ def section(
 
 
 def accounts(found: Blame, name: str, metric: Metric) -> tuple[Row, Row]:
-    """That nothing is left out of the account: all departures make the run, and the nodes' explain it."""
+    """That nothing is left out of the account: all departures make the run, and the nodes' explain
+    it."""
     size, floor = float(found.error.abs().max()), float(found.floor.max())
     emulated, left = (
         float((found.emulated - found.error).abs().max()),

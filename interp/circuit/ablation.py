@@ -1,8 +1,10 @@
-"""A model with nodes knocked out, and a model of which nothing but some nodes is left: the metric of each, prompt by prompt.
+"""A model with nodes knocked out, and a model of which nothing but some nodes is left: the metric
+of each, prompt by prompt.
 
-Wang et al. 2022, section 2.1: a node that is knocked out writes its mean over the reference prompts of the same template, position by
-position. What is left out of a circuit is held at these values at every position; a circuit's node is free at its own position
-only. MLPs, LayerNorms and embeddings always work. Every run is exact; nothing is linearised.
+Wang et al. 2022, section 2.1: a node that is knocked out writes its mean over the reference prompts
+of the same template, position by position. What is left out of a circuit is held at these values at
+every position; a circuit's node is free at its own position only. MLPs, LayerNorms and embeddings
+always work. Every run is exact; nothing is linearised.
 """
 
 from __future__ import annotations
@@ -26,10 +28,12 @@ Nodes = Sequence[str]
 
 
 class Ablation:
-    """Runs of a model on `pairs`, nodes replaced by a source: "mean" (by group), "zero", "resample" (another prompt of the group), "pairs".
+    """Runs of a model on `pairs`, nodes replaced by a source: "mean" (by group), "zero", "resample"
+    (another prompt of the group), "pairs".
 
-    reference: more prompts, over whose corrupt side (clean, where there is none) means are taken along with the pairs' own.
-    over: which nodes a circuit is chosen among, "heads" or "heads mlps"; all others always work.
+    reference: more prompts, over whose corrupt side (clean, where there is none) means are taken
+    along with the pairs' own. over: which nodes a circuit is chosen among, "heads" or "heads mlps";
+    all others always work.
     """
 
     def __init__(
@@ -69,15 +73,18 @@ class Ablation:
         return self.metric(self.clean)
 
     def without(self, sets: Sequence[Nodes]) -> Float[Tensor, "sets prompts"]:
-        """The metric of the model without each of these sets of nodes, F(M\\K); a node is knocked out at its own position."""
+        """The metric of the model without each of these sets of nodes, F(M\\K); a node is knocked
+        out at its own position."""
         return self._metric(self.clean, [self.knocked(nodes) if nodes else None for nodes in sets])
 
     def only(self, circuits: Sequence[Nodes]) -> Float[Tensor, "circuits prompts"]:
-        """The metric of each circuit, F(C): every node that is not in it is knocked out, everywhere."""
+        """The metric of each circuit, F(C): every node that is not in it is knocked out,
+        everywhere."""
         return self._metric(self.clean, [self._kept(nodes) for nodes in circuits])
 
     def within(self, circuit: Nodes, sets: Sequence[Nodes]) -> Float[Tensor, "sets prompts"]:
-        """F(C\\K) for many K: the circuit's own run is what they are computed from, so that only what K changes is computed."""
+        """F(C\\K) for many K: the circuit's own run is what they are computed from, so that only
+        what K changes is computed."""
         base = self._run(tuple(circuit))
         left = [[node for node in circuit if node not in set(nodes)] for nodes in sets]
         return self._metric(
@@ -176,7 +183,8 @@ def _together(batch: Batch, by: Tensor | None, reference: Prompts) -> tuple[Batc
 
 
 def _resampled(batch: Batch, pairs: Prompts, seed: int) -> Batch:
-    """For each prompt another one's tokens, drawn among those of its group (of its length, where there are no groups)."""
+    """For each prompt another one's tokens, drawn among those of its group (of its length, where
+    there are no groups)."""
     by = batch.lengths if pairs.groups is None else pairs.groups
     draw, rows = torch.Generator().manual_seed(seed), torch.arange(len(by))
     for group in torch.unique(by):

@@ -1,8 +1,10 @@
-"""A circuit as a value: which heads, at which positions, in which roles, and (where it is known) along which edges.
+"""A circuit as a value: which heads, at which positions, in which roles, and (where it is known)
+along which edges.
 
     Circuit({"name mover": "a9.9@END a9.6@END", "induction": "a5.5@S2"}).faithfulness(model, pairs, metric)
 
-Knows its text, its JSON and that of EAP-IG and MIB. How it is judged is in criteria.py, on runs of ablation.py.
+Knows its text, its JSON and that of EAP-IG and MIB. How it is judged is in criteria.py, on runs of
+ablation.py.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ class CircuitError(MiniGPTError):
 
 @dataclass(frozen=True)
 class Circuit:
-    """Roles: a name -> nodes ("a9.9@END a9.6@END", or a list), each node in one role; edges: "a5.5>a8.6.v", where they are known."""
+    """Roles: a name -> nodes ("a9.9@END a9.6@END", or a list), each node in one role; edges:
+    "a5.5>a8.6.v", where they are known."""
 
     roles: Mapping[str, str | Sequence[str]]
     edges: Sequence[str] = field(default=())
@@ -91,7 +94,8 @@ class Circuit:
         over: str = "heads",
         by: str = "nodes",
     ) -> Faithfulness:
-        """F(C) beside F(M): everything else knocked out (by="nodes"), or every edge that is not in it (by="edges")."""
+        """F(C) beside F(M): everything else knocked out (by="nodes"), or every edge that is not in
+        it (by="edges")."""
         on = Ablation(model, pairs, metric, ablation, reference=reference, over=over)
         if by == "nodes":
             return criteria.faithfulness(on, self.nodes)
@@ -115,7 +119,8 @@ class Circuit:
         draws: int = 100,
         seed: int = 0,
     ) -> list[Removal]:
-        """F(C\\K) beside F(M\\K), for each role as K and for `draws` random K; criteria.greedy searches for worse ones."""
+        """F(C\\K) beside F(M\\K), for each role as K and for `draws` random K; criteria.greedy
+        searches for worse ones."""
         on = Ablation(model, pairs, metric, ablation)
         return criteria.removals(
             on, self.nodes, {**self.roles, **criteria.random_subsets(self.nodes, draws, seed)}
@@ -131,7 +136,8 @@ class Circuit:
         others: Mapping[str, Sequence[str]] | None = None,
         seed: int = 0,
     ) -> list[Need]:
-        """For each node what it changes where the K of `others` is gone; without it, under the worst K of a search."""
+        """For each node what it changes where the K of `others` is gone; without it, under the
+        worst K of a search."""
         on = Ablation(model, pairs, metric, ablation)
         if others is not None:
             return criteria.needs(on, self.nodes, others)
@@ -145,7 +151,8 @@ class Circuit:
 
     @classmethod
     def parse(cls, text: str) -> Circuit:
-        """The inverse of str(): a line a role, "name mover: a9.9@END a9.6@END"; "edges: ..." for edges; # begins a comment."""
+        """The inverse of str(): a line a role, "name mover: a9.9@END a9.6@END"; "edges: ..." for
+        edges; # begins a comment."""
         roles: dict[str, str] = {}
         for line in (line.partition("#")[0].strip() for line in text.splitlines()):
             role, colon, nodes = line.partition(":")
@@ -173,7 +180,8 @@ class Circuit:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Circuit:
-        """The inverse of to_dict, or a graph of EAP-IG and MIB: its nodes in the graph, in one role, and its edges."""
+        """The inverse of to_dict, or a graph of EAP-IG and MIB: its nodes in the graph, in one
+        role, and its edges."""
         if "roles" in data:
             return cls(data["roles"], data.get("edges", ()))
         if not {"nodes", "edges"} <= set(data):
@@ -201,7 +209,8 @@ class Circuit:
         )
 
     def to_eap(self, config: Config) -> dict[str, Any]:
-        """The graph as EAP-IG and MIB write it: every node and edge, and whether it is in. Positions are lost: theirs has none."""
+        """The graph as EAP-IG and MIB write it: every node and edge, and whether it is in.
+        Positions are lost: theirs has none."""
         inside = {str(parse(node).site) for node in self.nodes} | {"input", "out"}
         names = [
             "input",

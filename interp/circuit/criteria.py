@@ -1,7 +1,8 @@
-"""What a circuit is judged by: faithfulness, completeness, minimality (Wang et al. 2022, section 4), and circuits drawn at random.
+"""What a circuit is judged by: faithfulness, completeness, minimality (Wang et al. 2022, section
+4), and circuits drawn at random.
 
-F is the metric's mean over prompts. Everything is kept prompt by prompt, so that each figure has its interval; ratios are given
-both ways, of means (the paper's) and the mean of each prompt's own.
+F is the metric's mean over prompts. Everything is kept prompt by prompt, so that each figure has
+its interval; ratios are given both ways, of means (the paper's) and the mean of each prompt's own.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ class Faithfulness:
 
     @property
     def mean_of_ratios(self) -> float:
-        """The mean over prompts of F(C) / F(M); prompts on which the model's own metric is near zero make it wild."""
+        """The mean over prompts of F(C) / F(M); prompts on which the model's own metric is near
+        zero make it wild."""
         return float((self.circuit / self.model).mean())
 
     @property
@@ -53,7 +55,8 @@ class Faithfulness:
         return float((self.circuit.mean() - floor) / (self.model.mean() - floor))
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain values, with bootstrap intervals of the means and quartiles of the prompts' own ratios."""
+        """Everything as plain values, with bootstrap intervals of the means and quartiles of the
+        prompts' own ratios."""
         ends = interval(
             torch.stack([self.model, self.circuit, self.empty, self.model - self.circuit])
         )
@@ -97,7 +100,8 @@ class Removal:
 
 @dataclass(frozen=True)
 class Need:
-    """What a node does in its circuit, seen where other nodes K are gone: F(C\\K) and F(C\\(K and the node))."""
+    """What a node does in its circuit, seen where other nodes K are gone: F(C\\K) and F(C\\(K and
+    the node))."""
 
     node: str
     others: tuple[str, ...]
@@ -146,10 +150,11 @@ def greedy(
     seed: int = 0,
     progress: bool = False,
 ) -> list[Removal]:
-    """The sets K that show most of what is missing, found greedily (Wang et al. 2022, section 4.2 and App. K), worst first.
+    """The sets K that show most of what is missing, found greedily (Wang et al. 2022, section 4.2
+    and App. K), worst first.
 
-    In each step `sample` nodes are drawn, and the one whose removal makes the gap largest is added, if the gap grows. The best
-    set of each run is kept, and of these the `best`.
+    In each step `sample` nodes are drawn, and the one whose removal makes the gap largest is added,
+    if the gap grows. The best set of each run is kept, and of these the `best`.
     """
     with tqdm(total=runs * steps, unit="step", disable=not progress, delay=1.0) as bar:
         found = [
@@ -189,7 +194,8 @@ def needs(on: Ablation, nodes: Nodes, others: Mapping[str, Sequence[str]]) -> li
 def searched_needs(
     on: Ablation, roles: Mapping[str, Sequence[str]], *, draws: int = 8, seed: int = 0
 ) -> list[Need]:
-    """For each node the K, among several tried, under which it matters most: nothing, its role, each other role, chance.
+    """For each node the K, among several tried, under which it matters most: nothing, its role,
+    each other role, chance.
 
     The paper found its K by hand (its figure 20); these are the same kinds of sets.
     """
@@ -220,7 +226,8 @@ def _candidates(
 def null_circuits(
     config: Config, nodes: Nodes, n: int, *, layers: bool = True, seed: int = 0
 ) -> list[tuple[str, ...]]:
-    """n circuits of as many heads at the same positions, drawn at random; layers: as many from each layer as the circuit has."""
+    """n circuits of as many heads at the same positions, drawn at random; layers: as many from each
+    layer as the circuit has."""
     rng = random.Random(seed)
     return [_drawn(config, nodes, layers, rng) for _ in range(n)]
 
@@ -250,7 +257,8 @@ def _drawn(config: Config, nodes: Nodes, layers: bool, rng: random.Random) -> tu
 def beaten(
     on: Ablation, gap: float, nulls: Iterable[Nodes]
 ) -> tuple[float, Float[Tensor, "nulls"]]:
-    """The share of the random circuits that are less faithful than one with this gap, and each one's F."""
+    """The share of the random circuits that are less faithful than one with this gap, and each
+    one's F."""
     found = on.only(list(nulls)).mean(1)
     gaps = (found - on.full.mean()).abs()
     return float((gaps > gap).double().mean()), found

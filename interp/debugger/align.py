@@ -1,4 +1,5 @@
-"""Which position of one prompt is which of another: side by side where they have as many tokens, else before and after one gap."""
+"""Which position of one prompt is which of another: side by side where they have as many tokens,
+else before and after one gap."""
 
 from __future__ import annotations
 
@@ -12,10 +13,12 @@ Twins = tuple[int | None, ...]
 
 
 def twins(left: Sequence[str], right: Sequence[str]) -> Twins:
-    """For each position on the left its twin on the right, None where it has none; the last positions are always twins.
+    """For each position on the left its twin on the right, None where it has none; the last
+    positions are always twins.
 
-    Prompts of different lengths are aligned by the tokens that they begin and end with. QuestionError where that leaves a choice,
-    as with a repeated word, or where nothing is in common.
+    Prompts of different lengths are aligned by the tokens that they begin and end with.
+    QuestionError where that leaves a choice, as with a repeated word, or where nothing is in
+    common.
     """
     if len(left) == len(right):
         return tuple(range(len(left)))

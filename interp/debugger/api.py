@@ -1,7 +1,9 @@
-"""The JSON API: /api/..., one POST a result, a question as its body. It calls the same functions as the page and computes nothing itself.
+"""The JSON API: /api/..., one POST a result, a question as its body. It calls the same functions as
+the page and computes nothing itself.
 
-Every answer is JSON, every refusal too: {"detail": what was given, what is legal, what to type}. Long work (totals, graph, pathmap)
-also comes as a stream, a JSON record a line; when the client goes away, nothing more of it is computed.
+Every answer is JSON, every refusal too: {"detail": what was given, what is legal, what to type}.
+Long work (totals, graph, pathmap) also comes as a stream, a JSON record a line; when the client
+goes away, nothing more of it is computed.
 """
 
 from __future__ import annotations
@@ -73,7 +75,8 @@ class Refusal:
 
 
 def build(session: Session, workers: Workers | None = None) -> FastAPI:
-    """The application with its OpenAPI page at /api/docs; the page is put onto it by page.build(app, session, workers)."""
+    """The application with its OpenAPI page at /api/docs; the page is put onto it by
+    page.build(app, session, workers)."""
     pool = workers or Workers()
     app = FastAPI(
         title="Why does a GPT-2 say what it says?",
@@ -137,7 +140,8 @@ def _add_result(app: FastAPI, session: Session, workers: Workers, name: str) -> 
 
 
 def _add_totals(app: FastAPI, session: Session, workers: Workers) -> None:
-    """POST /api/totals/stream: of these addresses, as they are computed, a record a line; of every head and MLP where none are given."""
+    """POST /api/totals/stream: of these addresses, as they are computed, a record a line; of every
+    head and MLP where none are given."""
 
     @app.post(
         "/api/totals/stream",
@@ -217,7 +221,8 @@ async def _refused(_: Request, error: Exception) -> JSONResponse:
 
 
 async def _unreadable(_: Request, error: Exception) -> JSONResponse:
-    """What does not fit the schema: where, and why; never what was sent, which may be no text at all."""
+    """What does not fit the schema: where, and why; never what was sent, which may be no text at
+    all."""
     assert isinstance(error, RequestValidationError)
     found = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()[:8]]
     legal = f"a question as /api/docs has it: up to {MAX_TOKENS:,} tokens a prompt, {MAX_PROMPTS} prompts"

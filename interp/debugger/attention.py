@@ -1,4 +1,5 @@
-"""Where a head looks: its pattern over the tokens, and the same weighted by the length of what it takes from there."""
+"""Where a head looks: its pattern over the tokens, and the same weighted by the length of what it
+takes from there."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from minigpt.errors import problem
 
 @dataclass(frozen=True)
 class Pattern:
-    """One side: weights and weighted [query][key]; weighted = weight * norm of the value through W_O. tokens: of that side."""
+    """One side: weights and weighted [query][key]; weighted = weight * norm of the value through
+    W_O. tokens: of that side."""
 
     side: str
     tokens: tuple[str, ...]

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Both:
-    """left; right where there are two sides; difference = right - left. None where there is no such number."""
+    """left; right where there are two sides; difference = right - left. None where there is no such
+    number."""
 
     left: float | None = None
     right: float | None = None

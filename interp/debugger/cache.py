@@ -1,4 +1,5 @@
-"""Things that are made once and kept while there is room: the least recently used goes first. Safe under threads."""
+"""Things that are made once and kept while there is room: the least recently used goes first. Safe
+under threads."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ T = TypeVar("T")
 
 
 class Kept(Generic[T]):
-    """Values by key, of `room` bytes together by `size`; one larger than that is made and given, but not kept."""
+    """Values by key, of `room` bytes together by `size`; one larger than that is made and given,
+    but not kept."""
 
     def __init__(self, room: int, size: Callable[[T], int]) -> None:
         self.room, self.size, self.used = room, size, 0
@@ -20,7 +22,8 @@ class Kept(Generic[T]):
         self._lock = Lock()
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        """The value of a key. While one thread makes it, others that want the same wait; those that want another do not."""
+        """The value of a key. While one thread makes it, others that want the same wait; those that
+        want another do not."""
         with self._lock:
             if key in self._found:
                 self._found.move_to_end(key)

@@ -1,4 +1,5 @@
-"""What every node of a run did at every position, block by block: embeddings, then each layer's heads, MLP and biases.
+"""What every node of a run did at every position, block by block: embeddings, then each layer's
+heads, MLP and biases.
 
 A block at a time is in memory; split by key or by neuron, one layer's is the largest.
 """
@@ -18,9 +19,11 @@ from minigpt.address import heads
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Nodes of one kind; NaN where a node has no such number. names: the text before the position, and after it ("a2.6", "<3").
+    """Nodes of one kind; NaN where a node has no such number. names: the text before the position,
+    and after it ("a2.6", "<3").
 
-    key: the position that a head's node looks at, -1 where none; valid: cells that exist (a head never looks ahead).
+    key: the position that a head's node looks at, -1 where none; valid: cells that exist (a head
+    never looks ahead).
     """
 
     kind: str
@@ -36,7 +39,8 @@ class Block:
         return ~self.norm.isnan()
 
     def under(self, names: Sequence[tuple[str, str]], twins: Sequence[int | None]) -> Block:
-        """The same with each number where its twin stands: under these names (of another side), and at twin positions; nothing elsewhere."""
+        """The same with each number where its twin stands: under these names (of another side), and
+        at twin positions; nothing elsewhere."""
         if tuple(twins) == tuple(range(self.norm.shape[1])):
             return self
         index = {name: i for i, name in enumerate(self.names)}
@@ -57,9 +61,11 @@ class Block:
 def blocks(
     trace: Trace, split: Sequence[str], direct: Mapping[str, float], names: Iterable[str]
 ) -> Iterator[Block]:
-    """The blocks of a run of one prompt. direct: effects at the last position by address, as attribution.direct names them; none: NaN.
+    """The blocks of a run of one prompt. direct: effects at the last position by address, as
+    attribution.direct names them; none: NaN.
 
-    names: every address with a direct effect on any side; those that are neither a node nor of a key are edits, the last block.
+    names: every address with a direct effect on any side; those that are neither a node nor of a
+    key are edits, the last block.
     """
     seen: set[str] = set()
     for block in _nodes(trace, split):
@@ -99,7 +105,8 @@ def _heads(trace: Trace, layer: int) -> Block:
 
 
 def _head_norms(trace: Trace, layer: int) -> Float[Tensor, "head pos"]:
-    """The norms of all heads' writes in one product; of those that edits wrote as vectors, of these."""
+    """The norms of all heads' writes in one product; of those that edits wrote as vectors, of
+    these."""
     z, w_o = trace[f"a{layer}.z"][0].transpose(0, 1), trace.params.blocks[layer].w_o
     found = (z @ w_o.unflatten(0, (trace.config.n_head, -1))).norm(dim=-1)
     for site in (
@@ -164,7 +171,8 @@ def _block(
 
 
 def _with(block: Block, direct: Mapping[str, float]) -> Block:
-    """With direct effects: only what stands at the last position, where the metric is read, has any."""
+    """With direct effects: only what stands at the last position, where the metric is read, has
+    any."""
     if not direct:
         return block
     found = torch.zeros(block.norm.shape, dtype=torch.float64)
@@ -180,7 +188,8 @@ def _twin(end: str, twins: Sequence[int | None]) -> str:
 
 
 def _name(block: Block, i: int) -> str:
-    """The address by which attribution.direct calls a node: what a head takes from position 3 is a2.6.v@3 there."""
+    """The address by which attribution.direct calls a node: what a head takes from position 3 is
+    a2.6.v@3 there."""
     name, end = block.names[i]
     return f"{name}.v@{end[1:]}" if end else name
 

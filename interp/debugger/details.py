@@ -1,4 +1,5 @@
-"""One node at one position: where it looked, what that gave, and which tokens its write promotes and suppresses."""
+"""One node at one position: where it looked, what that gave, and which tokens its write promotes
+and suppresses."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ class Looked:
 
 @dataclass(frozen=True)
 class SideDetails:
-    """The details on one side. looked: heads, by weight; inputs: neurons, the tokens whose embedding alone would switch it on most."""
+    """The details on one side. looked: heads, by weight; inputs: neurons, the tokens whose
+    embedding alone would switch it on most."""
 
     side: str
     promotes: tuple[Promoted, ...]
@@ -80,7 +82,8 @@ def _side(side: Side, place: Place, tokenizer: Tokenizer, k: int) -> SideDetails
 
 
 def _promotes(trace: Trace, write: Float[Tensor, "d_model"], at: int) -> Float[Tensor, "vocab"]:
-    """What a write adds to every logit directly, over what it adds to the mean logit, the final LayerNorm's scale being the run's there."""
+    """What a write adds to every logit directly, over what it adds to the mean logit, the final
+    LayerNorm's scale being the run's there."""
     centred = (write - write.mean()) * trace.params.ln_w / trace.scale(f"out@{at}")[0]
     logits = F.linear(centred, trace.params.unembed)
     return logits - logits.mean()
@@ -109,7 +112,8 @@ def _looked(side: Side, place: Place) -> tuple[Looked, ...]:
 
 
 def _inputs(trace: Trace, place: Place, tokenizer: Tokenizer, k: int) -> tuple[Promoted, ...]:
-    """The tokens whose embedding adds most to a neuron's activation before the GELU, its LayerNorm's scale being the run's."""
+    """The tokens whose embedding adds most to a neuron's activation before the GELU, its
+    LayerNorm's scale being the run's."""
     if place.site.kind != "mlp" or place.site.part is None:
         return ()
     block = trace.params.blocks[place.site.layer or 0]

@@ -19,7 +19,8 @@ from interp.debugger.session import Runs
 from interp.debugger.totals import Totals
 from minigpt.errors import problem
 
-# What can be asked of a question's runs. details and attention are of the selected node, upstream of the trail's last step.
+# What can be asked of a question's runs. details and attention are of the selected node, upstream
+# of the trail's last step.
 RESULTS: dict[str, Callable[[Runs], Any]] = {
     "summary": summary.summary,
     "nodes": nodes.table,
@@ -47,7 +48,8 @@ def as_json(found: Any) -> str:
 
 
 def as_csv(found: Any) -> str:
-    """The rows of a result as CSV: a column a field; of numbers on two sides, left, right and difference side by side."""
+    """The rows of a result as CSV: a column a field; of numbers on two sides, left, right and
+    difference side by side."""
     rows = [dict(_flat(row)) for row in _rows(found)]
     text = io.StringIO()
     writer = csv.DictWriter(
@@ -59,7 +61,8 @@ def as_csv(found: Any) -> str:
 
 
 def as_python(question: Question, name: str, load: str = "") -> str:
-    """A script that prints the result's JSON in a fresh process. load: the name or folder that the model was loaded from, if not its name."""
+    """A script that prints the result's JSON in a fresh process. load: the name or folder that the
+    model was loaded from, if not its name."""
     if name not in RESULTS:
         raise QuestionError(problem(f"the result {name!r}", ", ".join(RESULTS)))
     given = [(field.name, getattr(question, field.name)) for field in fields(question)]

@@ -1,4 +1,5 @@
-"""The circuit graph: nodes of interest by layer and position, and the edges between them by their exact effect."""
+"""The circuit graph: nodes of interest by layer and position, and the edges between them by their
+exact effect."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ MAX_NODES = 48
 
 @dataclass(frozen=True)
 class Vertex:
-    """A node at a position; layer -1 is the embedding, n_layer the output. direct: its direct effect on the metric."""
+    """A node at a position; layer -1 is the embedding, n_layer the output. direct: its direct
+    effect on the metric."""
 
     address: str
     layer: int
@@ -34,7 +36,8 @@ class Vertex:
 
 @dataclass(frozen=True)
 class Edge:
-    """An edge and its exact effect: how the metric changes when it alone carries `instead`; None where an intervention decides it.
+    """An edge and its exact effect: how the metric changes when it alone carries `instead`; None
+    where an intervention decides it.
 
     port: q, k, v, in or out.
     """
@@ -48,7 +51,8 @@ class Edge:
 
 @dataclass(frozen=True)
 class Graph:
-    """Vertices, and the edges computed so far, done of so many; the output is the last vertex. circuit: the same as roles and edges, as Circuit takes them."""
+    """Vertices, and the edges computed so far, done of so many; the output is the last vertex.
+    circuit: the same as roles and edges, as Circuit takes them."""
 
     metric_name: str
     metric: float
@@ -61,11 +65,12 @@ class Graph:
 
 
 def graphs(runs: Runs) -> Iterator[Graph]:
-    """The graph of the question's nodes on the left side, with more of its edges each time: from each to the output and to every later
-    node that can read it.
+    """The graph of the question's nodes on the left side, with more of its edges each time: from
+    each to the output and to every later node that can read it.
 
-    An edge is exact: the port sees the sender's other write at that position, everything after it is computed again. A head reads
-    keys and values at earlier positions too; such an edge changes them for every query.
+    An edge is exact: the port sees the sender's other write at that position, everything after it
+    is computed again. A head reads keys and values at earlier positions too; such an edge changes
+    them for every query.
     """
     found = sorted(
         {_node(text, runs) for text in runs.question.graph},
@@ -152,7 +157,8 @@ def _node(text: str, runs: Runs) -> Place:
 
 
 def _ports(a: Place, b: Place) -> Iterator[Site]:
-    """The ports by which b can read what a writes: at its own position; a head's keys and values at earlier ones too."""
+    """The ports by which b can read what a writes: at its own position; a head's keys and values at
+    earlier ones too."""
     for port in (
         Site(name, b.site.layer, None if name == "in" else b.site.part)
         for name in _READS.get(b.site.kind, ())

@@ -1,6 +1,7 @@
 """Who may speak to the server: requests for its own name, from its own pages, of a bounded size.
 
-A page of another site that a browser has open can make it send requests here, under a foreign Host (DNS rebinding) or a foreign Origin.
+A page of another site that a browser has open can make it send requests here, under a foreign Host
+(DNS rebinding) or a foreign Origin.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ MAX_BODY = 2**20
 
 
 class Guard:
-    """An ASGI application around another. names: hosts that this server answers to besides the loopback's.
+    """An ASGI application around another. names: hosts that this server answers to besides the
+    loopback's.
 
-    A server bound to every interface also answers to its addresses as numbers: a rebound name is never one.
+    A server bound to every interface also answers to its addresses as numbers: a rebound name is
+    never one.
     """
 
     def __init__(self, app: App, names: Iterable[str] = ()) -> None:

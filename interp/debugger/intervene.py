@@ -1,7 +1,7 @@
 """Operations on a run as lines of text, and lines as a Patch. Undo and redo are the list of lines.
 
-A line is a line of a Patch whose source is 0, mean(reference), other, this (the run's own values before any intervention: a freeze),
-or x0.5 (so many times these values).
+A line is a line of a Patch whose source is 0, mean(reference), other, this (the run's own values
+before any intervention: a freeze), or x0.5 (so many times these values).
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ _SCALED = re.compile(r"x(-?\d+(?:\.\d+)?(?:e-?\d+)?)")
 
 @dataclass(frozen=True, eq=False)
 class Sources:
-    """What the words in a line stand for: this run, the other prompt's and where its positions are, and a run over the reference."""
+    """What the words in a line stand for: this run, the other prompt's and where its positions are,
+    and a run over the reference."""
 
     this: Trace
     other: Trace | None
@@ -47,7 +48,8 @@ class Sources:
 
 
 def line(operation: str, target: str, factor: float | None = None) -> str:
-    """The line of an operation on a node, stream point, pattern, port or edge, at a position or everywhere: "a2.6@13 = 0"."""
+    """The line of an operation on a node, stream point, pattern, port or edge, at a position or
+    everywhere: "a2.6@13 = 0"."""
     if operation not in OPERATIONS:
         raise QuestionError(problem(f"the operation {operation!r}", ", ".join(OPERATIONS)))
     if (factor is None) == (operation == "scale") or not math.isfinite(factor or 0.0):
@@ -61,7 +63,8 @@ def line(operation: str, target: str, factor: float | None = None) -> str:
 
 
 def compiled(lines: Iterable[str], sources: Sources) -> Patch:
-    """The lines as one Patch on this run; QuestionError, PatchError or AddressError for one that means nothing, or two that disagree."""
+    """The lines as one Patch on this run; QuestionError, PatchError or AddressError for one that
+    means nothing, or two that disagree."""
     parts = (part.strip() for text in lines for part in re.split(r"[;\n]", text))
     return reduce(or_, (_line(part, sources) for part in parts if part), Patch())
 
@@ -135,7 +138,8 @@ def _given(target: str, value: Tensor, name: str) -> Patch:
 
 
 def _value(trace: Trace, address: Address, at: Twins | None) -> Float[Tensor, "batch *rest"]:
-    """What an edit at this address would put there to change nothing; `at`: the positions to read instead of the address's own or all."""
+    """What an edit at this address would put there to change nothing; `at`: the positions to read
+    instead of the address's own or all."""
     site = address.sites[0]
     every = trace.stream(site) if site.role == "port" else trace[str(site)]
     if at is not None:

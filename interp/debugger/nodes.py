@@ -1,4 +1,5 @@
-"""The node table: what every node did at every position, of which the top and the bottom rows of one column are shown."""
+"""The node table: what every node did at every position, of which the top and the bottom rows of
+one column are shown."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ DEFINITIONS = {
 
 @dataclass(frozen=True)
 class Row:
-    """One node at one position. kind: embedding, head, pair, neuron, mlp, bias or edit (what an intervention wrote into a stream).
+    """One node at one position. kind: embedding, head, pair, neuron, mlp, bias or edit (what an
+    intervention wrote into a stream).
 
     position and key are the left side's.
     """
@@ -49,10 +51,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows as sorted; rest: the direct effects of every row not shown, so that rows + rest = sum = metric.
+    """Rows as sorted; rest: the direct effects of every row not shown, so that rows + rest = sum =
+    metric.
 
-    gap, bound: how far the sum is from the metric (the worse side), and how far rounding alone may put it. count: rows in all;
-    matching: those that `find` keeps.
+    gap, bound: how far the sum is from the metric (the worse side), and how far rounding alone may
+    put it. count: rows in all; matching: those that `find` keeps.
     """
 
     sides: tuple[str, ...]
@@ -69,9 +72,11 @@ class Table:
 
 
 def table(runs: Runs, totals: Mapping[str, Both] | None = None) -> Table:
-    """The table as the question wants it sorted, filtered and split: k rows at each end of the column, largest first.
+    """The table as the question wants it sorted, filtered and split: k rows at each end of the
+    column, largest first.
 
-    totals: exact total effects known so far (totals.py streams them), by address; only they can be sorted by.
+    totals: exact total effects known so far (totals.py streams them), by address; only they can be
+    sorted by.
     """
     effects = [_direct(side, runs.question.split) for side in runs.sides]
     blocks = [_kept(block, runs, totals or {}) for block in _blocks(runs, effects)]
@@ -129,7 +134,8 @@ def _direct(side: Side, split: Sequence[str]) -> Effects | None:
 
 
 def _blocks(runs: Runs, effects: Sequence[Effects | None]) -> Iterator[tuple[Block, ...]]:
-    """The same nodes on each side, block by block; the right side's positions put under those of the left."""
+    """The same nodes on each side, block by block; the right side's positions put under those of
+    the left."""
     direct = [
         dict(zip(found.addresses, found.per_prompt[:, 0].tolist(), strict=True)) if found else {}
         for found in effects
@@ -155,7 +161,8 @@ def _kept(sides: tuple[Block, ...], runs: Runs, totals: Mapping[str, Both]) -> _
 
 
 def _matching(block: Block, runs: Runs) -> Bool[Tensor, "nodes pos"]:
-    """Which cells have every word of `find`: in the node's name or kind, as "@position", or in the position's token."""
+    """Which cells have every word of `find`: in the node's name or kind, as "@position", or in the
+    position's token."""
     found = torch.ones_like(block.norm, dtype=torch.bool)
     for word in runs.question.find.casefold().split():
         nodes = torch.tensor([word in f"{name}{end} {block.kind}" for name, end in block.names])

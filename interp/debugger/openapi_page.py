@@ -1,4 +1,5 @@
-"""The API's own description as a page that loads nothing from elsewhere, as FastAPI's would: operations, then records with their fields."""
+"""The API's own description as a page that loads nothing from elsewhere, as FastAPI's would:
+operations, then records with their fields."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The page: one question, and a card for every way to look at its answer. It computes nothing; every number comes from the functions beside it."""
+"""The page: one question, and a card for every way to look at its answer. It computes nothing;
+every number comes from the functions beside it."""
 
 from __future__ import annotations
 

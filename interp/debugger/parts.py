@@ -1,7 +1,9 @@
-"""A score of one side taken apart: what every earlier write adds to each of its readings, and what an edge's other write would change.
+"""A score of one side taken apart: what every earlier write adds to each of its readings, and what
+an edge's other write would change.
 
-A part is called by what writes and the edge: (sender, port, position on the left side). Senders that are no node have a space in them:
-"LayerNorm bias" and "own bias" of the port itself, and what an intervention wrote into a stream ("edit of resid2") or gave the port.
+A part is called by what writes and the edge: (sender, port, position on the left side). Senders
+that are no node have a space in them: "LayerNorm bias" and "own bias" of the port itself, and what
+an intervention wrote into a stream ("edit of resid2") or gave the port.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ BIASES = ("LayerNorm bias", "own bias")
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """The score; what each sender adds to each reading (all of it sums to the score, but for `bound`); readings by port and position."""
+    """The score; what each sender adds to each reading (all of it sums to the score, but for
+    `bound`); readings by port and position."""
 
     score: Score
     senders: tuple[str, ...]
@@ -61,7 +64,8 @@ class Parts:
 
 
 def parts(trace: Trace, score: Score, split: Sequence[str], place: Callable[[int], int]) -> Parts:
-    """Every part. split: "neurons" for MLPs by neuron; place: this side's position -> the one it is called by."""
+    """Every part. split: "neurons" for MLPs by neuron; place: this side's position -> the one it is
+    called by."""
     readings = score.readings
     toward, at = (
         torch.stack([r.share * r.gradient(trace) for r in readings]),
@@ -89,9 +93,11 @@ def parts(trace: Trace, score: Score, split: Sequence[str], place: Callable[[int
 def exact(
     trace: Trace, found: Parts, keys: Sequence[Key], instead: str, sources: Sources
 ) -> dict[Key, float]:
-    """How the score changes when one edge alone carries another write, LayerNorm computed again; nodes' edges only.
+    """How the score changes when one edge alone carries another write, LayerNorm computed again;
+    nodes' edges only.
 
-    instead: "0", "mean(reference)" or "other"; at positions without a twin on the other prompt there is no such write.
+    instead: "0", "mean(reference)" or "other"; at positions without a twin on the other prompt
+    there is no such write.
     """
     changes = {}
     for name, reading in found.readings.items():
@@ -151,7 +157,8 @@ def _neurons(
 def _edits(
     trace: Trace, ports: Sequence[Site], at: Tensor, split: bool
 ) -> Iterator[tuple[str, Float[Tensor, "readings d_model"]]]:
-    """What edits put in the place of wholes whose parts are listed, of a stream before the ports, and of what ports read."""
+    """What edits put in the place of wholes whose parts are listed, of a stream before the ports,
+    and of what ports read."""
     computed = replace(trace, overrides={}, ports={})
     for site, override in trace.overrides.items():
         listed = site.kind in ("input", "attn") or (split and site.kind == "mlp")
@@ -184,7 +191,8 @@ def _edits(
 
 
 def _given(sender: str, at: int, instead: str, sources: Sources) -> Float[Tensor, "d_model"] | None:
-    """What an edge carries instead; None where the other prompt, or the one that the reference is like, has no such position."""
+    """What an edge carries instead; None where the other prompt, or the one that the reference is
+    like, has no such position."""
     if instead == "mean(reference)":
         reference = sources.reference()
         place = (

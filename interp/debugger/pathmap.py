@@ -1,4 +1,5 @@
-"""Path patching from every head to the question's receivers, from the other prompt: a map of layers x heads."""
+"""Path patching from every head to the question's receivers, from the other prompt: a map of layers
+x heads."""
 
 from __future__ import annotations
 
@@ -17,8 +18,8 @@ from minigpt.receipt import Receipt
 
 @dataclass(frozen=True)
 class PathMap:
-    """cells [layer][head]: how the metric changes (IOI meaning, see patching.paths), None where not computed yet; receivers and the
-    position as asked; done of so many heads."""
+    """cells [layer][head]: how the metric changes (IOI meaning, see patching.paths), None where not
+    computed yet; receivers and the position as asked; done of so many heads."""
 
     method: str
     metric_name: str

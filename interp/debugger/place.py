@@ -1,4 +1,5 @@
-"""One node at one position of one run, as a row is called: "a2.6@13", "a2.6@13<3" (what the head took from position 3), "m1.n7@9"."""
+"""One node at one position of one run, as a row is called: "a2.6@13", "a2.6@13<3" (what the head
+took from position 3), "m1.n7@9"."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ KINDS = {"attn": "head", "mlp": "mlp", "emb": "embedding", "pos": "embedding", "
 
 
 def kind(site: Site) -> str:
-    """What the node table calls a node of this kind: embedding, head, neuron, mlp, bias; edit, where only an intervention writes."""
+    """What the node table calls a node of this kind: embedding, head, neuron, mlp, bias; edit,
+    where only an intervention writes."""
     if site.role != "node":
         return "edit"
     return (
@@ -37,7 +39,8 @@ class Place:
 
     @classmethod
     def parse(cls, text: str, trace: Trace) -> Place:
-        """The place that a text names in this run; positions may be -1 or END. QuestionError where it names none."""
+        """The place that a text names in this run; positions may be -1 or END. QuestionError where
+        it names none."""
         address, sign, key = text.partition("<")
         found = parse(address, trace.config)
         if found.at is None:
@@ -69,7 +72,8 @@ class Place:
         )
 
     def wrote(self, trace: Trace) -> Float[Tensor, "d_model"]:
-        """What the node wrote there; of a head with a key: the weight times that position's value, through W_O."""
+        """What the node wrote there; of a head with a key: the weight times that position's value,
+        through W_O."""
         if self.key is None:
             return (
                 trace.write(self.site)[0, self.at]

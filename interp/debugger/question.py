@@ -1,4 +1,5 @@
-"""Everything that defines a view, as one value that is also a link: Question.from_url(q.to_url()) == q.
+"""Everything that defines a view, as one value that is also a link: Question.from_url(q.to_url())
+== q.
 
 Knows texts only: no model, no run. What a text means to a model is session.py's to say.
 """
@@ -37,7 +38,8 @@ class QuestionError(MiniGPTError):
 
 @dataclass(frozen=True)
 class Question:
-    """One view of one model on one prompt (or two). Every field has a default, which a link leaves out.
+    """One view of one model on one prompt (or two). Every field has a default, which a link leaves
+    out.
 
     model, prompt     which model continues which text
     answers           tokens with their space, " Mary"; none: the model's top token
@@ -78,7 +80,8 @@ class Question:
     graph: tuple[str, ...] = ()
     receivers: tuple[str, ...] = ()
     at: str = "END"
-    # Read by pydantic where a question comes as JSON: a name that means nothing is refused there too.
+    # Read by pydantic where a question comes as JSON: a name that means nothing is refused there
+    # too.
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
@@ -114,7 +117,8 @@ class Question:
 
     @classmethod
     def from_url(cls, params: str | Mapping[str, Any] | Iterable[tuple[str, str]]) -> Question:
-        """The question in a query string, or in its parameters; QuestionError for a name or a value that means nothing."""
+        """The question in a query string, or in its parameters; QuestionError for a name or a value
+        that means nothing."""
         found: dict[str, Any] = {}
         for name, value in _pairs(params):
             if name not in _FIELDS:

@@ -1,8 +1,10 @@
-"""What a step upstream asks about: one number of a run, and how it reads the residual stream through ports.
+"""What a step upstream asks about: one number of a run, and how it reads the residual stream
+through ports.
 
-A reading: a port at a position, and u with number = (LayerNorm of the stream there) . u + constant. With the LayerNorm's scale frozen
-a write w at that position adds w . g to the number, g = (w_ln u - mean(w_ln u)) / sigma, and its bias b adds b . u; so with the
-constant the parts of every reading sum to the number.
+A reading: a port at a position, and u with number = (LayerNorm of the stream there) . u + constant.
+With the LayerNorm's scale frozen a write w at that position adds w . g to the number, g = (w_ln u -
+mean(w_ln u)) / sigma, and its bias b adds b . u; so with the constant the parts of every reading
+sum to the number.
 """
 
 from __future__ import annotations
@@ -29,8 +31,9 @@ STATED = "Direct: the LayerNorm's scale at the score's input is the run's own; e
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """A port at a position, what it is multiplied by, and the constant. projection: what rounding may do to the product of the two;
-    share: of its parts, what counts (a half, where two readings make one product).
+    """A port at a position, what it is multiplied by, and the constant. projection: what rounding
+    may do to the product of the two; share: of its parts, what counts (a half, where two readings
+    make one product).
     """
 
     port: Site
@@ -45,7 +48,8 @@ class Reading:
         return trace.stream(self.port)[0, self.at]
 
     def gradient(self, trace: Trace) -> Float[Tensor, "d_model"]:
-        """g: what a unit of each direction of the stream adds, the LayerNorm's scale being the run's. float64."""
+        """g: what a unit of each direction of the stream adds, the LayerNorm's scale being the
+        run's. float64."""
         scaled = norm(trace, self.port)[0].double() * self.toward
         return (scaled - scaled.mean()) / ops.scale(self.seen(trace).double(), trace.config.eps)
 
@@ -56,7 +60,8 @@ class Reading:
     def change(
         self, trace: Trace, differ: Float[Tensor, "edges d_model"]
     ) -> Float[Tensor, "edges"]:
-        """How the number changes when the stream there is another by so much, LayerNorm computed again. float64."""
+        """How the number changes when the stream there is another by so much, LayerNorm computed
+        again. float64."""
         w, b = norm(trace, self.port)
         seen = self.seen(trace)
         before, after = (
@@ -75,8 +80,9 @@ class Score:
 
 
 def rounding(trace: Trace, readings: Sequence[Reading]) -> Float[Tensor, ""]:
-    """How far the parts may be from the number: each write is a product, each stream an addition, then LayerNorm and the product
-    (interp.attribution.rounding_bound says it of the metric). The readings' ports are of one head, or one MLP's."""
+    """How far the parts may be from the number: each write is a product, each stream an addition,
+    then LayerNorm and the product (interp.attribution.rounding_bound says it of the metric). The
+    readings' ports are of one head, or one MLP's."""
     port, dtype = readings[0].port, trace.params.wte.dtype
     at, last = torch.tensor([r.at for r in readings]), port.layer or 0
     error = bounds.added(trace.cells[0].resid[0, at], dtype)
@@ -169,7 +175,8 @@ def score(side: Side, trail: Sequence[Place]) -> Score:
 
 
 def _neuron(trace: Trace, place: Place) -> Score:
-    """The activation before the GELU: what the MLP reads times the neuron's column of W_in, plus its bias."""
+    """The activation before the GELU: what the MLP reads times the neuron's column of W_in, plus
+    its bias."""
     block = _block(trace, place.site)
     toward, constant = block.w_in[:, place.site.part].double(), block.b_in[place.site.part].double()  # type: ignore[index]
     port = Site("in", place.site.layer)
@@ -181,7 +188,8 @@ def _neuron(trace: Trace, place: Place) -> Score:
 
 
 def _attention(trace: Trace, place: Place) -> Score:
-    """Query times key over the root of d_head. Through both: half of each (the product's Shapley values), so that the parts sum to it."""
+    """Query times key over the root of d_head. Through both: half of each (the product's Shapley
+    values), so that the parts sum to it."""
     layer, head = place.site.layer, place.site.part
     sides = {"q": (place.at, "k", place.key), "k": (place.key, "q", place.at)}
     kinds = "qk" if place.site.kind == "attn" else place.site.kind
@@ -195,7 +203,8 @@ def _attention(trace: Trace, place: Place) -> Score:
 
 
 def _values(side: Side, trail: Sequence[Place]) -> Score:
-    """The weighted values of some keys, measured by what their write adds to the metric or to the step before."""
+    """The weighted values of some keys, measured by what their write adds to the metric or to the
+    step before."""
     place, trace = trail[-1], side.trace
     head = Site("attn", place.site.layer, place.site.part)
     own = slice(
@@ -212,7 +221,8 @@ def _values(side: Side, trail: Sequence[Place]) -> Score:
 
 
 def _downstream(side: Side, trail: Sequence[Place], head: Site) -> Float[Tensor, "d_model"]:
-    """What a unit of each direction that the head writes adds to the metric, or to the score of the step before."""
+    """What a unit of each direction that the head writes adds to the metric, or to the score of the
+    step before."""
     place, trace = trail[-1], side.trace
     if len(trail) == 1:
         if place.at != len(side.tokens) - 1:

@@ -1,4 +1,5 @@
-"""The runs that a question needs, each made once and kept while there is room: Session.runs(question) -> Runs."""
+"""The runs that a question needs, each made once and kept while there is room:
+Session.runs(question) -> Runs."""
 
 from __future__ import annotations
 
@@ -19,14 +20,16 @@ from minigpt import GPT2, Batch, Tokenizer, Trace
 from minigpt.errors import problem
 from minigpt.patch import Patch
 
-# Bytes of traces that a session keeps; shuffles of a prompt that stand for the reference where none is given.
+# Bytes of traces that a session keeps; shuffles of a prompt that stand for the reference where none
+# is given.
 MEMORY, SHUFFLES = 2**30, 32
 
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """One column of every table: a run after its patch (the empty one, mostly), the metric read off it, what a line's words mean on it,
-    and the tokens: of the prompt, and the ids of its answers and distractors."""
+    """One column of every table: a run after its patch (the empty one, mostly), the metric read off
+    it, what a line's words mean on it, and the tokens: of the prompt, and the ids of its answers
+    and distractors."""
 
     name: str
     base: Trace
@@ -41,7 +44,8 @@ class Side:
 
 @dataclass(frozen=True, eq=False)
 class Runs:
-    """A question made concrete. left: the prompt; right: after the interventions, or the other prompt, or None.
+    """A question made concrete. left: the prompt; right: after the interventions, or the other
+    prompt, or None.
 
     other: the other prompt's side, shown or not; after: the side with the interventions.
     """
@@ -80,7 +84,8 @@ class Runs:
 
     @property
     def pairs(self) -> Prompts:
-        """The prompt and the other one as patching takes them; QuestionError where there is none of as many tokens."""
+        """The prompt and the other one as patching takes them; QuestionError where there is none of
+        as many tokens."""
         if self.other is None or len(self.other.tokens) != len(self.left.tokens):
             raise QuestionError(
                 problem(
@@ -99,13 +104,15 @@ class Runs:
 
 
 class Session:
-    """Models by name, and the runs made so far. Safe under threads; traces of up to `memory` bytes are kept."""
+    """Models by name, and the runs made so far. Safe under threads; traces of up to `memory` bytes
+    are kept."""
 
     def __init__(self, models: Mapping[str, GPT2], memory: int = MEMORY) -> None:
         self.models, self.kept = dict(models), Kept[Trace](memory, size)
 
     def runs(self, question: Question) -> Runs:
-        """The runs of a question; QuestionError, PromptError, PatchError with what to type where it cannot be asked."""
+        """The runs of a question; QuestionError, PromptError, PatchError with what to type where it
+        cannot be asked."""
         model = self._model(question.model)
         tokenizer = model.tokenizer
         if tokenizer is None:
@@ -183,7 +190,8 @@ class Session:
         return self.kept.get((question.model, prompt), lambda: model.run(_batch(model, [prompt])))
 
     def _reference(self, question: Question, clean: Trace) -> Trace:
-        """The run over which means are taken: the reference prompts, or shuffles of the prompt's own tokens."""
+        """The run over which means are taken: the reference prompts, or shuffles of the prompt's
+        own tokens."""
         model = self.models[question.model]
         make: Callable[[], Batch] = (
             partial(_batch, model, question.reference, len(clean.tokens[0]))
@@ -211,7 +219,8 @@ def _tokens(trace: Trace, tokenizer: Tokenizer) -> tuple[str, ...]:
 
 
 def _batch(model: GPT2, texts: Sequence[str], n: int | None = None) -> Batch:
-    """Texts as a batch in which END is the last position; QuestionError where one is too long, or not n tokens."""
+    """Texts as a batch in which END is the last position; QuestionError where one is too long, or
+    not n tokens."""
     found = model.batch(list(texts))
     for text, length in zip(texts, found.lengths.tolist(), strict=True):
         if length > MAX_TOKENS:
@@ -227,7 +236,8 @@ def _batch(model: GPT2, texts: Sequence[str], n: int | None = None) -> Batch:
 
 
 def _shuffled(clean: Trace) -> Batch:
-    """The prompt's own tokens in other orders, the first in its place, since a model treats that one as no other."""
+    """The prompt's own tokens in other orders, the first in its place, since a model treats that
+    one as no other."""
     generator, tokens = torch.Generator().manual_seed(0), clean.tokens[0].cpu()
     orders = [
         torch.cat(
@@ -245,7 +255,8 @@ def _shuffled(clean: Trace) -> Batch:
 def _choices(
     question: Question, tokenizer: Tokenizer, clean: Trace
 ) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Ids of answers and distractors, of the prompt and of the other; what the other has none of is the prompt's."""
+    """Ids of answers and distractors, of the prompt and of the other; what the other has none of is
+    the prompt's."""
     given = (
         question.answers,
         question.distractors,

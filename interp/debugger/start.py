@@ -37,7 +37,8 @@ def serve(
     bound = _socket(host, port)
     # A patch that changes nothing says so on the page, in its receipt.
     warnings.filterwarnings("ignore", category=NoEffectWarning)
-    # NiceGUI looks through every living object for its server; torch warns of some that are merely looked at.
+    # NiceGUI looks through every living object for its server; torch warns of some that are merely
+    # looked at.
     warnings.filterwarnings("ignore", category=FutureWarning, module="nicegui")
     workers = Workers()
     server = uvicorn.Server(

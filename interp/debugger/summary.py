@@ -14,7 +14,8 @@ from minigpt.recompute import rows
 
 @dataclass(frozen=True)
 class Next:
-    """A row of the next-token table, read off all logits of each side. role, role_right: "answer", "distractor" or "" there; rank: tokens put before it."""
+    """A row of the next-token table, read off all logits of each side. role, role_right: "answer",
+    "distractor" or "" there; rank: tokens put before it."""
 
     token: str
     id: int
@@ -27,7 +28,8 @@ class Next:
 
 @dataclass(frozen=True)
 class Piece:
-    """A position: the token on the left and on the right ("" where that side has none there), and whether they differ."""
+    """A position: the token on the left and on the right ("" where that side has none there), and
+    whether they differ."""
 
     position: int
     left: str
@@ -37,7 +39,8 @@ class Piece:
 
 @dataclass(frozen=True)
 class Receipt:
-    """What the interventions did: see minigpt.recompute.rows.Receipt. words: the same as one line; effective: whether anything changed."""
+    """What the interventions did: see minigpt.recompute.rows.Receipt. words: the same as one line;
+    effective: whether anything changed."""
 
     written: int
     changed: int
@@ -50,7 +53,8 @@ class Receipt:
 
 @dataclass(frozen=True)
 class Summary:
-    """What stands on top of the page. sides: the names of left and right. notes: what was assumed, and what to mind."""
+    """What stands on top of the page. sides: the names of left and right. notes: what was assumed,
+    and what to mind."""
 
     question: str
     model: str
@@ -68,7 +72,8 @@ class Summary:
 
 
 def summary(runs: Runs, k: int = 10) -> Summary:
-    """The summary; the next-token table has the answers, the distractors, and the k most probable tokens of each side."""
+    """The summary; the next-token table has the answers, the distractors, and the k most probable
+    tokens of each side."""
     q, text, sides = runs.question, runs.tokenizer.text, runs.sides
     metric = both(*(float(side.metric(side.trace)) for side in sides))
     receipt = runs.after.trace.receipt if runs.after else None
@@ -132,7 +137,8 @@ def _roles(side: Side) -> dict[int, str]:
 
 
 def _pieces(runs: Runs) -> tuple[Piece, ...]:
-    """The left side's positions, each with its twin's token; where a twin is missing or another token, they differ."""
+    """The left side's positions, each with its twin's token; where a twin is missing or another
+    token, they differ."""
     left, right = runs.left.tokens, runs.right.tokens if runs.right else ()
     there = [right[j] if right and j is not None else "" for j in runs.twins]
     return tuple(

@@ -15,7 +15,8 @@ from interp.debugger.summary import Summary
 from interp.debugger.upstream import Upstream
 from interp.show import terminal as show
 
-# What the page has and a terminal has no room for: ids, what the address says already, and right sides, which the differences tell.
+# What the page has and a terminal has no room for: ids, what the address says already, and right
+# sides, which the differences tell.
 HIDDEN = ("id", "role_right", "position", "key", "kind")
 
 

@@ -18,14 +18,16 @@ from minigpt.errors import PatchError, problem
 from minigpt.patch import Patch
 from minigpt.receipt import Receipt
 
-# Rows (variants times positions) of one chunk: enough for good products, few enough that stopping is felt at once.
+# Rows (variants times positions) of one chunk: enough for good products, few enough that stopping
+# is felt at once.
 CHUNK = 512
 MAX_ADDRESSES = 4 * MAX_K
 
 
 @dataclass(frozen=True)
 class Totals:
-    """Some of the effects: how the metric changes, by address (None where an intervention already decides that node), and progress."""
+    """Some of the effects: how the metric changes, by address (None where an intervention already
+    decides that node), and progress."""
 
     effects: dict[str, Both]
     done: int
@@ -34,10 +36,12 @@ class Totals:
 
 
 def totals(runs: Runs, addresses: Sequence[str] | None = None) -> Iterator[Totals]:
-    """The change of the metric when each node is `instead` (0, mean(reference) or other), everything after it computed again.
+    """The change of the metric when each node is `instead` (0, mean(reference) or other),
+    everything after it computed again.
 
-    addresses: rows' addresses, "a2.6" (everywhere) or "a2.6@13"; without them every head and every MLP, everywhere. Of what a head
-    takes from one position, "a2.6@13<3", the attention weight is put to 0; the others stay as they are.
+    addresses: rows' addresses, "a2.6" (everywhere) or "a2.6@13"; without them every head and every
+    MLP, everywhere. Of what a head takes from one position, "a2.6@13<3", the attention weight is
+    put to 0; the others stay as they are.
     """
     names = list(dict.fromkeys(_everywhere(runs) if addresses is None else addresses))
     if len(names) > MAX_ADDRESSES:
@@ -77,7 +81,8 @@ def _chunks(
 def effects_of(
     model: GPT2, side: Side, edits: Sequence[Patch | None]
 ) -> tuple[list[float], Receipt]:
-    """The metric after each edit, on top of the side's own patch, less the metric; NaN where there is none."""
+    """The metric after each edit, on top of the side's own patch, less the metric; NaN where there
+    is none."""
     base = side.metric(side.trace)
     swept = model.rerun(
         side.base,
@@ -100,13 +105,15 @@ def _everywhere(runs: Runs) -> list[str]:
 
 
 def edit(line: str, side: Side) -> Patch | None:
-    """A line as an edit on top of a side's own patch; None where that already decides the same thing."""
+    """A line as an edit on top of a side's own patch; None where that already decides the same
+    thing."""
     made = compiled([line], side.sources)
     return made if _fits(made, side) else None
 
 
 def _edit(name: str, runs: Runs, side: Side) -> Patch | None:
-    """The edit that ablates or replaces a node on a side; None where it has no such position, or an intervention decides that node."""
+    """The edit that ablates or replaces a node on a side; None where it has no such position, or an
+    intervention decides that node."""
     if parse(name.partition("<")[0], runs.model.config).at is None:
         return edit(f"{name} = {runs.question.instead}", side)
     place = Place.parse(name, runs.left.trace)

@@ -1,8 +1,9 @@
-"""Why does a head look there, why is a neuron on: the score taken apart into every earlier write, and each edge's exact effect.
+"""Why does a head look there, why is a neuron on: the score taken apart into every earlier write,
+and each edge's exact effect.
 
-A step: "a3.1.q@13<9" the score of head a3.1 at query 13, key 9 through its query (.k: its key; "a3.1@13<9": both);
-"a3.1.v@13<9" what it takes from position 9 ("a3.1.v@13": from all), measured by the metric or by the step before it;
-"m2.n17@5" a neuron's activation before the GELU.
+A step: "a3.1.q@13<9" the score of head a3.1 at query 13, key 9 through its query (.k: its key;
+"a3.1@13<9": both); "a3.1.v@13<9" what it takes from position 9 ("a3.1.v@13": from all), measured by
+the metric or by the step before it; "m2.n17@5" a neuron's activation before the GELU.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ from minigpt.errors import problem
 
 @dataclass(frozen=True)
 class Source:
-    """An earlier write at a position: the edge to the score's port, its direct effect (they sum to the score), its exact effect.
+    """An earlier write at a position: the edge to the score's port, its direct effect (they sum to
+    the score), its exact effect.
 
-    exact: how the score changes when this edge alone carries `instead`, LayerNorm computed again. None for the port's own biases.
-    address: the sender's row ("a2.6@13"), "" where it is no node.
+    exact: how the score changes when this edge alone carries `instead`, LayerNorm computed again.
+    None for the port's own biases. address: the sender's row ("a2.6@13"), "" where it is no node.
     """
 
     edge: str
@@ -40,7 +42,8 @@ class Source:
 
 @dataclass(frozen=True)
 class Upstream:
-    """One step. words: the question it asks; stated: what is frozen; trail: every step's words; rest, sum, gap, bound as in a Table."""
+    """One step. words: the question it asks; stated: what is frozen; trail: every step's words;
+    rest, sum, gap, bound as in a Table."""
 
     step: str
     words: str
@@ -56,7 +59,8 @@ class Upstream:
 
 
 def upstream(runs: Runs, depth: int | None = None) -> Upstream:
-    """The last step of the question's trail (or the one at `depth`, from 0): the top and bottom k sources, by direct effect."""
+    """The last step of the question's trail (or the one at `depth`, from 0): the top and bottom k
+    sources, by direct effect."""
     trail = _trail(runs, depth)
     found = _parts(runs, trail)
     keys, tokens, metric = found[0].ends(runs.question.k), runs.left.tokens, runs.left.metric.name
@@ -88,7 +92,8 @@ def upstream(runs: Runs, depth: int | None = None) -> Upstream:
 
 
 def steps(runs: Runs, address: str) -> dict[str, str]:
-    """The steps that can be taken from a row's address (a head without a key: to where it looks most), and the question each asks."""
+    """The steps that can be taken from a row's address (a head without a key: to where it looks
+    most), and the question each asks."""
     place, trace = Place.parse(address, runs.left.trace), runs.left.trace
     site = place.site
     if site.part is None:

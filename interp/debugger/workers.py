@@ -1,4 +1,5 @@
-"""One pool of threads for everything that computes, with a bounded queue: whoever comes when it is full is told so at once."""
+"""One pool of threads for everything that computes, with a bounded queue: whoever comes when it is
+full is told so at once."""
 
 from __future__ import annotations
 
@@ -18,13 +19,15 @@ class Busy(MiniGPTError):
 
 
 class Workers:
-    """Calls of one event loop, a few at a time. A stream takes its place in the queue anew for each item, so that none blocks the others."""
+    """Calls of one event loop, a few at a time. A stream takes its place in the queue anew for each
+    item, so that none blocks the others."""
 
     def __init__(self, threads: int = THREADS, queue: int = QUEUE) -> None:
         self._pool, self.queue, self.pending = ThreadPoolExecutor(threads, "debugger"), queue, 0
 
     async def run(self, call: Callable[[], T]) -> T:
-        """The call's result; Busy where too much is waiting. A call that has not begun when its task is cancelled never does."""
+        """The call's result; Busy where too much is waiting. A call that has not begun when its
+        task is cancelled never does."""
         if self.pending >= self.queue:
             raise Busy(
                 problem(

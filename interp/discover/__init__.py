@@ -1,4 +1,5 @@
-"""Which heads make up the answer, found from the logits backwards; and the record of what was found."""
+"""Which heads make up the answer, found from the logits backwards; and the record of what was
+found."""
 
 from interp.discover.record import Discovery
 from interp.discover.search import discover

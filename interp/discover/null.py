@@ -1,4 +1,5 @@
-"""Which effects of a map stand out from a crowd that does nothing in particular: the null that `discover` holds each map against.
+"""Which effects of a map stand out from a crowd that does nothing in particular: the null that
+`discover` holds each map against.
 
 An effect stands out if it passes three tests, each of which is there for another mistake:
 
@@ -26,7 +27,8 @@ NORMAL = 1 / NormalDist().inv_cdf(0.75)
 
 @dataclass(frozen=True)
 class Cutoff:
-    """What an effect of one map must reach: `least` in size, and further from `centre` than `reach`; intervals hold with `level` in all."""
+    """What an effect of one map must reach: `least` in size, and further from `centre` than
+    `reach`; intervals hold with `level` in all."""
 
     least: float
     centre: float
@@ -55,7 +57,8 @@ class Cutoff:
 
 
 def cutoff(effects: Effects, total: float, threshold: float, level: float) -> Cutoff:
-    """The cutoff of a map. total: what there is to explain, of which an effect is to be `threshold` or more; level: chance of a false find."""
+    """The cutoff of a map. total: what there is to explain, of which an effect is to be `threshold`
+    or more; level: chance of a false find."""
     if not (0 <= threshold < 1 and 0 < level < 1):
         raise MiniGPTError(
             problem(

@@ -1,4 +1,5 @@
-"""What `discover` found, as a record: every map that was drawn, what stood out in it, and what each head is taken to be."""
+"""What `discover` found, as a record: every map that was drawn, what stood out in it, and what each
+head is taken to be."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ from minigpt import parse
 
 @dataclass(frozen=True, eq=False)
 class Map:
-    """One map of path patching: what every head does to the metric from one position through these receivers; and which of them stand out.
+    """One map of path patching: what every head does to the metric from one position through these
+    receivers; and which of them stand out.
 
     total: what there is to explain. knocked: the nodes that were knocked out the while.
     """
@@ -40,7 +42,8 @@ class Map:
 
     @property
     def edges(self) -> tuple[str, ...]:
-        """From each head that stands out to each receiver that it can reach; receivers were tried together."""
+        """From each head that stands out to each receiver that it can reach; receivers were tried
+        together."""
         return tuple(
             f"{head}>{port}@{self.at}"
             for head in self.kept
@@ -59,7 +62,8 @@ class Map:
 
 @dataclass(frozen=True)
 class Finding:
-    """A head at a position that stands out: what it is taken to be, its effect in each map that it stands out in, and its scores."""
+    """A head at a position that stands out: what it is taken to be, its effect in each map that it
+    stands out in, and its scores."""
 
     node: str
     role: str
@@ -80,9 +84,11 @@ class Finding:
 
 @dataclass(frozen=True, eq=False)
 class Discovery:
-    """The heads that were found, the largest first in each map and maps in the order of drawing, with all that they were found by.
+    """The heads that were found, the largest first in each map and maps in the order of drawing,
+    with all that they were found by.
 
-    total: the metric's mean on the clean prompts less that on the corrupt ones, of which an effect had to be a share of `threshold`.
+    total: the metric's mean on the clean prompts less that on the corrupt ones, of which an effect
+    had to be a share of `threshold`.
     """
 
     found: tuple[Finding, ...]
@@ -152,7 +158,8 @@ class Discovery:
         )
 
     def _arrows(self) -> list[tuple[str, str]]:
-        """Edges between nodes: to every place of the reader's, since a head reads a key at one position for another."""
+        """Edges between nodes: to every place of the reader's, since a head reads a key at one
+        position for another."""
         nodes = [each.node for each in self.found]
         arrows = []
         for edge in self.edges:

@@ -1,4 +1,5 @@
-"""What a head does in a task, by where it looks and what it writes: the classes of Wang et al. 2022, told from tokens, not from names.
+"""What a head does in a task, by where it looks and what it writes: the classes of Wang et al.
+2022, told from tokens, not from names.
 
     induction            looks at what came after the same token before
     duplicate token      looks at the same token before
@@ -9,7 +10,8 @@
     backup name mover    stands out on the logits only once the movers are knocked out
     unclassed            none of these: its scores say what it does
 
-A head that looks at several of them alike is what comes first. Knows nothing of how heads are found.
+A head that looks at several of them alike is what comes first. Knows nothing of how heads are
+found.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ from interp import heads
 from interp.tasks import Prompts
 from minigpt import GPT2, Batch, Trace, parse
 
-# What a head is classed by gets a fifth of its attention or more; copying counts from half of the prompts up.
+# What a head is classed by gets a fifth of its attention or more; copying counts from half of the
+# prompts up.
 LOOKS, COPIES = 0.2, 0.5
 NAME_MOVER, NEGATIVE, INHIBITION, BACKUP, UNCLASSED = (
     "name mover",
@@ -45,7 +48,8 @@ ROLES = (NAME_MOVER, NEGATIVE, BACKUP, INHIBITION, *BY_TARGET.values(), UNCLASSE
 
 @dataclass(frozen=True)
 class Scores:
-    """A head's mean attention from one position to each kind of target and each named place, its copy scores, its scores on random tokens."""
+    """A head's mean attention from one position to each kind of target and each named place, its
+    copy scores, its scores on random tokens."""
 
     attention: Mapping[str, float]
     places: Mapping[str, float]
@@ -62,7 +66,8 @@ class Scores:
 
 @dataclass(frozen=True, eq=False)
 class Judge:
-    """Everything that classing needs, computed once: the clean run, all heads' copy scores and scores on random tokens [layer, head]."""
+    """Everything that classing needs, computed once: the clean run, all heads' copy scores and
+    scores on random tokens [layer, head]."""
 
     trace: Trace
     pairs: Prompts
@@ -86,7 +91,8 @@ class Judge:
         )
 
     def role(self, node: str, through_movers: bool = False) -> str:
-        """The class of a head at a position. through_movers: whether it was found to act through the queries of movers."""
+        """The class of a head at a position. through_movers: whether it was found to act through
+        the queries of movers."""
         scores = self.scores(node)
         if scores.target == "answer":
             return (
@@ -101,7 +107,8 @@ class Judge:
         return BY_TARGET.get(scores.target, UNCLASSED)
 
     def _attention(self, weights: Float[Tensor, "prompts pos"], at: int | str) -> dict[str, float]:
-        """Mean attention to each kind of target; to answers and distractors only from where the metric reads."""
+        """Mean attention to each kind of target; to answers and distractors only from where the
+        metric reads."""
         found, ends = (
             targets(self.pairs, at),
             bool((self.trace.batch.index(at) == self.trace.batch.index(self.end)).all()),
@@ -123,7 +130,8 @@ class Judge:
 def judge(model: GPT2, pairs: Prompts, end: int | str) -> Judge:
     """The judge of a task's heads. end: where the metric reads.
 
-    Copy scores are taken where the answer first stands in the prompt; 0 where some prompt does not hold it.
+    Copy scores are taken where the answer first stands in the prompt; 0 where some prompt does not
+    hold it.
     """
     trace = model.run(pairs)
     hits = _holds(pairs, pairs.answers)

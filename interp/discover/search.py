@@ -1,10 +1,13 @@
-"""Which heads make up the answer, and how: the method of Wang et al. 2022 (section 3, App. B) as an algorithm, without gradients.
+"""Which heads make up the answer, and how: the method of Wang et al. 2022 (section 3, App. B) as an
+algorithm, without gradients.
 
-From the logits backwards. Every head is path-patched to the output; those that stand out are followed: every head is path-patched
-to their queries where they stand, and to their keys and values where they look; and so on until nothing new stands out. Heads of a
-layer that push the same way in one map are followed together, as the paper follows a class, so that what they read shows although
-each could be spared; those of other layers are not, since what pushes one may hold back the other, and cancel. At last the movers
-are knocked out, and who stands out on the logits only then is a backup.
+From the logits backwards. Every head is path-patched to the output; those that stand out are
+followed: every head is path-patched to their queries where they stand, and to their keys and values
+where they look; and so on until nothing new stands out. Heads of a layer that push the same way in
+one map are followed together, as the paper follows a class, so that what they read shows although
+each could be spared; those of other layers are not, since what pushes one may hold back the other,
+and cancel. At last the movers are knocked out, and who stands out on the logits only then is a
+backup.
 """
 
 from __future__ import annotations
@@ -28,8 +31,8 @@ from minigpt.address import heads
 from minigpt.errors import PromptError, problem
 from minigpt.patch import Patch
 
-# Keys and values are followed to positions that get this share of a head's attention or more: less than a head is classed by,
-# since what is not there is decided by the maps.
+# Keys and values are followed to positions that get this share of a head's attention or more: less
+# than a head is classed by, since what is not there is decided by the maps.
 FOLLOWED = LOOKS / 2
 MOVERS = (NAME_MOVER, NEGATIVE)
 
@@ -44,11 +47,14 @@ def discover(
     level: float = 0.05,
     progress: bool = False,
 ) -> Discovery:
-    """The heads, at their positions, that make the metric what it is on the clean prompts rather than the corrupt ones.
+    """The heads, at their positions, that make the metric what it is on the clean prompts rather
+    than the corrupt ones.
 
-    threshold: the least effect, as a share of the metric's mean difference between the two sides (the paper's backups: 2%).
-    level: the chance of a false find in a map (interp.discover.null). reference: more prompts over whose corrupt side, with the pairs'
-    own, knock-outs take their means, by group. Positions are the prompts' named ones; where they mean one thing, others by number.
+    threshold: the least effect, as a share of the metric's mean difference between the two sides
+    (the paper's backups: 2%). level: the chance of a false find in a map (interp.discover.null).
+    reference: more prompts over whose corrupt side, with the pairs' own, knock-outs take their
+    means, by group. Positions are the prompts' named ones; where they mean one thing, others by
+    number.
     """
     search = _search(model, pairs, metric, threshold, level, progress)
     maps = [*search.backwards()]
@@ -91,7 +97,8 @@ class _Search:
                 seen.update(found.nodes)
 
     def backups(self, first: Map, reference: Prompts | None) -> Iterator[Map]:
-        """The logits' map once those that move the answer there are knocked out, without whom it knew; none where nobody moves it."""
+        """The logits' map once those that move the answer there are knocked out, without whom it
+        knew; none where nobody moves it."""
         movers = [
             node
             for node in first.nodes
@@ -111,7 +118,8 @@ class _Search:
         standing: Patch | None = None,
         knocked: Sequence[str] = (),
     ) -> Map:
-        """One map: every head that comes before the last of these ports, but those that are knocked out."""
+        """One map: every head that comes before the last of these ports, but those that are knocked
+        out."""
         last, out = (
             max(parse(port).site.stage for port in ports),
             {parse(node).site for node in knocked},
@@ -141,14 +149,16 @@ class _Search:
         )
 
     def _sides(self, found: Map, nodes: Sequence[str]) -> list[list[str]]:
-        """The nodes of each layer that help in a map, and those that hinder: what is followed together."""
+        """The nodes of each layer that help in a map, and those that hinder: what is followed
+        together."""
         sides: dict[tuple[int, bool], list[str]] = {}
         for node in nodes:
             sides.setdefault((parse(node).site.layer or 0, found.helps(node)), []).append(node)
         return list(sides.values())
 
     def _inputs(self, nodes: Sequence[str]) -> Iterator[tuple[list[str], int | str]]:
-        """What nodes at one position read, and where: queries there, keys and values where they look. Only what heads can have changed."""
+        """What nodes at one position read, and where: queries there, keys and values where they
+        look. Only what heads can have changed."""
         at = parse(nodes[0]).at
         assert at is not None
         # No head writes before layer 0 reads.
@@ -221,9 +231,11 @@ def _search(
 def _places(
     pairs: Prompts,
 ) -> Iterator[tuple[int | str, Int[Tensor, "prompts"], Bool[Tensor, "prompts"]]]:
-    """Every position that means one thing in all prompts, once: its name or number, where it is, and in which prompts nothing before stands for it.
+    """Every position that means one thing in all prompts, once: its name or number, where it is,
+    and in which prompts nothing before stands for it.
 
-    Those with names; one step before and after each name; by number, where every name has the same number in all prompts.
+    Those with names; one step before and after each name; by number, where every name has the same
+    number in all prompts.
     """
     stepped = {
         f"{name}{step:+d}": rows + step

@@ -125,7 +125,8 @@ def adversarial(lab: Lab) -> Part:
 
 
 def signals(lab: Lab) -> Part:
-    """Position and token signals that S-inhibition heads carry, by patching them from prompts that differ in one of the two."""
+    """Position and token signals that S-inhibition heads carry, by patching them from prompts that
+    differ in one of the two."""
     heading, where = "Which signals tell the movers where not to look", "App. A, figure 9"
     text = (
         "S-inhibition heads could say which name not to copy (the token) or at which place it stands (the position). Their outputs at END are taken from "

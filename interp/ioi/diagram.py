@@ -1,4 +1,5 @@
-"""A circuit as a part of the study: its picture, its roles, and (where it was found here) what each head was found by."""
+"""A circuit as a part of the study: its picture, its roles, and (where it was found here) what each
+head was found by."""
 
 from __future__ import annotations
 

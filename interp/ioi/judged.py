@@ -1,4 +1,5 @@
-"""The three criteria on a circuit (section 4): faithfulness, completeness, minimality, and circuits drawn at random."""
+"""The three criteria on a circuit (section 4): faithfulness, completeness, minimality, and circuits
+drawn at random."""
 
 from __future__ import annotations
 

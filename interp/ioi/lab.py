@@ -1,4 +1,5 @@
-"""What the measurements share: the model, prompts of one seed with their corrupt twins, the runs, and the circuit that is looked at."""
+"""What the measurements share: the model, prompts of one seed with their corrupt twins, the runs,
+and the circuit that is looked at."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ from minigpt.errors import MiniGPTError, problem
 
 @dataclass(frozen=True, eq=False)
 class Lab:
-    """n prompts drawn with `seed`. published: the model is GPT-2 small, so that the paper's figures can be held against it."""
+    """n prompts drawn with `seed`. published: the model is GPT-2 small, so that the paper's figures
+    can be held against it."""
 
     model: GPT2
     circuit: Circuit

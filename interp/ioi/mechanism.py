@@ -1,4 +1,5 @@
-"""How the model does it: direct effects, path patching maps, where heads look and what they write (section 3, App. C to J)."""
+"""How the model does it: direct effects, path patching maps, where heads look and what they write
+(section 3, App. C to J)."""
 
 from __future__ import annotations
 
@@ -475,7 +476,8 @@ def _relative(found: Effects) -> Effects:
 
 
 def _overlap(figure: str, found: Effects, said: str, sign: int) -> list[Claim]:
-    """How many of the heads that the paper found on a map are among the strongest there; all but one must be."""
+    """How many of the heads that the paper found on a map are among the strongest there; all but
+    one must be."""
     names = [f"a{head}" for head in said.split()]
     strongest = found.top(len(names) + 1, sign).addresses
     return [
@@ -492,7 +494,8 @@ def _overlap(figure: str, found: Effects, said: str, sign: int) -> list[Claim]:
 def _points(
     lab: Lab, head: str
 ) -> tuple[Float[Tensor, "names prompts"], Float[Tensor, "names prompts"]]:
-    """Attention to IO and to S (both times together), and the write's product with each name's unembedding."""
+    """Attention to IO and to S (both times together), and the write's product with each name's
+    unembedding."""
     own = [head]
     looked = [
         lab.pick(heads.attention(lab.clean, "END", place), own)[0] for place in ("IO", "S1", "S2")

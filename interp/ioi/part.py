@@ -1,4 +1,5 @@
-"""One part of the study: what was asked, in words, and what was found: tables, maps of heads, pictures, and claims held against the paper."""
+"""One part of the study: what was asked, in words, and what was found: tables, maps of heads,
+pictures, and claims held against the paper."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ __all__ = ["Claim", "Part", "Table"]
 
 @dataclass(frozen=True)
 class Claim:
-    """A figure of the paper (or of its authors' stored data) beside the one measured here; how far they may lie apart."""
+    """A figure of the paper (or of its authors' stored data) beside the one measured here; how far
+    they may lie apart."""
 
     what: str
     where: str
@@ -37,7 +39,8 @@ class Claim:
 
 @dataclass(frozen=True)
 class Part:
-    """A heading, the paper's figure or section, a text for a reader who has not read it, and what was found; `skipped`: why nothing was."""
+    """A heading, the paper's figure or section, a text for a reader who has not read it, and what
+    was found; `skipped`: why nothing was."""
 
     name: str
     heading: str

@@ -1,6 +1,8 @@
-"""What the paper says of GPT-2 small: the circuit, the sets K of its minimality, and its figures, with where they stand.
+"""What the paper says of GPT-2 small: the circuit, the sets K of its minimality, and its figures,
+with where they stand.
 
-Wang et al. 2022, arXiv 2211.00593 v1: figures 2, 9, 20, 21; authors' stored data: redwoodresearch/Easy-Transformer, pts/ (N = 100).
+Wang et al. 2022, arXiv 2211.00593 v1: figures 2, 9, 20, 21; authors' stored data:
+redwoodresearch/Easy-Transformer, pts/ (N = 100).
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ NAIVE = Circuit(
     }
 )
 
-# Figure 20: what is gone beside each head where it is judged, its F(C \ (K and the head)) and F(C \ K), on a sample with F(C) = 2.62.
+# Figure 20: what is gone beside each head where it is judged, its F(C \ (K and the head)) and F(C \
+# K), on a sample with F(C) = 2.62.
 _CHAIN = "9.9 10.0 9.6 10.10 10.6 10.2 10.1 11.2 9.7".split()
 _ALL_MOVERS = "9.9 9.6 10.0 9.0 9.7 10.1 10.2 10.6 10.10 11.2 11.9 10.7 11.10"
 _OTHERS = {
@@ -114,7 +117,8 @@ NAIVE_REMOVED = {
 }
 
 LOGIT_DIFFERENCE, IO_PROBABILITY, ACCURACY = 3.56, 0.49, 0.993  # section 2, over 100,000 prompts
-# Figure 9, by (token signal, position signal), 1 as in the prompt, 0 random, -1 inverted; and the fit of App. A.
+# Figure 9, by (token signal, position signal), 1 as in the prompt, 0 random, -1 inverted; and the
+# fit of App. A.
 SIGNALS = {
     (1, 1): 3.55,
     (0, 1): 2.45,

@@ -1,4 +1,5 @@
-"""All measurements in the paper's order, the circuit found or given, as one record; what is finished is kept when it is interrupted."""
+"""All measurements in the paper's order, the circuit found or given, as one record; what is
+finished is kept when it is interrupted."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ MECHANISM: tuple[Step, ...] = (
 
 @dataclass(eq=False)
 class Study:
-    """The parts, in order; each of `circuits` (found here, or published) is judged by the three criteria."""
+    """The parts, in order; each of `circuits` (found here, or published) is judged by the three
+    criteria."""
 
     model: str
     n: int
@@ -107,10 +109,12 @@ def study(
     thorough: bool = False,
     progress: bool = False,
 ) -> Study:
-    """The paper on one model. is_gpt2: it is GPT-2 small, whose published circuit is looked at too and held against the paper.
+    """The paper on one model. is_gpt2: it is GPT-2 small, whose published circuit is looked at too
+    and held against the paper.
 
-    The circuit is found on prompts of another seed than those on which it is judged. circuit: look at this one instead.
-    thorough: the paper's own numbers of random and greedy sets, which take minutes at full size.
+    The circuit is found on prompts of another seed than those on which it is judged. circuit: look
+    at this one instead. thorough: the paper's own numbers of random and greedy sets, which take
+    minutes at full size.
     """
     found, started = Study(name, n, seed), time.monotonic()
     steps = list(_steps(model, found, circuit, is_gpt2, thorough))
@@ -128,7 +132,8 @@ def study(
 def _steps(
     model: GPT2, found: Study, circuit: Circuit | None, is_gpt2: bool, thorough: bool
 ) -> Iterator[tuple[str, Callable[[], Sequence[Part]]]]:
-    """What is to be done, by name, in order. The circuit that later steps look at is known only when they are run."""
+    """What is to be done, by name, in order. The circuit that later steps look at is known only
+    when they are run."""
     labs: dict[str, Lab] = {}
 
     def lab(which: str) -> Lab:

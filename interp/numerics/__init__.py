@@ -1,1 +1,2 @@
-"""What numbers in floating point are worth: distances in ULP, bounds before anything is computed, intervals."""
+"""What numbers in floating point are worth: distances in ULP, bounds before anything is computed,
+intervals."""

@@ -13,7 +13,8 @@ def interval(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Float[Tensor, "rows 2"]:
-    """Ends of the interval of each row's mean; with one prompt there is nothing to resample: NaN. float64."""
+    """Ends of the interval of each row's mean; with one prompt there is nothing to resample: NaN.
+    float64."""
     n = per_prompt.shape[1]
     if n < 2:
         return torch.full((len(per_prompt), 2), torch.nan, dtype=torch.float64)

@@ -1,7 +1,8 @@
 """What rounding may do at most, before anything is computed (a priori), and sums that lose less.
 
-Higham = N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., SIAM 2002. Every bound holds for any order of
-the operations, and barring under- and overflow. Bounds are float64 tensors; `dtype` is the type of the arithmetic that is bounded.
+Higham = N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., SIAM 2002. Every
+bound holds for any order of the operations, and barring under- and overflow. Bounds are float64
+tensors; `dtype` is the type of the arithmetic that is bounded.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from torch import Tensor
 
 
 def unit(dtype: torch.dtype) -> float:
-    """The unit roundoff u: half the distance from 1 to the next larger number (Higham, section 2.1)."""
+    """The unit roundoff u: half the distance from 1 to the next larger number (Higham, section
+    2.1)."""
     return torch.finfo(dtype).eps / 2
 
 
 def gamma(n: int, dtype: torch.dtype) -> float:
-    """n u / (1 - n u), which bounds the product of n factors (1 + d) with |d| <= u (Higham, lemma 3.1); infinite from n u = 1 on."""
+    """n u / (1 - n u), which bounds the product of n factors (1 + d) with |d| <= u (Higham, lemma
+    3.1); infinite from n u = 1 on."""
     share = n * unit(dtype)
     return share / (1 - share) if share < 1 else math.inf
 
@@ -31,7 +34,8 @@ def product(
     dtype: torch.dtype,
     bias: Float[Tensor, "b"] | None = None,
 ) -> Float[Tensor, "*rows b"]:
-    """How far x w (+ bias) may be from exact: gamma(n) |x| |w| of n terms (Higham, eq. 3.5), the bias being one term more."""
+    """How far x w (+ bias) may be from exact: gamma(n) |x| |w| of n terms (Higham, eq. 3.5), the
+    bias being one term more."""
     sizes = x.double().abs() @ w.double().abs()
     if bias is None:
         return gamma(len(w), dtype) * sizes
@@ -39,7 +43,8 @@ def product(
 
 
 def added(result: Float[Tensor, "*axes"], dtype: torch.dtype) -> Float[Tensor, "*axes"]:
-    """How far one sum of two numbers may be from exact, from its rounded result: u |result| (Higham, eq. 2.5)."""
+    """How far one sum of two numbers may be from exact, from its rounded result: u |result|
+    (Higham, eq. 2.5)."""
     return unit(dtype) * result.double().abs()
 
 
@@ -48,8 +53,9 @@ def summed(
 ) -> Float[Tensor, "*rows"]:
     """How far a sum over the last axis may be from exact.
 
-    "any" order: gamma(n - 1) sum |x| (Higham, eq. 4.4); "pairwise": gamma(ceil(log2 n)) sum |x| (eq. 4.6); "compensated":
-    u |sum| + gamma(n - 1)^2 sum |x| (Ogita, Rump, Oishi 2005, Accurate Sum and Dot Product, proposition 4.5).
+    "any" order: gamma(n - 1) sum |x| (Higham, eq. 4.4); "pairwise": gamma(ceil(log2 n)) sum |x|
+    (eq. 4.6); "compensated": u |sum| + gamma(n - 1)^2 sum |x| (Ogita, Rump, Oishi 2005, Accurate
+    Sum and Dot Product, proposition 4.5).
     """
     n, sizes = x.shape[-1], x.double().abs().sum(-1)
     if method == "compensated":
@@ -58,7 +64,8 @@ def summed(
 
 
 def pairwise(x: Float[Tensor, "*rows n"]) -> Float[Tensor, "*rows"]:
-    """The sum over the last axis, halves added to halves: the error grows with log n (Higham, section 4.1)."""
+    """The sum over the last axis, halves added to halves: the error grows with log n (Higham,
+    section 4.1)."""
     while x.shape[-1] > 1:
         half = x.shape[-1] // 2
         x = torch.cat([x[..., :half] + x[..., half : 2 * half], x[..., 2 * half :]], dim=-1)
@@ -66,7 +73,8 @@ def pairwise(x: Float[Tensor, "*rows n"]) -> Float[Tensor, "*rows"]:
 
 
 def compensated(terms: Sequence[Float[Tensor, "*axes"]]) -> Float[Tensor, "*axes"]:
-    """The sum of one tensor or more as if in twice the precision, then rounded: what each addition loses is kept and added at the end.
+    """The sum of one tensor or more as if in twice the precision, then rounded: what each addition
+    loses is kept and added at the end.
 
     Sum2 of Ogita, Rump and Oishi (2005), algorithm 4.4; Higham, section 4.3, tells its history.
     """
@@ -78,7 +86,8 @@ def compensated(terms: Sequence[Float[Tensor, "*axes"]]) -> Float[Tensor, "*axes
 
 
 def two_sum(a: Float[Tensor, "*axes"], b: Float[Tensor, "*axes"]) -> tuple[Tensor, Tensor]:
-    """a + b rounded, and exactly what that lost (Knuth 1998, The Art of Computer Programming 2, section 4.2.2, theorem B)."""
+    """a + b rounded, and exactly what that lost (Knuth 1998, The Art of Computer Programming 2,
+    section 4.2.2, theorem B)."""
     total = a + b
     mine = total - a
     return total, (a - (total - mine)) + (b - mine)

@@ -1,6 +1,8 @@
-"""Units in the last place: how far apart two floating-point numbers are, counted in representable numbers.
+"""Units in the last place: how far apart two floating-point numbers are, counted in representable
+numbers.
 
-Knows bit patterns of IEEE formats (and bfloat16, whose patterns are ordered alike). Knows nothing of models.
+Knows bit patterns of IEEE formats (and bfloat16, whose patterns are ordered alike). Knows nothing
+of models.
 """
 
 from __future__ import annotations
@@ -21,13 +23,15 @@ FAR = torch.iinfo(torch.int64).max
 
 
 class UlpError(MiniGPTError):
-    """Numbers that have no distance in units in the last place: of two types, or not floating-point."""
+    """Numbers that have no distance in units in the last place: of two types, or not
+    floating-point."""
 
 
 def distance(a: Float[Tensor, "*axes"], b: Float[Tensor, "*axes"]) -> Int[Tensor, "*axes"]:
     """How many steps of `nextafter` lead from a to b: 0 the same (0 and -0 too), 1 neighbours.
 
-    int64; FAR where that does not hold it, or where just one of the two is NaN. Raises UlpError for different types.
+    int64; FAR where that does not hold it, or where just one of the two is NaN. Raises UlpError for
+    different types.
     """
     if a.dtype != b.dtype or a.dtype not in BITS:
         raise UlpError(
@@ -46,7 +50,8 @@ def distance(a: Float[Tensor, "*axes"], b: Float[Tensor, "*axes"]) -> Int[Tensor
 
 
 def size(x: Float[Tensor, "*axes"], dtype: torch.dtype) -> Float[Tensor, "*axes"]:
-    """One unit in the last place of `dtype` at x: the spacing of its numbers in the binade that holds |x|. float64."""
+    """One unit in the last place of `dtype` at x: the spacing of its numbers in the binade that
+    holds |x|. float64."""
     kind = torch.finfo(dtype)
     lowest = int(torch.frexp(torch.tensor(kind.smallest_normal, dtype=torch.float64)).exponent)
     exponent = torch.where(x == 0, lowest, torch.frexp(x.double()).exponent.clamp(min=lowest))
@@ -54,12 +59,14 @@ def size(x: Float[Tensor, "*axes"], dtype: torch.dtype) -> Float[Tensor, "*axes"
 
 
 def error(found: Float[Tensor, "*axes"], exact: Float[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:
-    """|found - exact| in units in the last place of found's type at the exact value, which is float64. Rounding alone: 0.5."""
+    """|found - exact| in units in the last place of found's type at the exact value, which is
+    float64. Rounding alone: 0.5."""
     return (found.double() - exact.double()).abs() / size(exact, found.dtype)
 
 
 def same_bits(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors are the same bit for bit: shape, type, the sign of zeros and NaN included."""
+    """Whether two tensors are the same bit for bit: shape, type, the sign of zeros and NaN
+    included."""
     return a.shape == b.shape and a.dtype == b.dtype and torch.equal(_bits(a), _bits(b))
 
 
@@ -73,7 +80,8 @@ def _bits(x: Tensor) -> Tensor:
 
 
 def _ordered(x: Tensor) -> Tensor:
-    """Integers in the order of the numbers, one apart where these are neighbours: a negative number's magnitude counts down."""
+    """Integers in the order of the numbers, one apart where these are neighbours: a negative
+    number's magnitude counts down."""
     bits = _bits(x)
     magnitude = (bits & torch.iinfo(bits.dtype).max).long()
     return torch.where(bits < 0, -magnitude, magnitude)

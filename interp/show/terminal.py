@@ -43,7 +43,8 @@ def why(found: Why) -> RenderableType:
 
 
 def effects(found: Effects, k: int = 12) -> RenderableType:
-    """Effects of any method: the largest, each with its bootstrap interval, the heat map where there are heads, and the receipt."""
+    """Effects of any method: the largest, each with its bootstrap interval, the heat map where
+    there are heads, and the receipt."""
     top = found.top(k)
     ends = top.interval().tolist()
     rows = [

@@ -1,7 +1,9 @@
-"""Greater-than: "The war lasted from the year 1732 to the year 17", which only a year after 32 can end.
+"""Greater-than: "The war lasted from the year 1732 to the year 17", which only a year after 32 can
+end.
 
-Hanna et al. 2023 (arXiv 2305.00586), section 2: centuries 11 to 17, years 02 to 98; in the corrupt twin the first year ends in 01.
-Nouns: those of the paper's FrameNet list that the ACDC repository carries (Conmy et al. 2023), and "war", the paper's example.
+Hanna et al. 2023 (arXiv 2305.00586), section 2: centuries 11 to 17, years 02 to 98; in the corrupt
+twin the first year ends in 01. Nouns: those of the paper's FrameNet list that the ACDC repository
+carries (Conmy et al. 2023), and "war", the paper's example.
 """
 
 from __future__ import annotations
@@ -37,9 +39,11 @@ YEARS = range(2, 99)
 def prompts(
     tokenizer: Tokenizer, n: int = 100, seed: int = 0, *, nouns: Sequence[str] = NOUNS
 ) -> Prompts:
-    """n prompts with their 01-twins; answer: a later year, distractor: one that is not later, each drawn at random; position YY; group: the century.
+    """n prompts with their 01-twins; answer: a later year, distractor: one that is not later, each
+    drawn at random; position YY; group: the century.
 
-    `metric` is the paper's measure, over all 100 years. PromptError where the vocabulary does not split 1732 into 17 and 32.
+    `metric` is the paper's measure, over all 100 years. PromptError where the vocabulary does not
+    split 1732 into 17 and 32.
     """
     rng, known, years = (
         random.Random(seed),
@@ -67,7 +71,8 @@ def prompts(
 
 
 def metric(pairs: Prompts) -> Metric:
-    """The probability of all later years less that of all others, 00 to 99, at END (Hanna et al. 2023, section 2.2); needs the tokenizer."""
+    """The probability of all later years less that of all others, 00 to 99, at END (Hanna et al.
+    2023, section 2.2); needs the tokenizer."""
     if pairs.tokenizer is None:
         raise PromptError(
             problem(
@@ -88,7 +93,8 @@ def metric(pairs: Prompts) -> Metric:
 
 
 def legal_years(tokenizer: Tokenizer) -> list[int]:
-    """The years that split into their century and two more digits, as does 01 of the same century. PromptError where none does."""
+    """The years that split into their century and two more digits, as does 01 of the same century.
+    PromptError where none does."""
     years = [
         100 * century + year
         for century in CENTURIES

@@ -1,6 +1,8 @@
-"""Induction: random tokens, then the same again, cut off before the last; the answer is how the first half went on.
+"""Induction: random tokens, then the same again, cut off before the last; the answer is how the
+first half went on.
 
-Olsson et al. 2022 (In-context Learning and Induction Heads); Wang et al. 2022, App. H. Knows nothing of sentences and models.
+Olsson et al. 2022 (In-context Learning and Induction Heads); Wang et al. 2022, App. H. Knows
+nothing of sentences and models.
 """
 
 from __future__ import annotations
@@ -24,11 +26,13 @@ def prompts(
     bos: int | None = None,
     tokenizer: Tokenizer | None = None,
 ) -> Prompts:
-    """n prompts of `length` random tokens, and all of them but the last once more; in the corrupt twin the first half is other tokens.
+    """n prompts of `length` random tokens, and all of them but the last once more; in the corrupt
+    twin the first half is other tokens.
 
-    among: a tokenizer (its tokens that begin with a space) or the ids to draw from; no token comes twice within a half.
-    bos: an id to put in front, which comes nowhere else. Answer: the half's last token; distractor: what stands in its place in the corrupt first half.
-    Positions: A1, the first time of the token at END; B1, the one after it, which is the answer.
+    among: a tokenizer (its tokens that begin with a space) or the ids to draw from; no token comes
+    twice within a half. bos: an id to put in front, which comes nowhere else. Answer: the half's
+    last token; distractor: what stands in its place in the corrupt first half. Positions: A1, the
+    first time of the token at END; B1, the one after it, which is the answer.
     """
     tokenizer = among if isinstance(among, Tokenizer) else tokenizer
     ids = (words(among) if isinstance(among, Tokenizer) else among).unique()

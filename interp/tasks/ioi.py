@@ -1,8 +1,10 @@
-"""Indirect object identification: "When Mary and John went to the store, John gave a drink to", and what it is held against.
+"""Indirect object identification: "When Mary and John went to the store, John gave a drink to", and
+what it is held against.
 
-Wang et al. 2022 (arXiv 2211.00593): section 2 and App. E (templates), App. A (signals, longer openings), App. L (extra sentences).
-Names, places and objects are those of the authors' code, redwoodresearch/Easy-Transformer: 99 names where the paper says 100,
-8 places and 8 objects where it says 20. Knows nothing of models. No BOS: the paper uses none.
+Wang et al. 2022 (arXiv 2211.00593): section 2 and App. E (templates), App. A (signals, longer
+openings), App. L (extra sentences). Names, places and objects are those of the authors' code,
+redwoodresearch/Easy-Transformer: 99 names where the paper says 100, 8 places and 8 objects where it
+says 20. Knows nothing of models. No BOS: the paper uses none.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ Sarah Scott Sean Shannon Stephanie Stephen Steven Thomas Tiffany Timothy Travis 
 PLACES = "store garden restaurant school hospital office house station".split()
 OBJECTS = "ring kiss bone basketball computer necklace drink snack".split()
 
-# [A] is the indirect object, [B] the subject that comes twice. In this order of names: BABA; with the first two swapped: ABBA.
+# [A] is the indirect object, [B] the subject that comes twice. In this order of names: BABA; with
+# the first two swapped: ABBA.
 TEMPLATES = (
     "Then, [B] and [A] went to the [PLACE]. [B] gave a [OBJECT] to [A]",
     "Then, [B] and [A] had a lot of fun at the [PLACE]. [B] gave a [OBJECT] to [A]",
@@ -48,7 +51,8 @@ TEMPLATES = (
     "The [PLACE] [B] and [A] went to had a [OBJECT]. [B] gave it to [A]",
     "Friends [B] and [A] found a [OBJECT] at the [PLACE]. [B] gave it to [A]",
 )
-# What the templates open with, made longer: S1 and S2 stay as far apart, everything stands later (the authors' BABA_LONG).
+# What the templates open with, made longer: S1 and S2 stay as far apart, everything stands later
+# (the authors' BABA_LONG).
 LONG_OPENINGS = (
     *["Then in the morning,"] * 5,
     "After taking a long break",
@@ -68,11 +72,13 @@ EXTRA = (
     "[A] enjoyed being with a friend.",
     "[A] was an enthusiast person.",
 )
-# The templates of the paper, and those that the authors' main experiments reach: half of 15 in each order, rounded down.
+# The templates of the paper, and those that the authors' main experiments reach: half of 15 in each
+# order, rounded down.
 MODES = {"paper": range(1, 16), "authors": range(1, 8)}
 ORDERS = {"ABBA": ("IO", "S1", "S2"), "BABA": ("S1", "IO", "S2")}
-# Who stands at IO, S1 and S2: A and B as in the clean prompt, X, Y and Z none of them. The last five and the clean prompt are
-# the six data sets of figure 9: the token that S2 tells kept, random or inverted, with the position that it tells kept or inverted.
+# Who stands at IO, S1 and S2: A and B as in the clean prompt, X, Y and Z none of them. The last
+# five and the clean prompt are the six data sets of figure 9: the token that S2 tells kept, random
+# or inverted, with the position that it tells kept or inverted.
 CLEAN = "ABB"
 CORRUPTIONS = {
     "ABC": "XYZ",
@@ -90,7 +96,8 @@ CORRUPTIONS = {
 
 @dataclass(frozen=True)
 class Draw:
-    """What chance decides about one prompt: its sentence, with named slots, the group that it belongs to, and its words."""
+    """What chance decides about one prompt: its sentence, with named slots, the group that it
+    belongs to, and its words."""
 
     sentence: str
     group: int
@@ -127,12 +134,15 @@ def prompts(
     places: Sequence[str] = PLACES,
     objects: Sequence[str] = OBJECTS,
 ) -> Prompts:
-    """n prompts of p_IOI with a corrupt twin each; answer IO, distractor S; positions IO, S1, S1+1, S2, END; a group for each template and order.
+    """n prompts of p_IOI with a corrupt twin each; answer IO, distractor S; positions IO, S1, S1+1,
+    S2, END; a group for each template and order.
 
-    corrupt: a key of CORRUPTIONS (p_ABC: three other names, all different), or None. The clean side does not depend on it, nor a
-    prompt on how many follow; templates and orders come equally often. mode: "paper" (15 templates) or "authors" (7);
-    template: 1 to 15, one only; order: "ABBA" or "BABA" only. long: longer openings. extra: whose name each inserted sentence
-    repeats, "IO" or "S"; the authors insert two: ("IO", "IO"). Words that are not one token are left out, with a warning.
+    corrupt: a key of CORRUPTIONS (p_ABC: three other names, all different), or None. The clean side
+    does not depend on it, nor a prompt on how many follow; templates and orders come equally often.
+    mode: "paper" (15 templates) or "authors" (7); template: 1 to 15, one only; order: "ABBA" or
+    "BABA" only. long: longer openings. extra: whose name each inserted sentence repeats, "IO" or
+    "S"; the authors insert two: ("IO", "IO"). Words that are not one token are left out, with a
+    warning.
     """
     _known(
         corrupt=(corrupt, [*CORRUPTIONS, None]),
@@ -160,7 +170,8 @@ def prompts(
 def sentence(
     template: int, order: str = "BABA", *, long: bool = False, extra: Sequence[str] = ()
 ) -> str:
-    """A template (1 to 15) up to its end, its slots named by role: "When [S1] and [IO] got a [OBJECT] at the [PLACE], [S2] decided to give it to".
+    """A template (1 to 15) up to its end, its slots named by role: "When [S1] and [IO] got a
+    [OBJECT] at the [PLACE], [S2] decided to give it to".
 
     extra: sentences with slots, put behind the last comma or full stop, as the authors' code does.
     """
@@ -176,7 +187,8 @@ def sentence(
 
 
 def group(template: int, order: str, extra: Sequence[int] = ()) -> int:
-    """The number of a template in one order, by which means are taken: 0 to 29; more for each row of extra sentences.
+    """The number of a template in one order, by which means are taken: 0 to 29; more for each row
+    of extra sentences.
 
     Prompts of a group are equally long and put every role at the same position.
     """
@@ -187,7 +199,8 @@ def group(template: int, order: str, extra: Sequence[int] = ()) -> int:
 def _kinds(
     rng: random.Random, templates: Sequence[int], orders: Sequence[str]
 ) -> Iterator[tuple[int, str]]:
-    """Templates in rounds, each round in another order, each template in every order of names: as even as any number of prompts can be."""
+    """Templates in rounds, each round in another order, each template in every order of names: as
+    even as any number of prompts can be."""
     while True:
         for template in rng.sample(templates, len(templates)):
             yield from ((template, order) for order in orders)
@@ -241,7 +254,8 @@ def _prompts(tokenizer: Tokenizer, draws: Sequence[Draw], corrupt: str | None) -
 
 
 def _position(tokenizer: Tokenizer, draw: Draw, role: str) -> int:
-    """How many tokens stand before the role's first slot: the name and the space before it are one token, which begins there."""
+    """How many tokens stand before the role's first slot: the name and the space before it are one
+    token, which begins there."""
     return len(
         tokenizer.encode(
             _filled(draw.sentence[: draw.sentence.index(f" [{role}]")], draw.words(CLEAN))

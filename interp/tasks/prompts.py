@@ -1,4 +1,5 @@
-"""Pairs of prompts that differ in one respect, with answers and named positions: what every experiment is about.
+"""Pairs of prompts that differ in one respect, with answers and named positions: what every
+experiment is about.
 
 Knows how pairs must be aligned, and JSON lines, CSV and AutoCircuit's JSON. Makes up no prompts.
 """
@@ -25,10 +26,11 @@ Rows = Tensor | Sequence[Sequence[int]]
 
 @dataclass(frozen=True, eq=False)
 class Prompts:
-    """Clean and corrupt prompts [prompts] of the same lengths, position by position; answers and distractors [prompts, choices].
+    """Clean and corrupt prompts [prompts] of the same lengths, position by position; answers and
+    distractors [prompts, choices].
 
-    positions: a name -> each prompt's index; END (the last token) is always there. groups: a number for each prompt, by which
-    means are taken (the template, say).
+    positions: a name -> each prompt's index; END (the last token) is always there. groups: a number
+    for each prompt, by which means are taken (the template, say).
     """
 
     clean: Rows
@@ -148,7 +150,8 @@ class Prompts:
 
     @classmethod
     def load(cls, path: Path, tokenizer: Tokenizer | None = None) -> Prompts:
-        """JSON lines (ids or texts), CSV with the same columns, or AutoCircuit's JSON, by the file's ending."""
+        """JSON lines (ids or texts), CSV with the same columns, or AutoCircuit's JSON, by the
+        file's ending."""
         path = Path(path)
         try:
             text = path.read_text(encoding="utf-8")
@@ -295,7 +298,8 @@ _COLUMNS = {
 
 
 def _autocircuit(data: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """AutoCircuit's dataset: its prompts, with its word_idxs (one index for all prompts) as named positions."""
+    """AutoCircuit's dataset: its prompts, with its word_idxs (one index for all prompts) as named
+    positions."""
     words = {
         name: index
         for name, index in (data.get("word_idxs") or {}).items()

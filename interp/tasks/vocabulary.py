@@ -1,6 +1,8 @@
-"""Which words of a list a tokenizer knows as one token each, as they stand within a sentence: with the space before them.
+"""Which words of a list a tokenizer knows as one token each, as they stand within a sentence: with
+the space before them.
 
-Only such words can take each other's place without moving what comes after them. Knows nothing of sentences.
+Only such words can take each other's place without moving what comes after them. Knows nothing of
+sentences.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ class VocabularyWarning(UserWarning):
 def single(tokenizer: Tokenizer, words: Sequence[str], what: str, least: int = 1) -> list[str]:
     """The words that are one token with a space before them, each once, in order.
 
-    what: their kind, for messages. Warns (VocabularyWarning) of words left out; PromptError where fewer than `least` remain.
+    what: their kind, for messages. Warns (VocabularyWarning) of words left out; PromptError where
+    fewer than `least` remain.
     """
     given = list(dict.fromkeys(words))
     known = [word for word in given if len(tokenizer.encode(" " + word)) == 1]

@@ -1,4 +1,5 @@
-"""Which edits exclude one another: two that decide one thing, or a whole and its part, or a part that nobody can tell."""
+"""Which edits exclude one another: two that decide one thing, or a whole and its part, or a part
+that nobody can tell."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ Thing = tuple[Site | None, ...]
 
 
 def refuse(edits: Sequence[Edit], holds: Sequence[Hold]) -> None:
-    """PatchError where these cannot be in one patch. Positions by name are compared again once a batch is known."""
+    """PatchError where these cannot be in one patch. Positions by name are compared again once a
+    batch is known."""
     if len(edits) > 1:
         _refuse_conflicts(edits)
         _refuse_lost_parts(edits)
@@ -23,8 +25,8 @@ def refuse(edits: Sequence[Edit], holds: Sequence[Hold]) -> None:
 
 
 def _refuse_conflicts(edits: Iterable[Edit]) -> None:
-    """Refuse two edits that would both decide one thing. Only those are compared that meet at a thing, so that thousands of
-    edits are no trouble."""
+    """Refuse two edits that would both decide one thing. Only those are compared that meet at a
+    thing, so that thousands of edits are no trouble."""
     met: dict[object, dict[Part, list[Edit]]] = {}
     for edit in edits:
         for thing, part in _decided(edit):
@@ -41,7 +43,8 @@ def _refuse_conflicts(edits: Iterable[Edit]) -> None:
 
 
 def _refuse_lost_parts(edits: Iterable[Edit]) -> None:
-    """Refuse an edge from a part of what is written as a whole: nobody can tell what that part wrote."""
+    """Refuse an edge from a part of what is written as a whole: nobody can tell what that part
+    wrote."""
     wholes: dict[Site | None, list[Edit]] = {}
     for edit in edits:
         if edit.kind == "write" and edit.target.site.role == "node":
@@ -60,14 +63,16 @@ def _refuse_lost_parts(edits: Iterable[Edit]) -> None:
 
 
 def clash(a: Edit, b: Edit) -> bool:
-    """Whether two edits decide the same thing, or one a whole and the other its part, positions aside."""
+    """Whether two edits decide the same thing, or one a whole and the other its part, positions
+    aside."""
     mine = dict(_decided(a))
     return any(thing in mine and _both_decide(mine[thing], part) for thing, part in _decided(b))
 
 
 def _decided(edit: Edit) -> Iterator[tuple[Thing, Part]]:
-    """What an edit decides, then the larger things that this is a part of, and in which respect (True). A write decides a
-    node, or its like; a read an edge, by its sender and its port; an input all edges into a port, its sender None."""
+    """What an edit decides, then the larger things that this is a part of, and in which respect
+    (True). A write decides a node, or its like; a read an edge, by its sender and its port; an
+    input all edges into a port, its sender None."""
     chains = [_things(site) for site in edit.target.sites]
     if edit.kind == "read":
         chains[0] += ((None, True),)
@@ -84,7 +89,8 @@ def _both_decide(a: Part, b: Part) -> bool:
 
 @lru_cache(maxsize=65536)
 def _things(site: Site) -> tuple[tuple[Site | None, bool], ...]:
-    """A site (False), then the wholes of which it is a part (True). A head, its pattern and its z are one thing."""
+    """A site (False), then the wholes of which it is a part (True). A head, its pattern and its z
+    are one thing."""
     layer, part = site.layer, site.part
     if site.kind in ("z", "pattern") or (site.kind == "attn" and part is not None):
         line = [Site("z", layer, part), Site("z", layer), Site("attn", layer)][part is None :]
@@ -95,7 +101,8 @@ def _things(site: Site) -> tuple[tuple[Site | None, bool], ...]:
 
 
 def may_meet(a: int | str | None, b: int | str | None) -> bool:
-    """Whether two positions are the same for certain; a number and a name are only compared once a batch is known."""
+    """Whether two positions are the same for certain; a number and a name are only compared once a
+    batch is known."""
     return a is None or b is None or a == b
 
 

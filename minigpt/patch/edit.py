@@ -1,4 +1,5 @@
-"""The parts of a patch: where a value comes from (Source), one thing that is changed (Edit), nodes that are kept (Hold)."""
+"""The parts of a patch: where a value comes from (Source), one thing that is changed (Edit), nodes
+that are kept (Hold)."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ NAME = r"[A-Za-z_][\w.-]*"
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """Where a value comes from: a run, a tensor, zero, or the mean of a run over its prompts (by group).
+    """Where a value comes from: a run, a tensor, zero, or the mean of a run over its prompts (by
+    group).
 
     Two are equal when the same names stand for the very same run and tensors.
     """
@@ -103,7 +105,8 @@ SETS: dict[str, tuple[set[str], Callable[[Config], Iterator[Site]]]] = {
 
 @dataclass(frozen=True)
 class Edit:
-    """One line of a patch. The address tells its kind: node, stream or inside: write; edge: read; port: input."""
+    """One line of a patch. The address tells its kind: node, stream or inside: write; edge: read;
+    port: input."""
 
     target: Address
     source: Source
@@ -125,7 +128,8 @@ class Edit:
 
 @dataclass(frozen=True)
 class Hold:
-    """Keep nodes at a run's values: "heads", "mlps" and addresses side by side, in any order; `but` the nodes, at positions, that stay free."""
+    """Keep nodes at a run's values: "heads", "mlps" and addresses side by side, in any order; `but`
+    the nodes, at positions, that stay free."""
 
     nodes: str
     source: Source

@@ -1,4 +1,5 @@
-"""An intervention as a value: what is put where, and from where. Nothing happens until a model is run again with it.
+"""An intervention as a value: what is put where, and from where. Nothing happens until a model is
+run again with it.
 
     a9.9@-1 = corrupt            write: from here on everybody sees what the head wrote in the run `corrupt`
     a5.5>a8.6.v = corrupt        read: only this port sees the other write
@@ -8,8 +9,8 @@
     hold heads = clean           every node of the set that is not written otherwise keeps that run's value
     hold heads but a9.9@END = mean(corrupt)    the same, but this head at this position stays free
 
-Knows its parts (edit.py) and which of them exclude one another (conflict.py). Knows nothing of how a run is recomputed (rerun.py) or what it means in numbers
-(reference.py says that in full).
+Knows its parts (edit.py) and which of them exclude one another (conflict.py). Knows nothing of how
+a run is recomputed (rerun.py) or what it means in numbers (reference.py says that in full).
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ _LINE = re.compile(
 
 @dataclass(frozen=True)
 class Patch:
-    """Edits in a fixed order, so that equal patches are equal whatever the order they were joined in. Patch() changes nothing."""
+    """Edits in a fixed order, so that equal patches are equal whatever the order they were joined
+    in. Patch() changes nothing."""
 
     edits: tuple[Edit, ...] = ()
     holds: tuple[Hold, ...] = field(default=())
@@ -49,7 +51,8 @@ class Patch:
 
     @classmethod
     def write(cls, address: str | Address, given: Given, *, name: str = "") -> Patch:
-        """This node, stream point, pattern or z is what it is in `given`: a run, a tensor that broadcasts to it, or 0.0."""
+        """This node, stream point, pattern or z is what it is in `given`: a run, a tensor that
+        broadcasts to it, or 0.0."""
         return cls._one(
             address,
             given,
@@ -60,7 +63,8 @@ class Patch:
 
     @classmethod
     def read(cls, address: str | Address, given: Given, *, name: str = "") -> Patch:
-        """Only this edge's port sees the sender as it is in `given`; everybody else sees what it really wrote."""
+        """Only this edge's port sees the sender as it is in `given`; everybody else sees what it
+        really wrote."""
         return cls._one(
             address, given, name, "read", "an edge, as in Patch.read('a5.5>a8.6.v', other)"
         )
@@ -87,14 +91,15 @@ class Patch:
         name: str = "run",
         by_name: str = "groups",
     ) -> Patch:
-        """This node writes its mean over the prompts of a run; with `by` [prompts], over those of the same group, the groups
-        being the patched run's too."""
+        """This node writes its mean over the prompts of a run; with `by` [prompts], over those of
+        the same group, the groups being the patched run's too."""
         return cls.write(address, Source(name, run=over, mean=True, by=by, by_name=by_name))
 
     @classmethod
     def hold(cls, nodes: str, run: Given, *, but: str = "", name: str = "") -> Patch:
-        """Every node of "heads", "mlps" or "a9.9 m3 ..." that this patch does not write otherwise keeps its value in `run` (or the
-        mean of one, or 0); those of `but`, "a9.9@END a8.6", stay free."""
+        """Every node of "heads", "mlps" or "a9.9 m3 ..." that this patch does not write otherwise
+        keeps its value in `run` (or the mean of one, or 0); those of `but`, "a9.9@END a8.6", stay
+        free."""
         held = Hold(nodes, source(run, name), but)
         if held.source.run is not None:
             held.sites(held.source.run.config)
@@ -102,7 +107,8 @@ class Patch:
 
     @classmethod
     def parse(cls, text: str, sources: Mapping[str, Trace | Tensor]) -> Patch:
-        """The inverse of str(): lines or parts between semicolons, with what each name in it stands for."""
+        """The inverse of str(): lines or parts between semicolons, with what each name in it stands
+        for."""
         parts = [_line(line.strip(), sources) for line in re.split(r"[;\n]", text) if line.strip()]
         return cls.all(parts)
 
@@ -122,7 +128,8 @@ class Patch:
 
     @property
     def sources(self) -> dict[str, Trace | Tensor]:
-        """What each name in the text stands for, so that Patch.parse(str(patch), patch.sources) does the same.
+        """What each name in the text stands for, so that Patch.parse(str(patch), patch.sources)
+        does the same.
 
         Where several things have one name, the later ones are numbered: run, run.2, ...
         """

@@ -1,7 +1,9 @@
-"""Attention for some rows only: the z of the rows that changed queries, keys, values or patterns reach.
+"""Attention for some rows only: the z of the rows that changed queries, keys, values or patterns
+reach.
 
-Units are (variant, prompt) pairs with all heads, or with one head where only that head's inputs were edited. Each unit attends
-over exactly its prompt's own keys, with the operations of the full pass (ops.pattern), so that a row's bits are the same.
+Units are (variant, prompt) pairs with all heads, or with one head where only that head's inputs
+were edited. Each unit attends over exactly its prompt's own keys, with the operations of the full
+pass (ops.pattern), so that a row's bits are the same.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ class Part:
 def attend(
     edits: Applied, layer: int, qkv: Rows, parts: list[Part], targets: Bool[Tensor, "rows"]
 ) -> Rows:
-    """The z rows among `targets` that dirty qkv rows (all heads) and edited parts or patterns (single heads) reach."""
+    """The z rows among `targets` that dirty qkv rows (all heads) and edited parts or patterns
+    (single heads) reach."""
     plan, config = edits.plan, edits.trace.config
     patterns = plan.touches("pattern", layer)
     reached = targets & _onward(_mask(qkv.ids, targets), plan.width)
@@ -57,14 +60,16 @@ def attend(
 
 
 def whole_rows(dtype: torch.dtype, n: int, d_head: int) -> bool:
-    """Whether a query row's bits depend on how many rows stand beside it, so that all of a prompt's must be computed together."""
+    """Whether a query row's bits depend on how many rows stand beside it, so that all of a prompt's
+    must be computed together."""
     return dtype != torch.float32 or n < ops.MIN_KEYS or ops.GRAIN * n * d_head < ops.SMALL
 
 
 def _reached_by(
     head: int, parts: list[Part], patterns: list[Touch], targets: Tensor, width: int
 ) -> Bool[Tensor, "rows"]:
-    """Rows of one head's z that its edited queries (at their own row), keys and values (from there on) or patterns change."""
+    """Rows of one head's z that its edited queries (at their own row), keys and values (from there
+    on) or patterns change."""
     found = torch.zeros_like(targets)
     for part in parts:
         if part.head == head:

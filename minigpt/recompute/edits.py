@@ -1,4 +1,5 @@
-"""What edits do to the rows of each stage: cells and streams they write, free vectors they add, streams that single ports see."""
+"""What edits do to the rows of each stage: cells and streams they write, free vectors they add,
+streams that single ports see."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ class Put:
 
 @dataclass(frozen=True, eq=False)
 class Delta:
-    """What an edge's port sees differs by, at rows of one run; how many numbers that is of, and how many differ."""
+    """What an edge's port sees differs by, at rows of one run; how many numbers that is of, and how
+    many differ."""
 
     rows: Rows
     written: int
@@ -40,7 +42,8 @@ class Delta:
 class Applied:
     """The edits of a plan as a recalculation meets them, stage by stage.
 
-    overrides: vectors that edits put in place of what a node wrote or a stream was, and patterns. ports: what single ports saw.
+    overrides: vectors that edits put in place of what a node wrote or a stream was, and patterns.
+    ports: what single ports saw.
     """
 
     def __init__(self, plan: Plan, receipt: Receipt) -> None:
@@ -53,7 +56,8 @@ class Applied:
     # ---- whole rows of a cell or a stream
 
     def cells(self, name: str, layer: int, cell: Rows, need: Bool[Tensor, "rows"]) -> Rows:
-        """What is held, then what is written, put into the rows of a cell (z or activations), which is given up."""
+        """What is held, then what is written, put into the rows of a cell (z or activations), which
+        is given up."""
         base = self.plan.cell(name, layer)
         puts = [
             self._held(name, layer, touch, cell, need) for touch in self.plan.holds(name, layer)
@@ -105,7 +109,8 @@ class Applied:
     # ---- free vectors
 
     def vectors(self, kind: str, layer: int, own: Own) -> Rows:
-        """Free vectors written by nodes of this kind: what each differs by from what the node itself wrote."""
+        """Free vectors written by nodes of this kind: what each differs by from what the node
+        itself wrote."""
         found = [Rows.none(self.plan.cell("resid", 0))]
         for touch in self.plan.touches(kind, layer):
             ids = touch.ids
@@ -118,7 +123,8 @@ class Applied:
     # ---- edges and ports
 
     def send(self, reads: list[Read], dirty: set[int], own: Own) -> None:
-        """For edges whose senders have now written (in these variants otherwise than before): what their ports see differs by this."""
+        """For edges whose senders have now written (in these variants otherwise than before): what
+        their ports see differs by this."""
         for touch in reads:
             again = dirty | self._overridden(touch.sender)
             clean, new = (
@@ -211,7 +217,8 @@ class Applied:
     def port(
         self, site: Site, stream: Rows, base: Float[Tensor, "n d_model"], need: Bool[Tensor, "rows"]
     ) -> Rows:
-        """The whole input of a port that all rows share (an MLP's, the output's): the stream with its edits."""
+        """The whole input of a port that all rows share (an MLP's, the output's): the stream with
+        its edits."""
         seen = self.seen(site, None, stream, base)
         whole = stream.put(base, seen.ids, seen.x)
         return whole.keep(need[whole.ids])

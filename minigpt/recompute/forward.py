@@ -1,9 +1,10 @@
 """Running a model again after edits, computing only what they reach and what is asked for.
 
-Forward, a row (one variant, prompt, position) is dirty once something in it may differ from the run that is patched; backward,
-a row is wanted if the answer can depend on it. Each layer computes dirty and wanted rows only, those of many variants together
-in one product. A position never reaches those before it; a held head passes nothing on. Each row is computed by the operations
-of the full pass at settled sizes, so that the result is that of a full pass bit for bit.
+Forward, a row (one variant, prompt, position) is dirty once something in it may differ from the run
+that is patched; backward, a row is wanted if the answer can depend on it. Each layer computes dirty
+and wanted rows only, those of many variants together in one product. A position never reaches those
+before it; a held head passes nothing on. Each row is computed by the operations of the full pass at
+settled sizes, so that the result is that of a full pass bit for bit.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from minigpt.recompute.rows import Rows, same, union
 
 @dataclass(frozen=True, eq=False)
 class Changed:
-    """What changed in one layer: the rows of each of its cells that may differ from the patched run's."""
+    """What changed in one layer: the rows of each of its cells that may differ from the patched
+    run's."""
 
     resid: Rows
     qkv: Rows
@@ -38,7 +40,8 @@ class Changed:
 
 
 class Recalculation:
-    """One chunk of a plan's variants, calculated. `layers`: what changed in each; `found`: the points that were asked for.
+    """One chunk of a plan's variants, calculated. `layers`: what changed in each; `found`: the
+    points that were asked for.
 
     most: the most rows that a product had.
     """
@@ -100,7 +103,8 @@ class Recalculation:
         return stream
 
     def _attention(self, layer: int, stream: Rows) -> tuple[Rows, Rows]:
-        """The queries, keys and values of dirty rows, and the z of every row that they or the edits reach."""
+        """The queries, keys and values of dirty rows, and the z of every row that they or the edits
+        reach."""
         block, targets = self.params.blocks[layer], self.wanted.attended(layer)
         seen = (
             stream
@@ -154,7 +158,8 @@ class Recalculation:
         return self.edits.cells("act", layer, Rows(read.ids, act), need)
 
     def _after(self, node: Site, stream: Rows, cell: Rows) -> Rows:
-        """The stream after the attention or the MLP has written: its product, the stream it adds to, and free vectors."""
+        """The stream after the attention or the MLP has written: its product, the stream it adds
+        to, and free vectors."""
         layer, attn = node.layer or 0, node.kind == "attn"
         need = self.wanted.mid[layer] if attn else self.wanted.stream[layer + 1]
         own: Own = lambda site, ids: self._own(site, ids, cell)  # noqa: E731
@@ -170,7 +175,8 @@ class Recalculation:
     # ---- what nodes write
 
     def _written(self, node: Site, ids: Tensor, cell: Rows) -> Float[Tensor, "ids d_model"]:
-        """What the attention or the MLP writes at these rows: a product where its cell is new, as it was elsewhere. To be given up."""
+        """What the attention or the MLP writes at these rows: a product where its cell is new, as
+        it was elsewhere. To be given up."""
         w, b = self._weights(node)
         if same(ids, cell.ids):
             return self.receipt.linear(cell.x, w, b)
@@ -189,7 +195,8 @@ class Recalculation:
         own = self._computed(site, ids, cell)
         if not self.trace.overrides:
             return own
-        # The run that is patched may have free vectors of its own: they stand in its streams, wherever the cell is not new.
+        # The run that is patched may have free vectors of its own: they stand in its streams,
+        # wherever the cell is not new.
         new = cell.find(ids)[0] if len(cell.ids) else torch.zeros_like(ids, dtype=torch.bool)
         return torch.where(new[:, None], own, self.plan.clean_write(site)[ids % self.plan.n])
 

@@ -1,7 +1,9 @@
-"""From patches to a plan: every edit's rows, form and values, checked against the run that is patched.
+"""From patches to a plan: every edit's rows, form and values, checked against the run that is
+patched.
 
-A write from another run is put where the node's own numbers live (a head's z, a neuron's activation), so that putting a
-run's own value back changes no bit; a write of a free vector is an addition of what it differs by.
+A write from another run is put where the node's own numbers live (a head's z, a neuron's
+activation), so that putting a run's own value back changes no bit; a write of a free vector is an
+addition of what it differs by.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from minigpt.trace import Trace
 
 
 def plan(trace: Trace, patches: Sequence[Patch], writes: dict[Site, Tensor] | None = None) -> Plan:
-    """Resolve patches on a trace; PatchError, AddressError or PositionError where one does not fit it.
+    """Resolve patches on a trace; PatchError, AddressError or PositionError where one does not fit
+    it.
 
     writes: what is kept of the trace's own writes from one chunk of a sweep to the next.
     """
@@ -36,7 +39,8 @@ def plan(trace: Trace, patches: Sequence[Patch], writes: dict[Site, Tensor] | No
 
 
 def _order(touch: Touch) -> tuple[object, ...]:
-    """A fixed order for what is summed at one row, so that a patch's sums are the same alone and among others."""
+    """A fixed order for what is summed at one row, so that a patch's sums are the same alone and
+    among others."""
     sites = (touch.site, touch.sender) if isinstance(touch, Read) else (touch.site,)
     return tuple(
         part
@@ -46,7 +50,8 @@ def _order(touch: Touch) -> tuple[object, ...]:
 
 
 class _Resolver:
-    """Resolves the edits of many patches. What several have in common is resolved once: edits, rows of a position, means."""
+    """Resolves the edits of many patches. What several have in common is resolved once: edits, rows
+    of a position, means."""
 
     def __init__(self, made: Plan) -> None:
         self.plan, self.trace = made, made.trace
@@ -64,7 +69,8 @@ class _Resolver:
             self._share(edit, variant, lambda edit=edit: self._resolve(edit))  # type: ignore[misc]
 
     def rows(self, at: int | str | None) -> Int[Tensor, "rows"]:
-        """The numbers of the rows at a position of each prompt, or of all rows that belong to prompts."""
+        """The numbers of the rows at a position of each prompt, or of all rows that belong to
+        prompts."""
         if at not in self._rows:
             batch, width = self.trace.batch, self.plan.width
             first = torch.arange(len(batch.tokens), device=batch.tokens.device) * width
@@ -78,7 +84,8 @@ class _Resolver:
     def _share(
         self, key: object, variant: int, make: Callable[[], list[tuple[str, Touch]]]
     ) -> None:
-        """One more variant of what `key` stands for; resolved and placed at its stages where it is new."""
+        """One more variant of what `key` stands for; resolved and placed at its stages where it is
+        new."""
         if key not in self._known:
             found = make()
             for stage, touch in found:
@@ -119,7 +126,8 @@ class _Resolver:
                 )
 
     def _all_but(self, places: tuple[int | str | None, ...]) -> Int[Tensor, "rows"]:
-        """All rows but those at these positions of each prompt; the same tensor for the same positions."""
+        """All rows but those at these positions of each prompt; the same tensor for the same
+        positions."""
         if not places:
             return self.rows(None)
         if places not in self._but:
@@ -128,7 +136,8 @@ class _Resolver:
         return self._but[places]
 
     def _held_sites(self, hold: Hold) -> list[tuple[Site, bool]]:
-        """The nodes of a hold, a layer's heads taken together where they are all there, and which were asked for as such."""
+        """The nodes of a hold, a layer's heads taken together where they are all there, and which
+        were asked for as such."""
         if hold not in self._sites:
             asked = hold.sites(self.trace.config)
             self._check(hold.source, Address((asked[0],)))
@@ -167,7 +176,8 @@ class _Resolver:
     def _hold_vector(
         self, variant: int, site: Site, given: Source, edits: Sequence[Edit], rows: Tensor
     ) -> None:
-        """A held node without cells of its own (embeddings, biases): written where no edit writes it, its whole or its parts."""
+        """A held node without cells of its own (embeddings, biases): written where no edit writes
+        it, its whole or its parts."""
         for edit in edits:
             other = edit.target.sites[0]
             if edit.kind == "write" and (
@@ -247,7 +257,8 @@ class _Resolver:
         return lambda rows: values(rows).flatten(1)
 
     def _cell(self, given: Source, name: str, layer: int) -> Float[Tensor, "rows width"]:
-        """A source's z or activations of a layer, a row a (prompt, position); zeros, or means over prompts."""
+        """A source's z or activations of a layer, a row a (prompt, position); zeros, or means over
+        prompts."""
         own = getattr(self.trace.cells[layer], name)
         if given.run is None:
             return (
@@ -304,7 +315,8 @@ class _Resolver:
         return lambda rows: self._cached(given, str(site), lambda run: run.weights(site))[rows]
 
     def _layer_pattern(self, given: Source, edit: Edit, heads: int, keys: int) -> Values:
-        """A user's patterns of a layer: [batch, head, pos, key], or [batch, head, key] at a position."""
+        """A user's patterns of a layer: [batch, head, pos, key], or [batch, head, key] at a
+        position."""
         if edit.target.at is not None:
             return self._tensor(given, (heads, keys), edit)
         batch, like = self.trace.tokens.shape[0], self.trace.params.wte
@@ -315,7 +327,8 @@ class _Resolver:
         return lambda rows: value[rows // self.plan.width, :, rows % self.plan.width]
 
     def _cached(self, given: Source, what: str, read: Callable[[Trace], Tensor]) -> Tensor:
-        """All rows [rows, ...] of something read off a source run, averaged where the source is a mean."""
+        """All rows [rows, ...] of something read off a source run, averaged where the source is a
+        mean."""
         key = (id(given), what, -1)
         if key not in self._means:
             assert given.run is not None
@@ -419,7 +432,8 @@ def _told(given: Source, site: Site) -> bool:
 
 
 def _layers(sites: Sequence[Site], hold: Hold, trace: Trace) -> list[Site]:
-    """The sites, a layer's heads taken together where they are all there, none is free anywhere, and all are told by cells."""
+    """The sites, a layer's heads taken together where they are all there, none is free anywhere,
+    and all are told by cells."""
     heads: dict[int, set[int]] = {}
     for site in sites:
         if site.kind == "attn" and site.layer is not None and site.part is not None:

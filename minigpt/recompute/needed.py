@@ -1,4 +1,5 @@
-"""What has to be computed: backward from what is asked for, which rows of each layer the answer can depend on; and what edits decide."""
+"""What has to be computed: backward from what is asked for, which rows of each layer the answer can
+depend on; and what edits decide."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ Asked = Sequence[tuple[Site, Int[Tensor, "rows"]]] | None
 
 
 class Wanted:
-    """stream[layer] and mid[layer]: masks over all rows, of the stream that a layer reads and of that after its attention."""
+    """stream[layer] and mid[layer]: masks over all rows, of the stream that a layer reads and of
+    that after its attention."""
 
     def __init__(self, plan: Plan, asked: Asked) -> None:
         self.plan, self.config, self.everything = plan, plan.trace.config, asked is None

@@ -1,6 +1,8 @@
-"""Patches made concrete for one run: which rows of which layer each edit touches, in which form, with which values.
+"""Patches made concrete for one run: which rows of which layer each edit touches, in which form,
+with which values.
 
-A row is one (variant, prompt, position), numbered variant * n + prompt * width + position; n rows make one run.
+A row is one (variant, prompt, position), numbered variant * n + prompt * width + position; n rows
+make one run.
 """
 
 from __future__ import annotations
@@ -24,9 +26,11 @@ Values = Callable[[Int[Tensor, "rows"]], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Touch:
-    """An edit that some variants share, resolved: the part it is of, `rows` of one run (numbers below n), and the values.
+    """An edit that some variants share, resolved: the part it is of, `rows` of one run (numbers
+    below n), and the values.
 
-    own: the values are those of the run that is patched, so that rows which nothing else changed stay as they are.
+    own: the values are those of the run that is patched, so that rows which nothing else changed
+    stay as they are.
     """
 
     site: Site
@@ -39,7 +43,8 @@ class Touch:
 
     @cached_property
     def ids(self) -> Int[Tensor, "ids"]:
-        """The rows' numbers among all variants, in order; to be asked for once all variants are known."""
+        """The rows' numbers among all variants, in order; to be asked for once all variants are
+        known."""
         first = torch.tensor(self.variants, device=self.rows.device)[:, None] * self.n
         return (first + self.rows).flatten()
 
@@ -91,7 +96,8 @@ class Plan:
         return self.at.get((stage, layer), [])
 
     def holds(self, stage: str, layer: int) -> list[Touch]:
-        """Whole layers kept at a run's values (stage "z" or "act"), before any touch writes over them."""
+        """Whole layers kept at a run's values (stage "z" or "act"), before any touch writes over
+        them."""
         return self.held.get((stage, layer), [])
 
 

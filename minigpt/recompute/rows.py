@@ -25,7 +25,8 @@ class Rows:
     def over(
         self, base: Float[Tensor, "n *rest"], ids: Int[Tensor, "some"]
     ) -> Float[Tensor, "some *rest"]:
-        """The values at `ids`: these rows' where they are among them, the patched run's own [n, ...] elsewhere. To be read only."""
+        """The values at `ids`: these rows' where they are among them, the patched run's own [n,
+        ...] elsewhere. To be read only."""
         return (
             self.x if same(self.ids, ids) else self.into(base.index_select(0, ids % len(base)), ids)
         )
@@ -60,7 +61,8 @@ class Rows:
         values: Tensor,
         part: slice = slice(None),
     ) -> Rows:
-        """With these values at `ids` (in some columns only, where a part is given); new rows begin as the patched run's own."""
+        """With these values at `ids` (in some columns only, where a part is given); new rows begin
+        as the patched run's own."""
         if not len(ids):
             return self
         all_ids = union(self.ids, ids)
@@ -72,7 +74,8 @@ class Rows:
 def find(
     known: Int[Tensor, "known"], ids: Int[Tensor, "*which"]
 ) -> tuple[Bool[Tensor, "*which"], Int[Tensor, "hits"]]:
-    """Which of `ids` are among the known numbers (in order; there must be some), and where those stand."""
+    """Which of `ids` are among the known numbers (in order; there must be some), and where those
+    stand."""
     place = torch.searchsorted(known, ids).clamp_(max=len(known) - 1)
     hit = known[place] == ids
     return hit, place[hit]

@@ -1,4 +1,5 @@
-"""The two ways to run again: one patch, giving a whole trace; many patches, giving one value of each, chunk by chunk."""
+"""The two ways to run again: one patch, giving a whole trace; many patches, giving one value of
+each, chunk by chunk."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ GOOD_ROWS = 2048
 
 @torch.no_grad()
 def rerun(trace: Trace, patch: Patch) -> Trace:
-    """The run after one patch: every value recomputed that it reaches, all others shared with the run that was patched."""
+    """The run after one patch: every value recomputed that it reaches, all others shared with the
+    run that was patched."""
     made = plan(trace, [patch])
     calc = Recalculation(made)
     cells = tuple(_cells(old, new) for old, new in zip(trace.cells, calc.layers, strict=True))
@@ -98,11 +100,13 @@ def _warn(what: str) -> None:
 
 @dataclass(eq=False)
 class Sweep:
-    """One value for each of many patches: sweep.values [variant, batch, ...], or sweep.map(f) of each chunk's values.
+    """One value for each of many patches: sweep.values [variant, batch, ...], or sweep.map(f) of
+    each chunk's values.
 
     Of several wanted addresses, [variant, address, batch, ...].
 
-    Nothing is computed before it is asked for. What was computed when a sweep is interrupted is kept: asking again goes on there.
+    Nothing is computed before it is asked for. What was computed when a sweep is interrupted is
+    kept: asking again goes on there.
     """
 
     trace: Trace
@@ -123,7 +127,8 @@ class Sweep:
         return self.map(_same)
 
     def map(self, read: Callable[[Tensor], Tensor]) -> Tensor:
-        """read of the values [variants of a chunk, batch, ...], put together; the values themselves need not fit into memory."""
+        """read of the values [variants of a chunk, batch, ...], put together; the values themselves
+        need not fit into memory."""
         kept = self._kept.setdefault(read, [])
         done = sum(len(x) for x in kept)
         with tqdm(
@@ -155,7 +160,8 @@ class Sweep:
             size = self._next_size(size, made.variants, most)
 
     def _next_size(self, size: int, variants: int, most: int) -> int:
-        """As many variants as make products of a good size, within the budget; never many times more than were seen to fit."""
+        """As many variants as make products of a good size, within the budget; never many times
+        more than were seen to fit."""
         each = max(1.0, most / variants)
         config = self.trace.config
         fit = self.budget / (
@@ -175,7 +181,8 @@ def sweep(
     budget: int = BUDGET,
     progress: bool = False,
 ) -> Sweep:
-    """A Sweep of what is at `want` after each patch: a stream point or "out", with a position or at all; or several of these."""
+    """A Sweep of what is at `want` after each patch: a stream point or "out", with a position or at
+    all; or several of these."""
     found = tuple(parse(text, trace.config) for text in ([want] if isinstance(want, str) else want))
     for each in found:
         if each.site.role != "stream" and each.site.kind != "out":

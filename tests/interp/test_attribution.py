@@ -1,4 +1,5 @@
-"""Direct effects are what they claim: by definition, in sum, and under the bound that rounding allows."""
+"""Direct effects are what they claim: by definition, in sum, and under the bound that rounding
+allows."""
 
 from __future__ import annotations
 
@@ -63,7 +64,8 @@ def test_without_any_one_node_they_do_not(model, lost):
 
 
 def test_a_direct_effect_is_what_is_lost_when_the_write_is_taken_out_of_the_last_stream(model):
-    """By definition: subtract the write from the final stream, keep LayerNorm's scale, read the metric again."""
+    """By definition: subtract the write from the final stream, keep LayerNorm's scale, read the
+    metric again."""
     trace, metric = model.run(TOKENS), question()
     found = attribution.direct(trace, metric, neurons=True)
     params, sigma = model.params, trace.scale("out@-1")[:, None]
@@ -157,7 +159,8 @@ def test_direct_effects_of_any_patched_run_sum_to_its_metric(data):
 
 
 def test_what_an_edit_wrote_is_what_it_adds():
-    """By hand: a written stream's row is the written vector less what stood there, towards the metric."""
+    """By hand: a written stream's row is the written vector less what stood there, towards the
+    metric."""
     model = tiny(2, 2, 8, 16, dtype=torch.float64)
     clean, metric = model.run(TOKENS[:, :6]), question()
     vector = torch.linspace(-1, 1, 8, dtype=torch.float64)

@@ -1,4 +1,5 @@
-"""Circuits and their criteria against the reference's knock-outs, against definitions written out, and their texts."""
+"""Circuits and their criteria against the reference's knock-outs, against definitions written out,
+and their texts."""
 
 from __future__ import annotations
 
@@ -76,7 +77,8 @@ def by_hand(on: Ablation) -> Patch:
 
 
 def group_mean(on: Ablation, name: str) -> torch.Tensor:
-    """A node's mean write over the corrupt prompts of each prompt's group, position by position, written out."""
+    """A node's mean write over the corrupt prompts of each prompt's group, position by position,
+    written out."""
     run, groups = on.model.run(on.pairs.corrupted), on.pairs.groups.tolist()
     writes = run[name]
     return torch.stack(

@@ -1,4 +1,5 @@
-"""The command line as a person meets it: answers, JSON, pages, and the mistakes that beginners make."""
+"""The command line as a person meets it: answers, JSON, pages, and the mistakes that beginners
+make."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Discovery against a model whose circuit is known because it was written by hand, and on the embedded model; its null by hand."""
+"""Discovery against a model whose circuit is known because it was written by hand, and on the
+embedded model; its null by hand."""
 
 from __future__ import annotations
 
@@ -84,7 +85,8 @@ def test_each_head_that_is_taken_away_is_noticed(node):
 
 
 def test_no_other_head_at_any_position_is():
-    """By another prompt's write, which is as long: a mean would be shorter, and LayerNorm would enlarge all others'."""
+    """By another prompt's write, which is as long: a mean would be shorter, and LayerNorm would
+    enlarge all others'."""
     known = {node for nodes in KNOWN.values() for node in nodes}
     places = {str(int(PAIRS.positions[name][0])): name for name in PAIRS.positions}
     effects = patching.knockout(inducer.inducer(), PAIRS, METRIC, "heads@", "pairs")
@@ -207,7 +209,8 @@ def effects(per_prompt: torch.Tensor) -> Effects:
 
 
 def crowd(seed: int, heads: int = 144, prompts: int = 50) -> torch.Tensor:
-    """Heads of which each has an effect of its own drawn from one normal, on prompts that add to it."""
+    """Heads of which each has an effect of its own drawn from one normal, on prompts that add to
+    it."""
     generator = torch.Generator().manual_seed(seed)
     own, noise = (
         torch.randn(heads, n, generator=generator, dtype=torch.float64) for n in (1, prompts)
@@ -234,7 +237,8 @@ def test_the_cutoff_is_the_formula():
 
 
 def test_of_crowds_that_do_nothing_in_particular_few_have_anybody_who_stands_out():
-    """The level is the chance of a false find in a map; the crowd's spread is an estimate, so allow twice that."""
+    """The level is the chance of a false find in a map; the crowd's spread is an estimate, so allow
+    twice that."""
     finds = sum(bool(kept(effects(crowd(seed)))) for seed in range(60))
     assert finds <= 6
 
@@ -320,7 +324,8 @@ def test_who_looks_at_the_distractor_inhibits_only_through_movers():
 
 
 def test_knocked_out_movers_uncover_backups():
-    """Fig. 15: a head that does nothing for the logits until the movers are gone. It is path patching in the run without them."""
+    """Fig. 15: a head that does nothing for the logits until the movers are gone. It is path
+    patching in the run without them."""
     discovery = embedded()
     last = discovery.maps[-1]
     assert last.knocked == ("a2.6@END", "a3.4@END")

@@ -64,7 +64,8 @@ def test_at_chance_a_random_model_copies_as_often_as_chance():
 
 
 def pointer(back: int, n_ctx: int = 16) -> GPT2:
-    """One layer; the head 0.0 looks `back` places back (its position's key is a one-hot, its query the one-hot before), 0.1 at all alike."""
+    """One layer; the head 0.0 looks `back` places back (its position's key is a one-hot, its query
+    the one-hot before), 0.1 at all alike."""
     config = Config(1, 2, 2 * n_ctx, 4, n_ctx, 9)
     zero = {
         name: torch.zeros_like(x)
@@ -89,7 +90,8 @@ def test_a_head_that_looks_back_by_so_much_has_that_score_and_no_other(back, sco
     model = pointer(back)
     for other in (heads.previous, heads.duplicate, heads.induction):
         found = float(other(model, n=8, batch=2)[0, 0])
-        # Where it would look at what lies before the prompt it sees all alike; only `previous` reads such places.
+        # Where it would look at what lies before the prompt it sees all alike; only `previous`
+        # reads such places.
         blind = sum(1 / (t + 1) for t in range(1, back)) / 15 if other is heads.previous else 0
         assert abs(found - (1 if other is score else blind)) < 0.001, other.__name__
 

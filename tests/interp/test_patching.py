@@ -1,4 +1,5 @@
-"""Path patching, edges and knock-outs against the algorithms as the papers write them, run on the NumPy reference."""
+"""Path patching, edges and knock-outs against the algorithms as the papers write them, run on the
+NumPy reference."""
 
 from __future__ import annotations
 
@@ -72,8 +73,8 @@ def test_activation_patching_is_one_patched_run_for_each_node(direction, over):
 
 
 def four_passes(sender: str, receivers: list[str], at: int) -> np.ndarray:
-    """Wang et al. 2022, App. B, Algorithm 1, on the reference: the receivers' inputs of a run in which all heads but the sender are frozen,
-    put into an otherwise free clean run."""
+    """Wang et al. 2022, App. B, Algorithm 1, on the reference: the receivers' inputs of a run in
+    which all heads but the sender are frozen, put into an otherwise free clean run."""
     clean, corrupt = Source("clean", run=CLEAN), Source("corrupt", run=CORRUPT)
     frozen = reference_of(
         MODEL, CLEAN, Patch.write(f"{sender}@{at}", corrupt) | Patch.hold("heads", clean)
@@ -247,7 +248,8 @@ def test_the_bill_of_path_patching_has_both_runs_on_it():
 
 
 def test_overlapping_holds_of_a_layers_parts_and_of_all_are_one():
-    """Once, a set held twice in one patch came out otherwise than in the reference; only random drawing had found it."""
+    """Once, a set held twice in one patch came out otherwise than in the reference; only random
+    drawing had found it."""
     patch = Patch.hold("heads mlps", Source("0")) | Patch.hold("mlps", Source("0"))
     found = MODEL.rerun(CLEAN, patch)
     np.testing.assert_allclose(
@@ -259,7 +261,8 @@ STANDING = Patch.write("a1.0@5", torch.linspace(-1, 1, 8, dtype=torch.float64), 
 
 
 def four_passes_without(sender: str, receivers: list[str]) -> np.ndarray:
-    """The paper's algorithm in a model that lacks head 1.0 at the end throughout (figure 15), on the reference."""
+    """The paper's algorithm in a model that lacks head 1.0 at the end throughout (figure 15), on
+    the reference."""
     lacking, frozen = (
         reference_of(MODEL, CLEAN, STANDING),
         STANDING | Patch.write(f"{sender}@5", Source("corrupt", run=CORRUPT)),

@@ -1,4 +1,5 @@
-"""The measurements of published.py on a random model of GPT-2 small's size and vocabulary, against plain hooks on Hugging Face's."""
+"""The measurements of published.py on a random model of GPT-2 small's size and vocabulary, against
+plain hooks on Hugging Face's."""
 
 from __future__ import annotations
 
@@ -69,7 +70,8 @@ def theirs() -> GPT2LMHeadModel:
 
 @torch.no_grad()
 def hooked(tokens: Tensor, *puts) -> Tensor:
-    """The last position's logits with these (module, hook on what it reads or None, hook on what it writes or None) in place."""
+    """The last position's logits with these (module, hook on what it reads or None, hook on what it
+    writes or None) in place."""
     with ExitStack() as stack:
         for module, before, after in puts:
             handle = (
@@ -252,8 +254,9 @@ def test_direct_attribution_is_the_heads_write_times_the_unembedding(ours, promp
 
 @torch.no_grad()
 def held_at_means(prompts: Prompts, gone, free=()) -> Tensor:
-    """The logit difference with some heads' z at their means over the corrupt prompts of the group: `gone` at these (head, position of each prompt);
-    with `free`, all of them everywhere but there."""
+    """The logit difference with some heads' z at their means over the corrupt prompts of the group:
+    `gone` at these (head, position of each prompt); with `free`, all of them everywhere but there.
+    """
     puts, each = [], torch.arange(len(prompts))
     for layer, block in enumerate(theirs().transformer.h):
         z = seen(prompts.corrupt, block.attn.c_proj, True)
@@ -366,7 +369,8 @@ def test_the_prompts_are_the_papers(ours, prompts):
 def test_twin_random_weights_that_are_passed_off_as_gpt2_fail_the_checks_and_do_not_stumble(
     tmp_path,
 ):
-    """The checks of the real weights, as they stand, on others: all of their code runs, and they can fail."""
+    """The checks of the real weights, as they stand, on others: all of their code runs, and they
+    can fail."""
     report, here = tmp_path / "report.xml", Path(__file__).parent
     command = [
         sys.executable,

@@ -1,4 +1,5 @@
-"""The generators of prompts: seeded, aligned, balanced, their names where their positions say; refusals."""
+"""The generators of prompts: seeded, aligned, balanced, their names where their positions say;
+refusals."""
 
 from __future__ import annotations
 

@@ -15,7 +15,8 @@ from interp.numerics import bounds, ulp
 
 TYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 every = pytest.mark.parametrize("dtype", TYPES, ids=str)
-# Numbers that float32 holds exactly, of very different sizes, their products far from under- and overflow.
+# Numbers that float32 holds exactly, of very different sizes, their products far from under- and
+# overflow.
 numbers = st.builds(lambda m, e: m * 2.0**e, st.integers(-(2**24), 2**24), st.integers(-24, 12))
 
 

@@ -27,7 +27,8 @@ places = st.one_of(
 
 
 def spelled(template: str) -> st.SearchStrategy[str]:
-    """Every text of a template such as a{L}.{H}.q for GPT-2 small; written out here, not read off the parser's own table."""
+    """Every text of a template such as a{L}.{H}.q for GPT-2 small; written out here, not read off
+    the parser's own table."""
     return st.builds(lambda L, H, N: template.format(L=L, H=H, N=N), layer, head, neuron)
 
 
@@ -40,7 +41,8 @@ singles = st.sampled_from(SINGLE).flatmap(spelled)
 
 @st.composite
 def paths(draw: st.DrawFn) -> str:
-    """A writer and one reader or more, each later than the last: attention of layer l acts at time 2l, its MLP at 2l + 1."""
+    """A writer and one reader or more, each later than the last: attention of layer l acts at time
+    2l, its MLP at 2l + 1."""
     start, *times = draw(
         st.lists(st.integers(-1, 23), min_size=1, max_size=5, unique=True).map(sorted)
     )
@@ -277,7 +279,8 @@ def test_nodes_and_streams_come_in_the_order_of_the_pass() -> None:
 
 @given(legal)
 def test_an_edge_is_legal_exactly_when_its_writer_comes_before_its_reader(text: str) -> None:
-    """The rule in its own words: of a layer, attention comes first, all heads at once, and then the MLP."""
+    """The rule in its own words: of a layer, attention comes first, all heads at once, and then the
+    MLP."""
     for one in parse(text).sites:
         for other in (Site("q", 5, 3), Site("in", 5), Site("out")):
             if one.role != "node":

@@ -1,4 +1,5 @@
-"""What a user gives as prompts: everything that can be read is, and everything else is refused in words."""
+"""What a user gives as prompts: everything that can be read is, and everything else is refused in
+words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The promises of rerun and of path patching on a random model of GPT-2 small's size: bit for bit, and against plain hooks.
+"""The promises of rerun and of path patching on a random model of GPT-2 small's size: bit for bit,
+and against plain hooks.
 
 The vocabulary is small, which saves memory and changes nothing before the unembedding.
 """
@@ -167,12 +168,14 @@ def test_the_empty_patch_is_the_run():
     assert not same_cells(corrupt, clean)
 
 
-# Path patching and edges against plain hooks on Hugging Face's model, a code of its own (benchmarks/peers/hooks.py).
+# Path patching and edges against plain hooks on Hugging Face's model, a code of its own
+# (benchmarks/peers/hooks.py).
 
 RECEIVERS = {"q": [(7, 3), (9, 0)], "k": [(6, 2), (8, 11)], "v": [(7, 3), (7, 9), (8, 6), (8, 10)]}
 POSITION = {"out": LENGTH - 1, "q": LENGTH - 1, "k": 7, "v": 8}
 SENDERS = [str(site) for site in heads(CONFIG)][::11]
-# float32: the share of the metric that rounding may reach. float64: the share of the largest effect.
+# float32: the share of the metric that rounding may reach. float64: the share of the largest
+# effect.
 LIMITS = {torch.float32: 1e-5, torch.float64: 1e-9}
 
 
@@ -218,7 +221,8 @@ def hooked(dtype: torch.dtype, workload: str, **more: object) -> np.ndarray:
 
 
 def apart(found: Effects, expected: np.ndarray) -> float:
-    """The largest difference of the patched metric: as a share of the metric, in float64 of the largest effect."""
+    """The largest difference of the patched metric: as a share of the metric, in float64 of the
+    largest effect."""
     off = np.abs((found.per_prompt + found.base).numpy() - expected).max()
     return float(
         off

@@ -1,4 +1,5 @@
-"""A prompt's numbers are the same bits alone, in any batch, in any order, beside prompts of any length."""
+"""A prompt's numbers are the same bits alone, in any batch, in any order, beside prompts of any
+length."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ SHAPES = {
 
 @pytest.fixture(autouse=True)
 def threads(request: pytest.FixtureRequest) -> Iterator[None]:
-    """As many threads as there are; in float64 fewer than twice the heads, or products of few heads are split among them."""
+    """As many threads as there are; in float64 fewer than twice the heads, or products of few heads
+    are split among them."""
     before = torch.get_num_threads()
     params = request.node.callspec.params if hasattr(request.node, "callspec") else {}
     torch.set_num_threads(
@@ -58,7 +60,8 @@ def differs(
     length: int,
     addresses: Sequence[str] = READ,
 ) -> str:
-    """The first thing that is not the same bits for a prompt of this length in both traces; "" if nothing is."""
+    """The first thing that is not the same bits for a prompt of this length in both traces; "" if
+    nothing is."""
     for layer, (one, two) in enumerate(zip(trace.cells, other.cells, strict=True)):
         for name in CELLS:
             if not torch.equal(
@@ -97,7 +100,8 @@ lengths = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 4)), min_size=1,
 def test_company_padding_and_order_change_no_bit(
     shape: tuple[int, ...], attend: Attend, dtype: torch.dtype, lengths: list[int], seed: int
 ) -> None:
-    """Not promised for fused attention in float64: there a head's last bits depend on which thread takes it (at odd lengths)."""
+    """Not promised for fused attention in float64: there a head's last bits depend on which thread
+    takes it (at odd lengths)."""
     model = dataclasses.replace(tiny(*shape, dtype=dtype), attend=attend)
     rows = [prompt(n, seed + i, model.config.n_vocab) for i, n in enumerate(lengths)]
     order = random.Random(seed).sample(range(len(rows)), len(rows))
@@ -111,7 +115,8 @@ def test_company_padding_and_order_change_no_bit(
 def test_every_length_from_1_to_40_has_the_same_bits_alone_and_three_times_over(
     dtype: torch.dtype,
 ) -> None:
-    """Lengths of 5 to 11 and a copy of the keys once made attention depend on the number of prompts."""
+    """Lengths of 5 to 11 and a copy of the keys once made attention depend on the number of
+    prompts."""
     model = tiny(*SHAPES["d_head 16"], dtype=dtype)
     for n in range(1, 41):
         row = prompt(n, n, model.config.n_vocab)
@@ -177,7 +182,8 @@ def test_twin_the_comparison_sees_one_ulp(name: str) -> None:
 
 
 def test_twin_a_pass_that_pads_nothing_depends_on_its_company() -> None:
-    """Where this machine's kernels do not show it, the comparison of a nudged pass stands in for it."""
+    """Where this machine's kernels do not show it, the comparison of a nudged pass stands in for
+    it."""
     model = tiny(2, 12, 768, 3072, 128, 1000)
     rows = torch.stack([prompt(1, i, 1000) for i in range(40)])
     together, alone = model.forward(rows)[:1], model.forward(rows[:1])
@@ -188,7 +194,8 @@ def test_twin_a_pass_that_pads_nothing_depends_on_its_company() -> None:
 
 
 def test_twin_a_pattern_over_more_positions_than_the_prompt_has_is_seen() -> None:
-    """Attending over the padding, were it hidden by a mask alone, is no longer the pass of the prompt alone."""
+    """Attending over the padding, were it hidden by a mask alone, is no longer the pass of the
+    prompt alone."""
     model = tiny(*SHAPES["d_head 16"])
     rows = [prompt(n, n, 211) for n in (3, 40)]
     found = as_batch(batch(rows), None, model.config, model.device)

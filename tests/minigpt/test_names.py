@@ -1,4 +1,5 @@
-"""Other tools' names: what each can say comes back as it was, and what it cannot say is refused in words."""
+"""Other tools' names: what each can say comes back as it was, and what it cannot say is refused in
+words."""
 
 from __future__ import annotations
 

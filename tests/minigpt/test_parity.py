@@ -1,7 +1,9 @@
-"""The forward pass gives the very bits of Hugging Face's GPT2LMHeadModel, with the same random weights, in every shape.
+"""The forward pass gives the very bits of Hugging Face's GPT2LMHeadModel, with the same random
+weights, in every shape.
 
-Called plainly, that is with its default use_cache=True. With use_cache=False Hugging Face's eager attention differs from
-itself in the last bits for several prompts of fewer than 16 tokens in all (or in float64), since it lays its keys out otherwise.
+Called plainly, that is with its default use_cache=True. With use_cache=False Hugging Face's eager
+attention differs from itself in the last bits for several prompts of fewer than 16 tokens in all
+(or in float64), since it lays its keys out otherwise.
 """
 
 from __future__ import annotations
@@ -67,7 +69,8 @@ def ours(model: GPT2, attention: str, given: Tensor) -> Tensor:
 
 
 def settled(model: GPT2, given: Tensor) -> bool:
-    """Whether Hugging Face's products in this shape have the bits of settled ones, which run() has in every shape."""
+    """Whether Hugging Face's products in this shape have the bits of settled ones, which run() has
+    in every shape."""
     return ops.MIN_ROWS <= given.numel() <= ops.ROWS and (
         model.dtype == torch.float32 or given.numel() % ops.GRAIN == 0
     )
@@ -120,7 +123,8 @@ def test_gpt2_small_agrees_in_the_other_shapes_too(attention: str, batch: int, p
 @pytest.mark.slow
 @pytest.mark.parametrize("attention", ATTENTION)
 def test_gpt2_small_agrees_on_32_prompts_of_1024_tokens(attention: str) -> None:
-    """With a vocabulary of 512: 32,768 rows of 50,257 logits would be 6.6 GB, and the unembedding is a row's own affair."""
+    """With a vocabulary of 512: 32,768 rows of 50,257 logits would be 6.6 GB, and the unembedding
+    is a row's own affair."""
     check(tiny(*SMALL[:-1], 512), attention, 32, 1024, run=False)
 
 

@@ -1,5 +1,6 @@
-"""The reference: the engine's numbers where nothing is patched, a model solved by hand, and the identities that say what a
-patch means. Each comes with a twin in which it fails, so that it is known to be able to. Last, patches as values and as text."""
+"""The reference: the engine's numbers where nothing is patched, a model solved by hand, and the
+identities that say what a patch means. Each comes with a twin in which it fails, so that it is
+known to be able to. Last, patches as values and as text."""
 
 from __future__ import annotations
 
@@ -108,8 +109,9 @@ def test_another_models_run_does_not_agree_with_it():
 
 # ---- a model solved by hand ------------------------------------------------------------------------------------------
 
-# Seven patterns of +1 and -1 over eight dimensions, each of mean 0 and variance 1, orthogonal to one another. A stream that is
-# a sum of four of them has the standard deviation 2, one alone 1: LayerNorm is exact, and a vector is its seven coefficients.
+# Seven patterns of +1 and -1 over eight dimensions, each of mean 0 and variance 1, orthogonal to
+# one another. A stream that is a sum of four of them has the standard deviation 2, one alone 1:
+# LayerNorm is exact, and a vector is its seven coefficients.
 WAVES = torch.tensor(
     [[(-1.0) ** bin(row & column).count("1") for column in range(8)] for row in range(1, 8)],
     dtype=F64,
@@ -139,11 +141,11 @@ def say(head: int, *terms: int) -> torch.Tensor:
 def by_hand() -> GPT2:
     """Token i is wave i + 1. What its parts do:
 
-    a0.0  looks back at token 0 (wave 1), and where it finds it writes w5 + w6     a0.b  writes w7 everywhere
-    a0.1  looks everywhere alike; writes -4 w2 times the share of w2 there
-    m0.n0 where it sees w5 writes -2 w5     m0.n1 where it sees -w2 writes 2 w2     (32 in, 32 out: there GELU is exact)
-    a1.0  looks everywhere alike; writes 4 w6 times the mean share of w5
-    out.b 3 w4. Everything else is 0.
+    a0.0  looks back at token 0 (wave 1), and where it finds it writes w5 + w6     a0.b  writes w7
+    everywhere a0.1  looks everywhere alike; writes -4 w2 times the share of w2 there m0.n0 where it
+    sees w5 writes -2 w5     m0.n1 where it sees -w2 writes 2 w2     (32 in, 32 out: there GELU is
+    exact) a1.0  looks everywhere alike; writes 4 w6 times the mean share of w5 out.b 3 w4.
+    Everything else is 0.
     """
     config = Config(n_layer=2, n_head=2, d_model=8, d_mlp=2, n_ctx=4, n_vocab=7, eps=0.0)
     w = {
@@ -399,7 +401,8 @@ def test_writes_sum_to_the_stream_and_wholes_are_their_parts():
 
 
 def own_values() -> dict[str, list[Patch]]:
-    """For each kind of edit, patches that together name all that it can be of, taking from a run "it" and from its mean alone."""
+    """For each kind of edit, patches that together name all that it can be of, taking from a run
+    "it" and from its mean alone."""
     model, clean, _ = world()
     sources = [
         Source("it", run=clean),
@@ -555,7 +558,8 @@ def by_edge(model: GPT2, sender: str, receiver: str) -> reference.Run:
 
 
 def by_ioi(model: GPT2, sender: str, receiver: str) -> reference.Run:
-    """Wang et al.: the sender from the corrupt run, all other heads held; what the receiver then reads, put into a clean run."""
+    """Wang et al.: the sender from the corrupt run, all other heads held; what the receiver then
+    reads, put into a clean run."""
     clean, corrupt = model.run(draw(1)), model.run(draw(2))
     first = reference_of(
         model, clean, write(sender, corrupt) | Patch.hold("heads", clean, name="clean")
@@ -1135,7 +1139,8 @@ def test_what_can_be_meant_is_not(text):
 
 @given(data=st.data(), kind=st.sampled_from(["write", "read", "input"]))
 def test_a_patch_refuses_just_the_edits_that_clash(data, kind):
-    """Many edits are checked by what they have in common, two by `clash`, and this is what both should say."""
+    """Many edits are checked by what they have in common, two by `clash`, and this is what both
+    should say."""
 
     def overlap(a: Site, b: Site) -> bool:
         return a == b or a.contains(b) or b.contains(a)

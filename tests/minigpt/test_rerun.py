@@ -45,7 +45,8 @@ def test_a_patched_run_is_the_dense_patched_run_bit_for_bit(data, dtype):
 @pytest.mark.parametrize("d_head", [2, 4, 8])
 @pytest.mark.parametrize("length", [12, 13, 16, 20, 24])
 def test_narrow_heads_bit_for_bit_where_torch_changes_its_kernel(d_head, length):
-    """Products of fewer than ops.SMALL operations take another way through torch: 4 rows of a short prompt, but not all of them."""
+    """Products of fewer than ops.SMALL operations take another way through torch: 4 rows of a short
+    prompt, but not all of them."""
     model = tiny(2, 4, 4 * d_head, 32)
     clean, corrupt = runs(model, length, 2, length)
     for at in (0, 3, length - 2, length - 1):
@@ -296,7 +297,8 @@ def test_what_does_not_fit_is_refused(make, error, message):
 def test_a_sweep_from_a_run_with_written_vectors_gives_every_patch_what_it_gets_from_the_first_run(
     address,
 ):
-    """Once, what the first patch had written was counted twice where another variant of the sweep made the node's layer compute anew."""
+    """Once, what the first patch had written was counted twice where another variant of the sweep
+    made the node's layer compute anew."""
     model = tiny(3, 2, 16, 32, dtype=torch.float64)
     clean, corrupt = runs(model, 5, 3, 13)
     standing = Patch.write(

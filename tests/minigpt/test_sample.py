@@ -1,4 +1,5 @@
-"""Continuing a text: the kept keys and values change nothing, and draws follow the probabilities and the seed."""
+"""Continuing a text: the kept keys and values change nothing, and draws follow the probabilities
+and the seed."""
 
 from __future__ import annotations
 

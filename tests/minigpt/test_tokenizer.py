@@ -120,7 +120,8 @@ def test_a_text_of_one_token_is_its_id(small: Tokenizer, text: str, token: int) 
 def test_a_vocabulary_file_is_read_anew_and_nothing_is_left_in_tiktokens_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """tiktoken's own reader keeps a copy by the file's name, so that a changed file would be read as it was."""
+    """tiktoken's own reader keeps a copy by the file's name, so that a changed file would be read
+    as it was."""
     cache = tmp_path / "cache"
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(cache))
     path = tmp_path / "vocabulary"

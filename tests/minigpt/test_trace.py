@@ -1,4 +1,5 @@
-"""A trace: its parts sum to the whole, agree with the arithmetic done by hand, and can be read wherever a prompt has a token."""
+"""A trace: its parts sum to the whole, agree with the arithmetic done by hand, and can be read
+wherever a prompt has a token."""
 
 from __future__ import annotations
 
@@ -46,9 +47,11 @@ def trace(request: pytest.FixtureRequest) -> Trace:
 
 
 def rounding(whole: Tensor, parts: list[Tensor], sizes: list[Tensor], terms: int) -> float:
-    """|whole - sum(parts)| over its bound: twice n u / (1 - n u) times the sum of the sizes of the n terms, whatever their order.
+    """|whole - sum(parts)| over its bound: twice n u / (1 - n u) times the sum of the sizes of the
+    n terms, whatever their order.
 
-    So 1 is the most that rounding can do when both sides are sums of the same n products (Higham, section 3.1).
+    So 1 is the most that rounding can do when both sides are sums of the same n products (Higham,
+    section 3.1).
     """
     n = terms * torch.finfo(whole.dtype).eps / 2
     bound = 2 * n / (1 - n) * torch.stack(sizes).sum(0)
@@ -150,7 +153,8 @@ def test_what_the_output_reads_times_the_unembedding_is_the_logits(trace: Trace)
 
 
 def test_the_final_layer_norm_takes_each_write_by_itself_given_its_scale(model: GPT2) -> None:
-    """So the logits are a sum over nodes: each write, centred, over the scale, times the weight, unembedded; and out.b."""
+    """So the logits are a sum over nodes: each write, centred, over the scale, times the weight,
+    unembedded; and out.b."""
     trace = model.run(prompts())
     p, scale = trace.params, trace.scale("out")[..., None]
     total = trace["out.b"] @ p.unembed.T

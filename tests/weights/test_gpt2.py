@@ -1,7 +1,8 @@
-"""The real GPT-2 small against numbers that others recorded from it. Skipped, and said so, where its weights cannot be had.
+"""The real GPT-2 small against numbers that others recorded from it. Skipped, and said so, where
+its weights cannot be had.
 
-The recordings come from public notebooks of TransformerLens and from transformer-explainer; they are looked for in
-../shared/recorded beside the repository, or in the folder that RECORDED names.
+The recordings come from public notebooks of TransformerLens and from transformer-explainer; they
+are looked for in ../shared/recorded beside the repository, or in the folder that RECORDED names.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ def recorded(name: str):
 
 @pytest.fixture(scope="module")
 def eight(gpt2):
-    """The 8-prompt set with <|endoftext|> in front: a trace, and the logit difference as the metric."""
+    """The 8-prompt set with <|endoftext|> in front: a trace, and the logit difference as the
+    metric."""
     texts, answers, distractors = [], [], []
     for template, pair in zip(PROMPTS, NAMES, strict=True):
         for right, wrong in (pair, pair[::-1]):
@@ -66,7 +68,8 @@ def eight(gpt2):
 
 
 def value_biases(trace, metric) -> torch.Tensor:
-    """What each head's own value bias adds to the metric [layer, head]: the recordings fold it into the layer's bias."""
+    """What each head's own value bias adds to the metric [layer, head]: the recordings fold it into
+    the layer's bias."""
     toward, d, rows = attribution.gradient(trace, metric), trace.config.d_model, []
     for block in trace.params.blocks:
         into = (toward @ block.w_o.double().T).unflatten(-1, (trace.config.n_head, -1))
@@ -102,7 +105,8 @@ def test_direct_attribution_of_every_head(eight):
 
 
 def test_the_accumulated_stream(eight):
-    """The recording keeps the final LayerNorm's scale at every point and leaves out the folded bias: running sums of direct effects."""
+    """The recording keeps the final LayerNorm's scale at every point and leaves out the folded
+    bias: running sums of direct effects."""
     trace, metric = eight
     found = attribution.direct(trace, metric)
     sums = found.values.cumsum(0)

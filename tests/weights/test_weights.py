@@ -1,4 +1,5 @@
-"""Files to models and back. Oracles: transformers, the trainer's own pass, and minGPT's arithmetic written out in NumPy."""
+"""Files to models and back. Oracles: transformers, the trainer's own pass, and minGPT's arithmetic
+written out in NumPy."""
 
 from __future__ import annotations
 
@@ -69,7 +70,8 @@ def read_back(content: dict, n_head: int) -> Params:
 
 
 def run_python(code: str, **env: str) -> str:
-    """A fresh interpreter's output: for what is read from the environment, once, and for doors without the tests' type checks."""
+    """A fresh interpreter's output: for what is read from the environment, once, and for doors
+    without the tests' type checks."""
     done = subprocess.run(
         [sys.executable, "-W", "error::UserWarning", "-c", code],
         cwd=ROOT,
@@ -164,7 +166,8 @@ def test_exact_gelu_is_as_far_from_the_tanh_form_as_the_warning_says():
 
 
 def nanogpt_state(params: Params) -> dict[str, torch.Tensor]:
-    """nanoGPT's and minGPT's names and layout, written out here once more, on purpose not by the table."""
+    """nanoGPT's and minGPT's names and layout, written out here once more, on purpose not by the
+    table."""
     state = {}
     for name, x in tensors(params).items():
         linear = name.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight"))
@@ -443,7 +446,8 @@ def test_transformers_reads_what_is_saved_and_computes_the_same_bits(tmp_path, t
 
 
 def theirs_random(tied: bool) -> transformers.GPT2LMHeadModel:
-    """A random model made by transformers, odd in every size, every number away from its starting value."""
+    """A random model made by transformers, odd in every size, every number away from its starting
+    value."""
     torch.manual_seed(0)
     model = transformers.GPT2LMHeadModel(
         transformers.GPT2Config(
@@ -881,7 +885,8 @@ Hub = tuple[Path, Path]
 
 
 def cache_of(root: Path, repo: str, source: Path) -> Hub:
-    """The hub's cache as huggingface_hub lays it out, with one model in it: its snapshot, and its weights' blob."""
+    """The hub's cache as huggingface_hub lays it out, with one model in it: its snapshot, and its
+    weights' blob."""
     top = root / ("models--" + repo.replace("/", "--"))
     snapshot, blobs = top / "snapshots" / "c0ffee", top / "blobs"
     for made in (snapshot, blobs, top / "refs"):

@@ -17,7 +17,8 @@ from interp.debugger.session import Runs
 from minigpt import parse
 from minigpt.errors import MiniGPTError
 
-# Prompts longer than this show the selected position's row alone: a map of a million cells says nothing.
+# Prompts longer than this show the selected position's row alone: a map of a million cells says
+# nothing.
 MAP = 96
 KINDS = {"weights": "pattern", "weighted": "weighted by value"}
 

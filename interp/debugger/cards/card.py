@@ -1,4 +1,5 @@
-"""A place on the page with a heading, what it means, a way to take its result along, and room for the result or for what went wrong."""
+"""A place on the page with a heading, what it means, a way to take its result along, and room for
+the result or for what went wrong."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ COMMON = tuple(field.name for field in fields(Question) if field.name not in OWN
 
 
 class Card:
-    """Shows what `compute` makes of the runs, anew when one of the fields in `depends` has changed; `draw` fills its empty body.
+    """Shows what `compute` makes of the runs, anew when one of the fields in `depends` has changed;
+    `draw` fills its empty body.
 
     The old result stays until the new one is there, so that nothing jumps.
     """
@@ -85,7 +87,8 @@ class Card:
         """What takes long, once every card shows something."""
 
     def exported(self) -> Any:
-        """The result that the card's menu saves: what the script gives, which may be more than is shown."""
+        """The result that the card's menu saves: what the script gives, which may be more than is
+        shown."""
         return export.result(self.runs, self.name)
 
     def script(self) -> str:

@@ -1,4 +1,5 @@
-"""Heat maps for ECharts. Texts come as names, which ECharts escapes; colours fade to nothing, so that they suit a light and a dark page."""
+"""Heat maps for ECharts. Texts come as names, which ECharts escapes; colours fade to nothing, so
+that they suit a light and a dark page."""
 
 from __future__ import annotations
 
@@ -51,7 +52,8 @@ def heat(
     pinned: tuple[int, int] | None = None,
     rotate: int = 0,
 ) -> dict[str, Any]:
-    """A heat map: (column, row, value, what its tooltip says); row 0 on top. A click gives {"value": [column, row, value]}."""
+    """A heat map: (column, row, value, what its tooltip says); row 0 on top. A click gives
+    {"value": [column, row, value]}."""
     data = [
         {"value": [x, y, value], "name": words, **({"itemStyle": RING} if (x, y) == pinned else {})}
         for x, y, value, words in cells

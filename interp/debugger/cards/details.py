@@ -31,7 +31,8 @@ class DetailsCard(Card):
     depends = ("node", "graph")
 
     def compute(self, runs: Runs) -> Details | None:
-        """The details; None where no node is selected. The steps are those of a new trail: what goes on an old one stands under it."""
+        """The details; None where no node is selected. The steps are those of a new trail: what
+        goes on an old one stands under it."""
         fresh = replace(runs, question=replace(runs.question, trail=()))
         return details.details(fresh, runs.question.node, k=6) if runs.question.node else None
 

@@ -1,4 +1,5 @@
-"""The form: a prompt, the tokens in question, a second prompt if there is one. It asks only when told to, and never loses its text."""
+"""The form: a prompt, the tokens in question, a second prompt if there is one. It asks only when
+told to, and never loses its text."""
 
 from __future__ import annotations
 
@@ -181,7 +182,8 @@ class Form:
 
 
 def following(before: Question, asked: dict[str, object]) -> dict[str, object]:
-    """What else changes with a form's fields: a node, a trail or a graph of another prompt means nothing; only logits have direct effects."""
+    """What else changes with a form's fields: a node, a trail or a graph of another prompt means
+    nothing; only logits have direct effects."""
     changed = any(getattr(before, name) != value for name, value in asked.items())
     found: dict[str, object] = {"node": "", "trail": (), "graph": ()} if changed else {}
     return (

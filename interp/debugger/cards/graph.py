@@ -1,4 +1,5 @@
-"""The circuit graph: chosen nodes by position and layer, and the edges between them by their exact effect on the metric."""
+"""The circuit graph: chosen nodes by position and layer, and the edges between them by their exact
+effect on the metric."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ LINKS = 200
 
 
 class GraphCard(LongCard):
-    """Positions from left to right, layers from bottom to top, as a model is drawn; the output on top."""
+    """Positions from left to right, layers from bottom to top, as a model is drawn; the output on
+    top."""
 
     name, title = "graph", "Circuit graph"
     hint = "An edge's width is how much the metric changes when that edge alone carries something else. Click a node for its details; add and drop nodes there."
@@ -203,7 +205,8 @@ def _colour(direct: float | None) -> str:
 
 
 def _spread(vertices: tuple[Vertex, ...]) -> list[float]:
-    """How far each vertex stands beside the middle of its position, so that those of one layer do not cover one another."""
+    """How far each vertex stands beside the middle of its position, so that those of one layer do
+    not cover one another."""
     total = Counter((vertex.layer, vertex.position) for vertex in vertices)
     seen: Counter[tuple[int, int]] = Counter()
     found = []

@@ -1,4 +1,5 @@
-"""AG Grid as this page uses it: rows known by an id and standing for a node, numbers tinted by their size, and changed in place so that nothing jumps."""
+"""AG Grid as this page uses it: rows known by an id and standing for a node, numbers tinted by
+their size, and changed in place so that nothing jumps."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from nicegui import ui
 from interp.debugger.both import Both
 from interp.debugger.cards import numbers
 
-# Functions in style.js; a key that begins with a colon is evaluated in the browser. No key comes from a prompt.
+# Functions in style.js; a key that begins with a colon is evaluated in the browser. No key comes
+# from a prompt.
 TINTED = {
     ":valueFormatter": "p => debuggerPage.number(p.value)",
     ":cellStyle": "p => debuggerPage.tint(p)",

@@ -1,4 +1,5 @@
-"""What is changed in the run: a list of lines that can be undone, redone, and removed one by one. Each line is the text of a Patch."""
+"""What is changed in the run: a list of lines that can be undone, redone, and removed one by one.
+Each line is the text of a Patch."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ REFERENCE = (
 
 
 class InterventionsCard(Card):
-    """Lines, and what they did (the receipt). Before, after and difference then stand in every table."""
+    """Lines, and what they did (the receipt). Before, after and difference then stand in every
+    table."""
 
     name, title = "interventions", "Interventions"
     hint = "Nothing is changed for good: a run with interventions stands beside the run without. Everything that follows from them is computed again, exactly."
@@ -44,7 +46,8 @@ class InterventionsCard(Card):
         return summary.summary(runs, k=1).receipt
 
     async def follow(self, question: Question, runs: Runs | None) -> None:
-        """Show the lines; a change of them that is neither undone nor redone ends what could be redone."""
+        """Show the lines; a change of them that is neither undone nor redone ends what could be
+        redone."""
         if question.patches != self.lines:
             self.past, self.future, self.lines = [*self.past, self.lines], [], question.patches
         await super().follow(question, runs)

@@ -1,4 +1,5 @@
-"""A card whose result comes in parts: the first at once, the rest when every card shows something; Cancel keeps what is there."""
+"""A card whose result comes in parts: the first at once, the rest when every card shows something;
+Cancel keeps what is there."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ class LongCard(Card):
             return
         runs = self.runs
         try:
-            # From the start again: a part that was interrupted may still be on its way in the iterator before.
+            # From the start again: a part that was interrupted may still be on its way in the
+            # iterator before.
             async for parts in paced(
                 self.view.workers.stream(await self.view.workers.run(lambda: self.begin(runs)))
             ):

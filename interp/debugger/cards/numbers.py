@@ -1,4 +1,5 @@
-"""Numbers as the page writes them: always as many digits, a real minus, nothing where there is none."""
+"""Numbers as the page writes them: always as many digits, a real minus, nothing where there is
+none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The path patching map: from every head to the receivers, the second prompt's value sent along; click a head for its details."""
+"""The path patching map: from every head to the receivers, the second prompt's value sent along;
+click a head for its details."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""How far long work is, and the button that ends it. It keeps its room when there is nothing to say, so that nothing jumps."""
+"""How far long work is, and the button that ends it. It keeps its room when there is nothing to
+say, so that nothing jumps."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ class Progress:
 
 
 async def paced(items: AsyncIterator[T], seconds: float = 0.15) -> AsyncIterator[list[T]]:
-    """What arrives, in lists of what came within so many seconds: a page that changes more often only makes a browser slow."""
+    """What arrives, in lists of what came within so many seconds: a page that changes more often
+    only makes a browser slow."""
     waiting, last = list[T](), time.monotonic()
     async for item in items:
         waiting.append(item)

@@ -1,4 +1,5 @@
-"""What the model says, and by how much: the question in words, the metric, the next tokens, the prompt's own tokens."""
+"""What the model says, and by how much: the question in words, the metric, the next tokens, the
+prompt's own tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The node table: every node at every position, sorted by one column; exact total effects stream in, row by row."""
+"""The node table: every node at every position, sorted by one column; exact total effects stream
+in, row by row."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ FIND = "Rows that have every word: of the node's name or kind, @ and a position,
 
 
 class TableCard(Card):
-    """The grid stays; only its rows change. Sorted by total effects, it waits for all of them before it moves a row."""
+    """The grid stays; only its rows change. Sorted by total effects, it waits for all of them
+    before it moves a row."""
 
     name, title = "nodes", "Every node"
     hint = "What each node wrote at each position, and what that did. Click a row, or press Enter on it, for its details; click a heading to sort by it."
@@ -55,7 +57,8 @@ class TableCard(Card):
             self.progress = Progress("totals", self.stop)
 
     def compute(self, runs: Runs) -> tuple[Runs, Table, list[str]]:
-        """The table, and the nodes whose exact total effects it needs: those shown or, to sort by them, all (of very many, those that write most)."""
+        """The table, and the nodes whose exact total effects it needs: those shown or, to sort by
+        them, all (of very many, those that write most)."""
         if not runs.question.sort.startswith("total"):
             found = nodes.table(runs)
             return runs, found, [row.address for row in found.rows]
@@ -85,7 +88,8 @@ class TableCard(Card):
             self.grid.choose(question.node, grid.largest(self.rows, tuple(TITLES)))
 
     async def afterwards(self) -> None:
-        """Stream the exact total effects that are not known yet; stopped, they go on from there when the same rows are shown again."""
+        """Stream the exact total effects that are not known yet; stopped, they go on from there
+        when the same rows are shown again."""
         missing = [address for address in self.addresses if address not in self.known]
         if self.shown is None or self.found is None or self.cancelled or not missing:
             return
@@ -232,7 +236,8 @@ def record(row: Row, known: dict[str, Both]) -> dict[str, Any]:
 
 
 def answer(table: Table, k: int = 3) -> str:
-    """The largest direct effects for and against, as a sentence, of a table sorted by them; empty where there are none."""
+    """The largest direct effects for and against, as a sentence, of a table sorted by them; empty
+    where there are none."""
     ranked = sorted(
         (row for row in table.rows if row.direct.left),
         key=lambda row: row.direct.left or 0.0,

@@ -1,4 +1,5 @@
-"""Tokens as a person types and reads them: Mary, John stand for " Mary" and " John"; in quotes a token is exactly what it says."""
+"""Tokens as a person types and reads them: Mary, John stand for " Mary" and " John"; in quotes a
+token is exactly what it says."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ _ITEM = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[^",]+)\s*(?:,|$)')
 
 
 def read(text: str) -> tuple[str, ...]:
-    """The tokens of a list with commas: a bare word is meant as inside a sentence, with its space; "quoted", as it stands."""
+    """The tokens of a list with commas: a bare word is meant as inside a sentence, with its space;
+    "quoted", as it stands."""
     found, start = [], 0
     while start < len(text.rstrip()):
         item = _ITEM.match(text, start)

@@ -1,4 +1,5 @@
-"""Why does a head look there, why is a neuron on: every earlier write's part in a score, and the trail of steps that led here."""
+"""Why does a head look there, why is a neuron on: every earlier write's part in a score, and the
+trail of steps that led here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""One tab's question. A card proposes the next one; where it can be asked, the address bar follows, and then every card."""
+"""One tab's question. A card proposes the next one; where it can be asked, the address bar follows,
+and then every card."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from minigpt.errors import MiniGPTError
 
 
 class Follower(Protocol):
-    """What stands on the page and shows something of a question. runs: None where there is none, or it cannot be asked."""
+    """What stands on the page and shows something of a question. runs: None where there is none, or
+    it cannot be asked."""
 
     async def follow(self, question: Question, runs: Runs | None) -> None:
         """Show this question."""
@@ -26,7 +28,8 @@ class Follower(Protocol):
 
 
 class View:
-    """Data flows one way: propose -> question -> address bar -> followers, one after the other, the first ones first."""
+    """Data flows one way: propose -> question -> address bar -> followers, one after the other, the
+    first ones first."""
 
     def __init__(self, session: Session, workers: Workers, client: Client) -> None:
         self.session, self.workers, self.client, self.question = (
@@ -42,14 +45,16 @@ class View:
         client.on_disconnect(self.stop)
 
     async def propose(self, **changes: Any) -> str:
-        """Ask the question with some of its fields changed; what is wrong with it, and nothing changes, where it cannot be asked."""
+        """Ask the question with some of its fields changed; what is wrong with it, and nothing
+        changes, where it cannot be asked."""
         try:
             question = replace(self.question, **changes)
             runs = await self._runs(question)
         except MiniGPTError as error:
             return str(error)
         if question != self.question:
-            # Of the page, not of the button that was pressed: that one may have been replaced while the runs were made.
+            # Of the page, not of the button that was pressed: that one may have been replaced while
+            # the runs were made.
             with self.client:
                 ui.navigate.history.push(f"/?{question.to_url()}")
         self._follow(question, runs)

@@ -1,4 +1,5 @@
-"""What someone sees who asks nothing yet: five questions with what to look at, each a link to the view that answers it."""
+"""What someone sees who asks nothing yet: five questions with what to look at, each a link to the
+view that answers it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Buttons, fields and lines of text as this page has them, each with the name by which tests and keys find it."""
+"""Buttons, fields and lines of text as this page has them, each with the name by which tests and
+keys find it."""
 
 from __future__ import annotations
 

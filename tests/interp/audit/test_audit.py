@@ -1,4 +1,5 @@
-"""The audit holds; and each of its promises can be broken, by which exactly the right rows turn red."""
+"""The audit holds; and each of its promises can be broken, by which exactly the right rows turn
+red."""
 
 from __future__ import annotations
 
@@ -108,7 +109,8 @@ REFERENCE = {"in float64 every node and stream point is the reference's (level D
 
 
 def test_twin_the_last_bit_of_one_weight(pairs):
-    """Of a weight that the prompts use, in the MLP of layer 1: all who compare with outsiders see it, and where it begins."""
+    """Of a weight that the prompts use, in the MLP of layer 1: all who compare with outsiders see
+    it, and where it begins."""
     right = model()
     wrong = with_tensor(right, "h.1.mlp.c_fc.weight", lambda x: nudged(x, int(x.abs().argmax())))
     found = audit(wrong, pairs, against=right.params)
@@ -119,7 +121,8 @@ def test_twin_the_last_bit_of_one_weight(pairs):
 
 
 def test_twin_the_order_of_one_operation(pairs, monkeypatch):
-    """x + c x^3 as x (1 + c x^2): the same number on paper. The float64 reference does not mind; whoever looks at bits does."""
+    """x + c x^3 as x (1 + c x^2): the same number on paper. The float64 reference does not mind;
+    whoever looks at bits does."""
 
     def other(x: Tensor) -> Tensor:
         t = (x * x).mul_(0.044715).add_(1.0).mul_(x).mul_((2.0 / torch.pi) ** 0.5).tanh_().add_(1.0)
@@ -510,7 +513,8 @@ def test_twin_a_departure_left_out_of_the_whole_does_not_make_the_run(pairs, mon
 
 
 def test_a_node_made_to_round_is_the_one_that_is_blamed(pairs):
-    """A run of the exact model but for one head's values: nothing else costs, and without it there is no error."""
+    """A run of the exact model but for one head's values: nothing else costs, and without it there
+    is no error."""
     exact, metric = model().to(dtype=torch.float64), metrics.logit_diff(pairs)
     base = exact.run(pairs)
     z = base.cells[1].z.clone()
@@ -531,7 +535,8 @@ def test_a_node_made_to_round_is_the_one_that_is_blamed(pairs):
 
 
 def test_one_nodes_rounding_alone_is_the_exact_model_with_its_departure(pairs):
-    """By definition, by a model whose bias is changed: a bias departs by the same vector at every row."""
+    """By definition, by a model whose bias is changed: a bias departs by the same vector at every
+    row."""
     exact, metric = model().to(dtype=torch.float64), metrics.logit_diff(pairs)
     changed = with_tensor(
         exact,

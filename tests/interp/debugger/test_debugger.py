@@ -1,4 +1,5 @@
-"""The debugger without a browser: every number is the library's, every sum holds, and the known defects of its predecessor are absent."""
+"""The debugger without a browser: every number is the library's, every sum holds, and the known
+defects of its predecessor are absent."""
 
 from __future__ import annotations
 
@@ -469,7 +470,8 @@ def test_exact_effects_of_values_are_reruns_too():
 
 
 def test_twin_a_direct_effect_is_not_the_exact_one():
-    """LayerNorm's scale moves when a write is left out; were exact effects the closed form, the test above would see it."""
+    """LayerNorm's scale moves when a write is left out; were exact effects the closed form, the
+    test above would see it."""
     found = upstream.upstream(exact(trail=("a2.1.q@6<3",)))
     assert (
         max(abs(s.exact.left + s.direct.left) for s in found.sources if s.exact.left is not None)

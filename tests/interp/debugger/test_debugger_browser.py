@@ -1,4 +1,5 @@
-"""The debugger in a real browser: what a person does, from the first question to a script that gives the same numbers."""
+"""The debugger in a real browser: what a person does, from the first question to a script that
+gives the same numbers."""
 
 from __future__ import annotations
 
@@ -63,7 +64,8 @@ def browser() -> Iterator[object]:
 
 
 class Tab:
-    """A tab of its own browser profile. Whatever it sends elsewhere and whatever goes wrong in it is kept."""
+    """A tab of its own browser profile. Whatever it sends elsewhere and whatever goes wrong in it
+    is kept."""
 
     def __init__(self, browser, server: str, **settings) -> None:
         context = browser.new_context(viewport={"width": 1280, "height": 1160}, **settings)

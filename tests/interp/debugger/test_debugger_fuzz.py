@@ -1,4 +1,5 @@
-"""The API against requests that nobody would type: schemathesis makes them up from the OpenAPI page, malformed ones and well-formed nonsense."""
+"""The API against requests that nobody would type: schemathesis makes them up from the OpenAPI
+page, malformed ones and well-formed nonsense."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Many at once, and some who leave in the middle: every answer is its own question's, and what nobody waits for is not computed."""
+"""Many at once, and some who leave in the middle: every answer is its own question's, and what
+nobody waits for is not computed."""
 
 from __future__ import annotations
 
@@ -60,7 +61,8 @@ async def ask(client: httpx.AsyncClient, asked: Question, name: str) -> object:
 
 
 async def crowd(url: str, expected: list[dict[str, object]], end: float) -> int:
-    """20 clients who ask their own questions until the time is over, and look at every answer. How many there were."""
+    """20 clients who ask their own questions until the time is over, and look at every answer. How
+    many there were."""
 
     async def one(i: int, answers: dict[str, object]) -> int:
         count = 0
@@ -124,7 +126,8 @@ def idle(server: Server, within: float = 12.0) -> bool:
 
 
 def sweep(server: Server, *, stays: bool) -> float:
-    """Begin a sweep of 4,000 nodes; the processor time that it costs in the three seconds after its client goes, or stays."""
+    """Begin a sweep of 4,000 nodes; the processor time that it costs in the three seconds after its
+    client goes, or stays."""
     asked = Question(prompt=LONG, answers=(" Mary",), distractors=(" John",))
     every = [f"m{layer}.n{n}@{t}" for layer in range(4) for n in range(10) for t in range(100)]
     body = {"question": asdict(asked), "addresses": every}

@@ -1,4 +1,5 @@
-"""The page's own small functions, without a browser: tokens as they are typed, scripts with totals, work in parts."""
+"""The page's own small functions, without a browser: tokens as they are typed, scripts with totals,
+work in parts."""
 
 from __future__ import annotations
 

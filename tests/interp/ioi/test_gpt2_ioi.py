@@ -1,5 +1,6 @@
-"""The real GPT-2 small on indirect objects against the paper, its authors' data and public notebooks. Skipped, and said so, where
-its weights cannot be had. Every measurement is one of published.py, which test_published.py checks on random weights.
+"""The real GPT-2 small on indirect objects against the paper, its authors' data and public
+notebooks. Skipped, and said so, where its weights cannot be had. Every measurement is one of
+published.py, which test_published.py checks on random weights.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ pytestmark = [
 # Per-prompt logit differences of the 8-prompt set, as first recorded.
 EIGHT = [3.3368, 3.2018, 2.7098, 3.7976, 1.7206, 5.2815, 2.6010, 5.7676]
 ABLATED_SCALES = [18.523, 17.470, 17.821, 17.507, 17.263, 18.254, 16.180, 17.430]
-# The authors' stored means of 100 prompts (7 + 7 templates) without each class: F(M\\K), F(C\\K). They name backups with the movers.
+# The authors' stored means of 100 prompts (7 + 7 templates) without each class: F(M\\K), F(C\\K).
+# They name backups with the movers.
 KNOCKED = {
     (): (3.3024, 2.8381),
     ("name mover", "backup name mover"): (1.5287, 0.9296),

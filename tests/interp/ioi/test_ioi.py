@@ -1,4 +1,5 @@
-"""The paper as a study: what it finds on the embedded model, its numbers against definitions written out, its page and its errors."""
+"""The paper as a study: what it finds on the embedded model, its numbers against definitions
+written out, its page and its errors."""
 
 from __future__ import annotations
 
