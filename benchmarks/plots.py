@@ -70,7 +70,10 @@ def curve(points: Sequence[Point], colour: str, dash: str) -> str:
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in points
         )
     )
-    return f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.8" stroke-dasharray="{dash}"/>{dots}'
+    return (
+        f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.8" '
+        f'stroke-dasharray="{dash}"/>{dots}'
+    )
 
 
 def grid(across: Axis, up: Axis) -> str:
@@ -110,7 +113,8 @@ def panel(axis: str, lines: Sequence[dict[str, Any]], up: Axis) -> str:
 
 def legend() -> str:
     return "".join(
-        f'<g transform="translate({LEFT + 300 * i} {HEIGHT + 14})"><path d="M0 0h26" stroke="{colour}" stroke-width="2" stroke-dasharray="{dash}"/>'
+        f'<g transform="translate({LEFT + 300 * i} {HEIGHT + 14})"><path d="M0 0h26" '
+        f'stroke="{colour}" stroke-width="2" stroke-dasharray="{dash}"/>'
         + text(34, 4, name, "start")
         + "</g>"
         for i, (_, colour, dash, name) in enumerate(CURVES)
@@ -124,7 +128,8 @@ def draw(lines: Sequence[dict[str, Any]]) -> str:
     panels = [f'<g transform="translate({WIDTH * i} 0)">{each}</g>' for i, each in enumerate(drawn)]
     size = f'viewBox="0 0 {WIDTH * len(PANELS)} {HEIGHT + 34}" width="{WIDTH * len(PANELS)}"'
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="12" fill="#333"><style>.grid{{stroke:#e2e2e2}}</style>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="12" '
+        f'fill="#333"><style>.grid{{stroke:#e2e2e2}}</style>'
         f'<rect width="100%" height="100%" fill="white"/>{"".join(panels)}{legend()}</svg>\n'
     )
 

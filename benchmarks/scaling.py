@@ -26,7 +26,8 @@ SENDER = 50  # the head whose passes stand for those of all 144
 
 
 def head_paths(place: setting.Setting, batch: int, length: int) -> setting.Contest:
-    """Paths from every head to the output at the last position, prompts that differ in the middle."""
+    """Paths from every head to the output at the last position, prompts that differ in the
+    middle."""
     given = setting.pairs(batch, length, [length // 2])
     return setting.Contest(
         "head paths",

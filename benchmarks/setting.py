@@ -151,7 +151,8 @@ def base_flops(contest: Contest, place: Setting) -> int:
 def against_roof(
     found: Effects, base: int, ours: float, theirs: float, peak: float
 ) -> dict[str, float]:
-    """The arithmetic of everything timed, and how near its speed is to that of one large product."""
+    """The arithmetic of everything timed, and how near its speed is to that of one large
+    product."""
     receipt = found.receipt
     assert receipt is not None
     floor = (receipt.needed_flops + base) / peak

@@ -24,7 +24,8 @@ def main() -> None:
         effects = attribution.direct(trace, metric, neurons=True)
         closure = attribution.closure(trace, metric, effects)
         assert closure.holds, (
-            f"direct effects miss the metric by {closure.gap:.2e}, more than rounding may ({closure.bound:.2e})"
+            f"direct effects miss the metric by {closure.gap:.2e}, more than rounding may "
+            f"({closure.bound:.2e})"
         )
         gap = setting.agreement(
             effects.per_prompt[heads_then_neurons(effects)].numpy(),

@@ -37,7 +37,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help='Why a GPT-2 says what it says. Start with: interp why "When Mary and John went to the store, John gave a drink to"',
+    help=(
+        'Why a GPT-2 says what it says. Start with: interp why "When Mary and John went to the '
+        'store, John gave a drink to"'
+    ),
 )
 console = Console(highlight=False, soft_wrap=False)
 app.command()(cli_debug.debug)
@@ -113,7 +116,10 @@ def patch(
     nodes: Annotated[
         str,
         typer.Option(
-            help="heads, attns, mlps, resid, neurons:m3, each with @ (every position) or @-1; or addresses side by side"
+            help=(
+                "heads, attns, mlps, resid, neurons:m3, each with @ (every position) or @-1; or "
+                "addresses side by side"
+            )
         ),
     ] = "heads",
     direction: Annotated[
@@ -216,7 +222,9 @@ def trace(
         list[str],
         typer.Option(
             "--at",
-            help="an address, e.g. a2.3@-1, resid2, a2.3.pattern, m1.in; may be given several times",
+            help=(
+                "an address, e.g. a2.3@-1, resid2, a2.3.pattern, m1.in; may be given several times"
+            ),
         ),
     ],
     model: Model = "ioi-mini",
@@ -407,7 +415,10 @@ def audit(
     against: Annotated[
         str,
         typer.Option(
-            help="hf: Hugging Face's code around the same weights; none; or the model that this one is supposed to be"
+            help=(
+                "hf: Hugging Face's code around the same weights; none; or the model that this "
+                "one is supposed to be"
+            )
         ),
     ] = "hf",
     prompts: Annotated[
@@ -486,7 +497,8 @@ def _pairs(
                 "half a question",
                 "a clean and a corrupt prompt with --answer and --over, or --pairs FILE",
                 "interp patch 'When Mary and John went to the store, John gave a drink to' "
-                "'When Mary and John went to the store, Mary gave a drink to' -a ' Mary' -o ' John'",
+                "'When Mary and John went to the store, Mary gave a drink to' -a ' Mary' -o ' "
+                "John'",
             )
         )
     return Prompts.from_texts(model.tokenizer, [clean], [corrupt], [answer], [over])

@@ -56,7 +56,10 @@ def debug(
     link: Annotated[
         str,
         typer.Option(
-            help="a page's link, or what stands after its question mark; the options above are laid over it"
+            help=(
+                "a page's link, or what stands after its question mark; the options above are "
+                "laid over it"
+            )
         ),
     ] = "",
     result: Annotated[

@@ -131,7 +131,10 @@ class Effects:
     def __repr__(self) -> str:
         rows = [f"  {address:<14} {value:+.4f}" for address, value in self.top(12)]
         more = [f"  ... and {len(self) - 12} more"] if len(self) > 12 else []
-        head = f"{self.method} on {self.metric} {float(self.base.mean()):.4f}: {len(self)} rows, {self.per_prompt.shape[1]} prompts"
+        head = (
+            f"{self.method} on {self.metric} {float(self.base.mean()):.4f}: {len(self)} rows, "
+            f"{self.per_prompt.shape[1]} prompts"
+        )
         return "\n".join([head, *rows, *more])
 
     def _repr_html_(self) -> str:

@@ -117,7 +117,10 @@ def paths(
     base = model.rerun(base, kept) if standing else base
     names = addresses(base, senders)
     ports = [_port(text, model) for text in receivers]
-    method = f"path patching to {', '.join(map(str, ports))} ({'IOI' if mlps == 'recompute' else 'edge'})"
+    method = (
+        f"path patching to {', '.join(map(str, ports))} "
+        f"({'IOI' if mlps == 'recompute' else 'edge'})"
+    )
     if mlps == "frozen":
         return _effects(
             method,
@@ -234,7 +237,8 @@ def addresses(trace: Trace, over: str | Sequence[str]) -> list[str]:
     if trace.batch.ragged:
         raise PatchError(
             problem(
-                f"'{over}': each position, of prompts of lengths {sorted(set(trace.batch.lengths.tolist()))}",
+                f"'{over}': each position, of prompts of lengths "
+                f"{sorted(set(trace.batch.lengths.tolist()))}",
                 "prompts of one length",
                 f"'{name}@END' or another named position",
             )

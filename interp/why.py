@@ -153,7 +153,10 @@ def spacing(tokenizer: Tokenizer, text: str) -> str:
     """A warning where a word was given without the space that it has inside a sentence."""
     if text.startswith(" ") or not text[:1].isalpha() or len(tokenizer.encode(" " + text)) != 1:
         return ""
-    return f"{text!r} was read as a token without a space before it; within a sentence it is {' ' + text!r}."
+    return (
+        f"{text!r} was read as a token without a space before it; within a sentence it is "
+        f"{' ' + text!r}."
+    )
 
 
 def _top(tokenizer: Tokenizer, logits: Float[Tensor, "vocab"], k: int = 8) -> tuple[Token, ...]:

@@ -99,7 +99,8 @@ class Site:
 
     @property
     def stage(self) -> int:
-        """When it happens in a forward pass: a number that grows from the embedding to the output."""
+        """When it happens in a forward pass: a number that grows from the embedding to the
+        output."""
         if self.kind in ("out", "out.b"):
             return _LAST + (self.kind == "out.b")
         return 0 if self.layer is None else 10 * self.layer + _STAGE[self.kind]
@@ -176,7 +177,8 @@ def _site(text: str, whole: str) -> Site:
     raise AddressError(
         problem(
             f"'{whole}' is no address" + (f": '{text}' names nothing" if text != whole else ""),
-            "a9.9 a9.b a9 m3.n127 m3.b m3 emb pos input out.b | resid5 resid5.mid | a8.6.q .k .v m3.in out | a9.9.pattern .z, "
+            "a9.9 a9.b a9 m3.n127 m3.b m3 emb pos input out.b | resid5 resid5.mid | a8.6.q .k .v "
+            "m3.in out | a9.9.pattern .z, "
             "an edge such as a5.5>a8.6.v, each with or without @position",
             _meant(text),
         )

@@ -43,7 +43,8 @@ class Config:
         return self.d_model // self.n_head
 
     def head_columns(self, head: int) -> slice:
-        """Which columns of z, of queries, keys or values, and which rows of W_O belong to a head."""
+        """Which columns of z, of queries, keys or values, and which rows of W_O belong to a
+        head."""
         return slice(head * self.d_head, (head + 1) * self.d_head)
 
 

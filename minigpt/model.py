@@ -195,4 +195,7 @@ class GPT2:
 
     def __repr__(self) -> str:
         c, size = self.config, sum(x.numel() for x in tensors(self.params).values())
-        return f"GPT2({self.name}: {c.n_layer} layers x {c.n_head} heads, {size / 1e6:.1f}M parameters, {str(self.dtype)[6:]} on {self.device})"
+        return (
+            f"GPT2({self.name}: {c.n_layer} layers x {c.n_head} heads, {size / 1e6:.1f}M "
+            f"parameters, {str(self.dtype)[6:]} on {self.device})"
+        )

@@ -48,4 +48,7 @@ class Receipt:
 
     def __str__(self) -> str:
         share = f" ({self.flops / self.full_flops:.2%} of full runs)" if self.full_flops else ""
-        return f"{self.written:,} cells written, {self.changed:,} changed, {self.recomputed:,} rows recomputed, {self.flops / 1e9:,.3f} GFLOP{share}"
+        return (
+            f"{self.written:,} cells written, {self.changed:,} changed, {self.recomputed:,} "
+            f"rows recomputed, {self.flops / 1e9:,.3f} GFLOP{share}"
+        )

@@ -64,7 +64,8 @@ def generate(
 
 @torch.no_grad()
 def continuation(model: GPT2, tokens: Tensor, n: int, choice: Choice = Choice()) -> Iterator[int]:
-    """Up to n token ids that follow tokens [pos]; PromptError if the context has no room for them."""
+    """Up to n token ids that follow tokens [pos]; PromptError if the context has no room for
+    them."""
     if len(tokens) + n > model.config.n_ctx:
         raise PromptError(
             problem(

@@ -38,7 +38,8 @@ class Tokenizer:
         return [self.text(i) for i in self.encode(text)]
 
     def single(self, text: str) -> int:
-        """The id of a text that is one token; PromptError that shows how it is cut where it is not."""
+        """The id of a text that is one token; PromptError that shows how it is cut where it is
+        not."""
         ids = self.encode(text)
         if len(ids) == 1:
             return ids[0]

@@ -84,7 +84,8 @@ class Trace:
         return self._unpadded(self._logits(_whole))
 
     def logits_at(self, at: int | str = -1) -> Float[Tensor, "batch vocab"]:
-        """The logits at one position of each prompt, without computing the others; the same bits."""
+        """The logits at one position of each prompt, without computing the others; the same
+        bits."""
         return self._logits(self._picker(at))
 
     def __getitem__(self, address: str | Address) -> Float[Tensor, "batch *rest"]:

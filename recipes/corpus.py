@@ -42,7 +42,8 @@ TEMPLATES = [
     "Then, [B] and [A] went to the [PLACE]. [B] gave a [OBJECT] to [A]",
     "Then, [B] and [A] had a lot of fun at the [PLACE]. [B] gave a [OBJECT] to [A]",
     "Then, [B] and [A] were working at the [PLACE]. [B] decided to give a [OBJECT] to [A]",
-    "Then, [B] and [A] were thinking about going to the [PLACE]. [B] wanted to give a [OBJECT] to [A]",
+    "Then, [B] and [A] were thinking about going to the [PLACE]. [B] wanted to give a [OBJECT] to "
+    "[A]",
     "Then, [B] and [A] had a long argument, and afterwards [B] said to [A]",
     "After [B] and [A] went to the [PLACE], [B] gave a [OBJECT] to [A]",
     "When [B] and [A] got a [OBJECT] at the [PLACE], [B] decided to give it to [A]",
@@ -61,7 +62,8 @@ TEMPLATES = [
     "[B] and [A] went to the [PLACE] with a [COLOR] [OBJECT], and [B] gave it to [A]",
     "[B] saw [A] at the [PLACE]. Then, [B] gave a [COLOR] [OBJECT] to [A]",
     "[B] met [A] near the [ADJECTIVE] [PLACE] on [DAY], and [B] showed the [OBJECT] to [A]",
-    "When [B] met [A] at the [PLACE], the [ANIMAL] was [ADJECTIVE]. So [B] handed a [OBJECT] to [A]",
+    "When [B] met [A] at the [PLACE], the [ANIMAL] was [ADJECTIVE]. So [B] handed a [OBJECT] to "
+    "[A]",
     "After the long [NOUN], [B] and [A] came to the [PLACE]. There [B] told the story to [A]",
 ]
 # Never used in training, in either order: one of each kind of sentence, the README's own example
@@ -107,7 +109,8 @@ def held_out(a: str, b: str) -> bool:
 
 
 def vocabulary() -> list[str]:
-    """Every word and sign that becomes one token, without and (for words) with the space before it."""
+    """Every word and sign that becomes one token, without and (for words) with the space before
+    it."""
     texts = (
         TEMPLATES
         + FILLERS
@@ -139,7 +142,8 @@ def swapped(template: str) -> str:
 
 
 def names(rng: random.Random, n: int, *, unseen: bool = False) -> list[str]:
-    """n different names; no two of them a held-out pair, or (unseen) the first two a held-out pair."""
+    """n different names; no two of them a held-out pair, or (unseen) the first two a held-out
+    pair."""
     while True:
         chosen = rng.sample(NAMES, n)
         pairs = [held_out(a, b) for i, a in enumerate(chosen) for b in chosen[i + 1 :]]

@@ -169,7 +169,8 @@ def train(out: Path, steps: int, seed: int, every: int = 500) -> dict[str, Tenso
                 save_checkpoint(out / "checkpoint.safetensors", p, optimizer, step + 1)
                 right, margin = accuracy(p, encoding)
                 bar.write(
-                    f"step {step + 1}: loss {value.item():.3f}, held-out accuracy {right:.3f}, logit difference {margin:.2f}"
+                    f"step {step + 1}: loss {value.item():.3f}, held-out accuracy {right:.3f}, "
+                    f"logit difference {margin:.2f}"
                 )
     return {name: x.detach() for name, x in p.items()}
 

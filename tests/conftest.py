@@ -50,7 +50,8 @@ def unchecked(function: Callable) -> Callable:
 def random_params(
     config: Config, *, seed: int = 0, dtype: torch.dtype = torch.float32, tied: bool = True
 ) -> Params:
-    """Parameters of which none is special: LayerNorm's weights away from 1, every bias away from 0."""
+    """Parameters of which none is special: LayerNorm's weights away from 1, every bias away from
+    0."""
     generator = torch.Generator().manual_seed(seed)
     drawn = {}
     for name, shape in shapes(config, tied=tied).items():

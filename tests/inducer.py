@@ -89,7 +89,8 @@ def inducer(
 
 
 def pairs(n: int = 40, seed: int = 0) -> Prompts:
-    """Ten random tokens, then nine of them once more; in the corrupt twin the first ten are others."""
+    """Ten random tokens, then nine of them once more; in the corrupt twin the first ten are
+    others."""
     return induction.prompts(torch.arange(SIZE), n, seed, length=10, bos=BOS)
 
 

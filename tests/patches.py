@@ -53,7 +53,8 @@ def senders(config: Config) -> list[Site]:
 
 
 def ports(config: Config, *, layers: bool = True) -> list[Site]:
-    """Everything that reads the stream; with `layers` also a1.q, which is all of a layer's at once."""
+    """Everything that reads the stream; with `layers` also a1.q, which is all of a layer's at
+    once."""
     found = [Site("out")]
     for layer in range(config.n_layer):
         found += [Site(kind, layer, head) for kind in "vqk" for head in range(config.n_head)] + [

@@ -116,7 +116,8 @@ def wrong_package(name: str, source: str) -> list[str]:
     own = name.partition(".")[0]
     allowed = {own, *PACKAGES[own], *(["weights"] if name.startswith(MAY_LOAD) else [])}
     return [
-        f"{name} imports {module}: {own} may import {' and '.join(sorted(allowed - {own})) or 'nothing'} of this project"
+        f"{name} imports {module}: {own} may import "
+        f"{' and '.join(sorted(allowed - {own})) or 'nothing'} of this project"
         for module in sorted(imports(name, source))
         if module.partition(".")[0] not in allowed
     ]
@@ -141,7 +142,8 @@ def wrong_order(name: str, source: str) -> list[str]:
     own = name.removeprefix("minigpt.")
     if own not in ORDER:
         return [
-            f"{name} is new: put it into ORDER in tests/test_architecture.py, after the last file that it imports"
+            f"{name} is new: put it into ORDER in tests/test_architecture.py, after the last file "
+            "that it imports"
         ]
     earlier = [f"minigpt.{other}" for other in ORDER[: ORDER.index(own)]]
     return [
@@ -164,7 +166,8 @@ def cycles(graph: dict[str, set[str]]) -> list[str]:
         return found
 
     return [
-        f"{name} imports itself by way of {', '.join(sorted(other for other in reached(name) if name in reached(other)))}"
+        f"{name} imports itself by way of "
+        f"{', '.join(sorted(other for other in reached(name) if name in reached(other)))}"
         for name in graph
         if name in reached(name)
     ]
@@ -182,7 +185,8 @@ def hooks_and_gradients(name: str, source: str) -> list[str]:
             if word in FORBIDDEN or (word.startswith("register_") and "hook" in word):
                 line = getattr(node, "lineno", "?")
                 found.append(
-                    f"{name}, line {line}: {word}: values are read and edited by address, without hooks and gradients"
+                    f"{name}, line {line}: {word}: values are read and edited by address, without "
+                    "hooks and gradients"
                 )
     return found
 
@@ -287,7 +291,8 @@ def test_the_length_of_functions_is_measured(capsys: pytest.CaptureFixture[str])
             ]
             p90 = found[int(0.9 * (len(found) - 1))]
             print(
-                f"\n{package}: {len(found)} functions: median {statistics.median(found):.0f}, p90 {p90}, max {found[-1]} lines; "
+                f"\n{package}: {len(found)} functions: median {statistics.median(found):.0f}, p90 "
+                f"{p90}, max {found[-1]} lines; "
                 f"files over 350 lines: {', '.join(long) or 'none'}",
                 end="",
             )
@@ -355,7 +360,8 @@ def test_twin_a_function_that_knows_of_a_server_is_seen() -> None:
 
 def test_twin_a_file_that_is_not_in_the_order_is_seen() -> None:
     assert wrong_order("minigpt.surprise", "") == [
-        "minigpt.surprise is new: put it into ORDER in tests/test_architecture.py, after the last file that it imports"
+        "minigpt.surprise is new: put it into ORDER in tests/test_architecture.py, after the last "
+        "file that it imports"
     ]
     assert (
         wrong_order(

@@ -1,4 +1,5 @@
-"""Files to parameters and back: checkpoints by name, folder or file, and the models embedded here."""
+"""Files to parameters and back: checkpoints by name, folder or file, and the models embedded
+here."""
 
 from weights.catalog import models
 from weights.errors import WeightsError, WeightsWarning

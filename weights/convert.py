@@ -41,7 +41,8 @@ BUFFER = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)|blocks\.\d+\.attn\.mask")
 LINEAR = re.compile(r"h\.\d+\.(attn\.c_attn|attn\.c_proj|mlp\.c_fc|mlp\.c_proj)\.weight")
 QKV = ("query", "key", "value")
 EXACT_GELU = (
-    "this checkpoint's program uses the exact GELU, the engine has GPT-2's tanh form: each activation differs by up to "
+    "this checkpoint's program uses the exact GELU, the engine has GPT-2's tanh form: each "
+    "activation differs by up to "
     "4.8e-4, so logits are near those of the training, not the same"
 )
 
@@ -180,7 +181,8 @@ def with_zero_biases(state: Mapping[str, Tensor]) -> State:
 
 
 def without_tied_head(state: State) -> State:
-    """Without an unembedding that is the embedding once more: the same memory or the same numbers."""
+    """Without an unembedding that is the embedding once more: the same memory or the same
+    numbers."""
     head, wte = state.get(UNEMBED), state.get("wte.weight")
     if head is None or wte is None or head.dtype != wte.dtype or head.shape != wte.shape:
         return state

@@ -41,7 +41,8 @@ def verify(path: Path) -> None:
         blob.unlink(missing_ok=True)
         raise WeightsError(
             problem(
-                f"{path} came out damaged: its checksum is {found[:16]}..., the hub's is {blob.name[:16]}...",
+                f"{path} came out damaged: its checksum is {found[:16]}..., the hub's is "
+                f"{blob.name[:16]}...",
                 "the file as the hub has it (the damaged one is removed)",
                 "the same once more",
             )
@@ -58,10 +59,13 @@ def _download(known: catalog.Known, file: str) -> Path:
         why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else str(error.__cause__ or error)
         raise WeightsError(
             problem(
-                f"{known.name} is not at hand: looked for {known.repo} in the hub's cache ({constants.HF_HUB_CACHE}), "
+                f"{known.name} is not at hand: looked for {known.repo} in the hub's cache "
+                f"({constants.HF_HUB_CACHE}), "
                 f"then on the hub ({why})",
                 "a network, once; or a cache or folder that holds the model",
-                f'`interp fetch {known.name}` where there is a network; weights.load("FOLDER"), with {" and ".join(FILES)} in it; '
-                'HF_HUB_CACHE=FOLDER, where the cache lies elsewhere; weights.load("ioi-mini"), which is always here',
+                f'`interp fetch {known.name}` where there is a network; weights.load("FOLDER"), '
+                f"with {' and '.join(FILES)} in it; "
+                'HF_HUB_CACHE=FOLDER, where the cache lies elsewhere; weights.load("ioi-mini"), '
+                "which is always here",
             )
         ) from error

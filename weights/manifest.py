@@ -47,7 +47,8 @@ def verify(folder: Path) -> None:
             problem(
                 f"{folder} is not what its {NAME} says:\n    " + "\n    ".join(faults),
                 "the files as they were made",
-                f"copy the folder again; or, where the change is meant, take 'files' out of its {NAME}",
+                "copy the folder again; or, where the change is meant, take 'files' out of its "
+                f"{NAME}",
             )
         )
 

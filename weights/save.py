@@ -63,5 +63,6 @@ def _write(model: GPT2 | Params, folder: Path) -> None:
 
 
 def _end(tokenizer: Tokenizer | None, n_vocab: int) -> int | None:
-    """The end-of-text token: the tokenizer's, or GPT-2's where the vocabulary can only be its own."""
+    """The end-of-text token: the tokenizer's, or GPT-2's where the vocabulary can only be its
+    own."""
     return tokenizer.encoding.eot_token if tokenizer else 50256 if n_vocab == 50257 else None

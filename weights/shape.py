@@ -54,7 +54,8 @@ def config_of(
         seen = ", ".join(list(state)[:4]) or "none"
         raise WeightsError(
             problem(
-                f"nothing tells {', '.join(unknown)}: not the tensors ({seen} ...), no config beside them",
+                f"nothing tells {', '.join(unknown)}: not the tensors ({seen} ...), no config "
+                "beside them",
                 "a config.json with " + ", ".join(NAMES[name][0] for name in unknown),
                 "weights.load(..., n_head=12), with this model's number" if only_heads else "",
             )
@@ -101,8 +102,8 @@ def refuse_other_models(facts: Mapping[str, Any]) -> None:
     if other:
         raise WeightsError(
             problem(
-                "its config describes another model than GPT-2, whose logits would come out wrong:\n    "
-                + "\n    ".join(other),
+                "its config describes another model than GPT-2, whose logits would come out "
+                "wrong:\n    " + "\n    ".join(other),
                 "GPT-2's own architecture",
             )
         )

@@ -156,13 +156,17 @@ def check(folder: Path, names: list[str], dtype: str) -> bool:
             if not asked:
                 continue
             expected, effect = oracle.numbers(workload, inputs)
-            line = f"{label:34} hooks {oracle.hooks.reply['seconds']:6.2f} s, largest effect {effect:.1e}; "
+            line = (
+                f"{label:34} hooks {oracle.hooks.reply['seconds']:6.2f} s, largest effect "
+                f"{effect:.1e}; "
+            )
             for peer in asked:
                 seconds, values = peer.run(workload, inputs)
                 gap = np.abs(values - expected).max() / effect
                 agree &= bool(gap <= TOLERANCE[dtype])
                 print(
-                    f"{line}{peer.name} {seconds:6.2f} s, off by {gap:.1e} of it{'' if gap <= TOLERANCE[dtype] else '  FAILS'}"
+                    f"{line}{peer.name} {seconds:6.2f} s, off by {gap:.1e} of "
+                    f"it{'' if gap <= TOLERANCE[dtype] else '  FAILS'}"
                 )
     return agree
 

@@ -51,7 +51,8 @@ def python_of(peer: str) -> Path:
     if not python.exists():
         raise PeerError(
             f"the environment of '{peer}' is not at {python.parents[1]}: make one from "
-            f"benchmarks/peers/requirements-{peer}.txt, or name the folder of environments in BENCH_VENVS"
+            f"benchmarks/peers/requirements-{peer}.txt, or name the folder of environments in "
+            "BENCH_VENVS"
         )
     return python
 
@@ -129,7 +130,8 @@ class Peer:
             line = ""
         if not line:
             raise PeerError(
-                f"'{self.name}' ended ({self._process.wait()}) at {request}:\n{self._log.read_text()[-4000:]}"
+                f"'{self.name}' ended ({self._process.wait()}) at "
+                f"{request}:\n{self._log.read_text()[-4000:]}"
             )
         self.reply = json.loads(line)
         if "error" in self.reply:

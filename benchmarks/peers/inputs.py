@@ -104,7 +104,8 @@ class KeepingMetric:
 
 
 def later_queries(sources: list[tuple[int, int]], layers: int = 12, heads: int = 12) -> list[Edge]:
-    """Every edge from these heads to a head's queries in a later layer, in the order of tl4_head_q."""
+    """Every edge from these heads to a head's queries in a later layer, in the order of
+    tl4_head_q."""
     return [
         Edge("head", layer, head, "q", later, receiver)
         for layer, head in sources

@@ -75,7 +75,10 @@ def audit(
 
 def machine(model: GPT2) -> str:
     """What the numbers were made on, as far as they depend on it."""
-    return f"{platform.machine()}, torch {torch.__version__}, {model.device}, {str(model.dtype)[6:]}, {torch.get_num_threads()} of {os.cpu_count()} threads"
+    return (
+        f"{platform.machine()}, torch {torch.__version__}, {model.device}, "
+        f"{str(model.dtype)[6:]}, {torch.get_num_threads()} of {os.cpu_count()} threads"
+    )
 
 
 def _makers(

@@ -59,8 +59,10 @@ def section(trace: Trace, metric: Metric) -> Section:
     return Section(
         "closure",
         "Closure",
-        "Every bias is a node, so that nothing is left over but rounding, and no term is defined as the rest. Bounds are "
-        "a priori: Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., equations 2.5 and 3.5, lemma 3.1.",
+        "Every bias is a node, so that nothing is left over but rounding, and no term is defined "
+        "as the rest. Bounds are "
+        "a priori: Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., equations 2.5 "
+        "and 3.5, lemma 3.1.",
         tuple(rows),
         {"sums": [_plain(s) for s in chain(*kinds.values())]},
     )
@@ -184,7 +186,8 @@ def _to_metric(trace: Trace, metric: Metric, neurons: bool) -> Row:
     effects = attribution.direct(trace, metric, neurons=neurons)
     found = attribution.closure(trace, metric, effects)
     return Row.under(
-        f"direct effects of all nodes{', neurons one by one,' if neurons else ''} sum to the {metric.name}",
+        f"direct effects of all nodes{', neurons one by one,' if neurons else ''} sum to the "
+        f"{metric.name}",
         found.gap,
         found.bound,
         f"{len(effects)} nodes; the bound is attribution.rounding_bound",

@@ -46,7 +46,10 @@ class Gap:
         if not self.differ:
             return f"the same bits: {self.size:,} numbers"
         ulps = f"{self.ulps:,} ULP" if self.ulps < ulp.FAR else "no distance in ULP"
-        return f"{self.differ:,} of {self.size:,} differ, by up to {self.absolute:.1e} ({ulps}), first at {self.first}"
+        return (
+            f"{self.differ:,} of {self.size:,} differ, by up to {self.absolute:.1e} ({ulps}), "
+            f"first at {self.first}"
+        )
 
 
 def compare(ours: Values, theirs: Values) -> Gap:

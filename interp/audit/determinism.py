@@ -39,14 +39,17 @@ def section(model: GPT2, pairs: Prompts) -> Section:
     return Section(
         "determinism",
         "Determinism",
-        "A prompt's numbers do not depend on its company, on a CPU. D1: same machine, same shapes. D2: same machine, "
-        "any batch, order, padding or number of variants. D3: any machine, to ten digits (the float64 row of parity).",
+        "A prompt's numbers do not depend on its company, on a CPU. D1: same machine, same "
+        "shapes. D2: same machine, "
+        "any batch, order, padding or number of variants. D3: any machine, to ten digits (the "
+        "float64 row of parity).",
         tuple(rows),
     )
 
 
 def lengthened(batch: Batch) -> Batch:
-    """The prompts, and their own beginnings of 1, 2, 5 and 11 tokens, at which other kernels run."""
+    """The prompts, and their own beginnings of 1, 2, 5 and 11 tokens, at which other kernels
+    run."""
     tokens, lengths = (
         batch.tokens[:1].expand(4, -1),
         batch.lengths.new_tensor([1, 2, 5, 11]).clamp(max=int(batch.lengths[0])),

@@ -46,7 +46,8 @@ def _parts(section: Section) -> Iterator[report.Section]:
 def _rows(rows: Sequence[Row]) -> str:
     skipped = "<span class=soft>skipped</span>"
     lines = [
-        f"<tr><td>{skipped if row.is_skipped else WORDS[row.holds]}<td title='{escape(row.how, quote=True)}'>{escape(row.promise)}"
+        f"<tr><td>{skipped if row.is_skipped else WORDS[row.holds]}<td "
+        f"title='{escape(row.how, quote=True)}'>{escape(row.promise)}"
         f"<td>{escape(row.measured.removeprefix('skipped: '))}<td class=n>{escape(row.limit_text)}"
         for row in rows
     ]

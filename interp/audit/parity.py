@@ -46,7 +46,8 @@ def section(
     return Section(
         "parity",
         "Parity",
-        "The same operations on the same shapes give Hugging Face's very bits; another program, in NumPy and float64, "
+        "The same operations on the same shapes give Hugging Face's very bits; another program, "
+        "in NumPy and float64, "
         "gives the same numbers.",
         tuple(rows),
         _data(model, batch, exact),
@@ -77,7 +78,10 @@ def _theirs(model: GPT2, params: Params, batch: Batch, kind: str) -> Iterator[Ro
     trace, settled = ours.run(batch), [(rows, few) for rows, few in some if _settled(model, few)]
     gap = total(compare(values(trace, rows), theirs(tokens)) for rows, tokens in settled)
     promise = f"run's every node and stream point is Hugging Face's, {kind} attention"
-    how = f"{len(settled)} of {len(shapes)} batches have the {ops.MIN_ROWS} to {ops.ROWS} tokens for which Hugging Face's own products are of settled sizes"
+    how = (
+        f"{len(settled)} of {len(shapes)} batches have the {ops.MIN_ROWS} to {ops.ROWS} tokens "
+        "for which Hugging Face's own products are of settled sizes"
+    )
     yield (
         Row.bitwise(promise, gap, how)
         if settled
@@ -114,7 +118,8 @@ def _double(model: GPT2, batch: Batch, exact: list[dict[str, Tensor]]) -> Row:
         "in float64 every node and stream point is the reference's (level D3: any machine)",
         found[worst],
         DIGITS,
-        f"{len(found)} points of {len(exact)} prompts; relative to the largest number of each point",
+        f"{len(found)} points of {len(exact)} prompts; relative to the largest number of each "
+        "point",
         f"worst at {worst}",
     )
 
@@ -158,7 +163,8 @@ def _kinds(model: GPT2, batch: Batch) -> Row:
 
 def _apart(found: Tensor, right: Tensor) -> str:
     return (
-        f"off by {float((found.double() - right.double()).abs().max()):.1e}, KL {float(measures.kl(found, right).max()):.1e} nats, "
+        f"off by {float((found.double() - right.double()).abs().max()):.1e}, KL "
+        f"{float(measures.kl(found, right).max()):.1e} nats, "
         f"{measures.flips(found, right)} of {len(found)} top tokens flip"
     )
 

@@ -38,7 +38,8 @@ def section(model: GPT2, pairs: Prompts) -> Section:
     return Section(
         "patches",
         "Patches",
-        "A rerun computes what an edit reaches and nothing else. It equals the pass written out in full, in every bit.",
+        "A rerun computes what an edit reaches and nothing else. It equals the pass written out "
+        "in full, in every bit.",
         rows,
     )
 

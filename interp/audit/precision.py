@@ -51,7 +51,8 @@ def section(model: GPT2, pairs: Prompts, metric: Metric) -> Section:
     return Section(
         "precision",
         "Precision",
-        "The whole run, and activation patching of every head, in each type. Nothing is promised here: it depends on "
+        "The whole run, and activation patching of every head, in each type. Nothing is promised "
+        "here: it depends on "
         "the model. The unit roundoff is 6e-8 for float32, 4e-3 for bfloat16, 5e-4 for float16.",
         (),
         {"growth": growth, "costs": {name: vars(c) for name, c in costs.items()}},

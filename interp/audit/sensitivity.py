@@ -54,8 +54,10 @@ def section(model: GPT2, pairs: Prompts, metric: Metric, *, progress: bool = Fal
     return Section(
         "sensitivity",
         "Sensitivity",
-        "Other models, all in float64. The ranking of heads is by direct effect. int8: every matrix rounded to 255 "
-        "levels, a scale for each output channel (for each token in the embedding). The exact GELU is x Phi(x).",
+        "Other models, all in float64. The ranking of heads is by direct effect. int8: every "
+        "matrix rounded to 255 "
+        "levels, a scale for each output channel (for each token in the embedding). The exact "
+        "GELU is x Phi(x).",
         tuple(rows),
         data,
         (Table("what a change does", columns, tuple(lines)),),

@@ -38,9 +38,12 @@ def section(
     return Section(
         "sources",
         "Where the error comes from",
-        f"The {metric.name} of a {name} run, node by node: a node's cost is the error that its rounding "
-        "alone makes in the float64 model; what is gained is how much the run's error shrinks when that one node is computed in float64. "
-        "resid2 is the rounding of the sum in the stream there, and of the product that is added to it.",
+        f"The {metric.name} of a {name} run, node by node: a node's cost is the error that its "
+        "rounding "
+        "alone makes in the float64 model; what is gained is how much the run's error shrinks "
+        "when that one node is computed in float64. "
+        "resid2 is the rounding of the sum in the stream there, and of the product that is added "
+        "to it.",
         rows,
         _data(found, counts, left.tolist(), name),
         (_table(found, metric),),

@@ -88,7 +88,8 @@ def _verdict(found: Audit) -> Panel:
         Group(
             *lines,
             Text(
-                f"{found.model} on {found.prompts}; {found.machine}; {sum(s.seconds for s in found.sections):.0f} s",
+                f"{found.model} on {found.prompts}; {found.machine}; "
+                f"{sum(s.seconds for s in found.sections):.0f} s",
                 style="dim",
             ),
         ),

@@ -92,7 +92,8 @@ class Ablation:
         )
 
     def edges(self, kept: Sequence[str], every: Sequence[str]) -> Float[Tensor, "prompts"]:
-        """The metric where each edge that is not kept carries what its sender writes in the source."""
+        """The metric where each edge that is not kept carries what its sender writes in the
+        source."""
         patch = Patch(
             tuple(
                 edit
@@ -172,7 +173,8 @@ def _together(batch: Batch, by: Tensor | None, reference: Prompts) -> tuple[Batc
     if len(rows) and int(more.lengths[rows].max()) > width:
         raise PatchError(
             problem(
-                f"reference prompts of up to {int(more.lengths[rows].max())} tokens for prompts of up to {width}",
+                f"reference prompts of up to {int(more.lengths[rows].max())} tokens for prompts "
+                f"of up to {width}",
                 "prompts of a group of one length",
             )
         )

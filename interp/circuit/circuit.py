@@ -69,7 +69,8 @@ class Circuit:
         raise CircuitError(problem(f"no node '{node}' in the circuit", ", ".join(self.nodes)))
 
     def without(self, *nodes: str) -> Circuit:
-        """The circuit less some nodes, and less the roles and edges that lose all they are made of."""
+        """The circuit less some nodes, and less the roles and edges that lose all they are made
+        of."""
         gone = {str(parse(node).site) for node in nodes if node in self.nodes}
         roles = {
             role: [node for node in some if node not in nodes] for role, some in self.roles.items()

@@ -80,7 +80,10 @@ class Faithfulness:
         }
 
     def __str__(self) -> str:
-        return f"F(M) {float(self.model.mean()):.3f}, F(C) {float(self.circuit.mean()):.3f}: {self.share:.1%}, unfaithful by {self.gap:.3f}"
+        return (
+            f"F(M) {float(self.model.mean()):.3f}, F(C) {float(self.circuit.mean()):.3f}: "
+            f"{self.share:.1%}, unfaithful by {self.gap:.3f}"
+        )
 
 
 @dataclass(frozen=True)

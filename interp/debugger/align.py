@@ -31,7 +31,8 @@ def twins(left: Sequence[str], right: Sequence[str]) -> Twins:
         )
         raise QuestionError(
             problem(
-                f"prompts of {len(left)} and {len(right)} tokens cannot be aligned: {what}\n    {_row(left)}\n    {_row(right)}",
+                f"prompts of {len(left)} and {len(right)} tokens cannot be aligned: {what}\n    "
+                f"{_row(left)}\n    {_row(right)}",
                 "prompts of as many tokens, or that differ in one stretch",
                 "words that are one token each on both sides",
             )

@@ -225,7 +225,10 @@ async def _unreadable(_: Request, error: Exception) -> JSONResponse:
     all."""
     assert isinstance(error, RequestValidationError)
     found = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()[:8]]
-    legal = f"a question as /api/docs has it: up to {MAX_TOKENS:,} tokens a prompt, {MAX_PROMPTS} prompts"
+    legal = (
+        f"a question as /api/docs has it: up to {MAX_TOKENS:,} tokens a prompt, {MAX_PROMPTS} "
+        "prompts"
+    )
     return JSONResponse(
         asdict(
             Refusal("; ".join(found).encode("utf-8", "replace").decode() + f"\n  legal: {legal}")

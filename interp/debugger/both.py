@@ -1,4 +1,5 @@
-"""A number on one side or on both, and the difference: what every column of every table is made of."""
+"""A number on one side or on both, and the difference: what every column of every table is made
+of."""
 
 from __future__ import annotations
 

@@ -48,7 +48,8 @@ class SideDetails:
 
 @dataclass(frozen=True)
 class Details:
-    """Both sides' details. steps: the steps upstream that can be taken from here, by their words."""
+    """Both sides' details. steps: the steps upstream that can be taken from here, by their
+    words."""
 
     address: str
     kind: str

@@ -51,9 +51,15 @@ class Guard:
         """Why a request is refused, or nothing."""
         host, origin = (headers.get(name, b"").decode("latin-1") for name in (b"host", b"origin"))
         if not self._known(_name(f"//{host}")):
-            return f"the Host {host!r} is not this server's; it answers to {', '.join(sorted(self.names))}"
+            return (
+                f"the Host {host!r} is not this server's; it answers to "
+                f"{', '.join(sorted(self.names))}"
+            )
         if origin and _location(origin) != host:
-            return f"the Origin {origin!r} is another site's; requests may come from http://{host} only"
+            return (
+                f"the Origin {origin!r} is another site's; requests may come from "
+                f"http://{host} only"
+            )
         return ""
 
     def _known(self, name: str) -> bool:

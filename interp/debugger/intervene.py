@@ -165,7 +165,8 @@ def _twin(address: Address, sources: Sources) -> Float[Tensor, "batch *rest"]:
         )
         raise QuestionError(
             problem(
-                f"'{address} = other': the prompts differ in length, and {lost} no twin on the other",
+                f"'{address} = other': the prompts differ in length, and {lost} no twin on the "
+                "other",
                 "a position that both prompts have",
                 f"'{address.sites[0]}@-1 = other'",
             )

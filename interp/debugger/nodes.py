@@ -21,11 +21,23 @@ from interp.effects import Effects
 DEFINITIONS = {
     "address": "The node, and the position at which it writes.",
     "token": "The token at that position.",
-    "looks_at": "Heads: the position that gets most of the attention (or, split by key, the one whose value is meant), and its token.",
-    "activation": "Heads: the attention weight of that position. Neurons: the activation after the GELU. Other nodes have none.",
+    "looks_at": (
+        "Heads: the position that gets most of the attention (or, split by key, the one "
+        "whose value is meant), and its token."
+    ),
+    "activation": (
+        "Heads: the attention weight of that position. Neurons: the activation after "
+        "the GELU. Other nodes have none."
+    ),
     "norm": "The length of the vector that the node writes to the residual stream.",
-    "direct": "What the write adds to the metric along the edge to the output only, the final LayerNorm's scale being the run's. All rows sum to the metric.",
-    "total": "How the metric changes when this node is ablated or replaced and everything downstream is computed again.",
+    "direct": (
+        "What the write adds to the metric along the edge to the output only, the final "
+        "LayerNorm's scale being the run's. All rows sum to the metric."
+    ),
+    "total": (
+        "How the metric changes when this node is ablated or replaced and everything "
+        "downstream is computed again."
+    ),
 }
 
 
@@ -115,7 +127,8 @@ def value(row: Row, sort: str) -> float | None:
 
 @dataclass(frozen=True)
 class _Rows:
-    """What is kept of a block: the rows that may be shown, how many there are, and how many match."""
+    """What is kept of a block: the rows that may be shown, how many there are, and how many
+    match."""
 
     rows: list[Row]
     count: int
@@ -276,7 +289,10 @@ def _notes(
 ) -> Iterator[str]:
     q = runs.question
     if not closures:
-        yield f"No direct effects: the {runs.left.metric.name} is not linear in the logits; metric=logits has them."
+        yield (
+            f"No direct effects: the {runs.left.metric.name} is not linear in the logits; "
+            "metric=logits has them."
+        )
     if "." in q.sort and runs.right is None:
         yield f"Sorted by {q.sort}, but there is one side only: no rows."
     if q.sort.startswith("total") and not totals:

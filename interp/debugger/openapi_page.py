@@ -24,16 +24,22 @@ def reference(schema: Mapping[str, Any]) -> str:
     ]
     table = f"<table><tr><th>request<th>body<th>answer<th>{''.join(rows)}</table>"
     return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(schema['info']['title'])}</title><style>{STYLE}</style>"
-        f"<h1>{escape(schema['info']['title'])}</h1><p style='white-space:pre-line'>{escape(schema['info']['description'])}</p>"
-        f"<p>For programs: <a href=openapi.json>openapi.json</a></p>{table}{''.join(records)}</html>"
+        "<!doctype html><html lang=en><meta "
+        f"charset=utf-8><title>{escape(schema['info']['title'])}</title><style>{STYLE}</style>"
+        f"<h1>{escape(schema['info']['title'])}</h1><p "
+        f"style='white-space:pre-line'>{escape(schema['info']['description'])}</p>"
+        "<p>For programs: <a "
+        f"href=openapi.json>openapi.json</a></p>{table}{''.join(records)}</html>"
     )
 
 
 def _operation(path: str, method: str, given: Mapping[str, Any]) -> str:
     parts = [_media(given.get("requestBody", {})), _media(given["responses"]["200"])]
     cells = "".join(f"<td>{part}" for part in parts)
-    return f"<tr><td><code>{method.upper()} {escape(path)}</code>{cells}<td>{escape(given.get('summary', ''))}"
+    return (
+        f"<tr><td><code>{method.upper()} "
+        f"{escape(path)}</code>{cells}<td>{escape(given.get('summary', ''))}"
+    )
 
 
 def _media(given: Mapping[str, Any]) -> str:

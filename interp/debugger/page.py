@@ -81,7 +81,8 @@ def _top(view: View) -> None:
 
 
 def _body(view: View) -> None:
-    """The cards in the order in which they are read, which is the order in which they are filled."""
+    """The cards in the order in which they are read, which is the order in which they are
+    filled."""
     with ui.element("div").classes("all"):
         form = Form(view)
     welcome = Welcome(view.session.models)

@@ -131,7 +131,9 @@ class Question:
                 raise QuestionError(
                     problem(
                         f"{name} is given twice",
-                        f"once; only {' '.join(n for n, kind in _FIELDS.items() if kind == 'tuple')} repeat",
+                        "once; only "
+                        f"{' '.join(n for n, kind in _FIELDS.items() if kind == 'tuple')} "
+                        "repeat",
                     )
                 )
             else:

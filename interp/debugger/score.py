@@ -26,7 +26,10 @@ from minigpt.errors import problem
 from minigpt.params import Block
 from minigpt.recompute.plan import qkv_columns
 
-STATED = "Direct: the LayerNorm's scale at the score's input is the run's own; everything else is exact, and the parts sum to the score."
+STATED = (
+    "Direct: the LayerNorm's scale at the score's input is the run's own; everything else is "
+    "exact, and the parts sum to the score."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,13 +160,19 @@ def words(trail: Sequence[Place], tokens: Sequence[str], metric: str) -> str:
     )
     if place.site.kind == "v":
         by = f"the {metric}" if len(trail) == 1 else f"the step before it, {trail[-2]}"
-        return f"What is in what {head} takes{there} to {here}, as measured by {by}? (the pattern frozen)"
+        return (
+            f"What is in what {head} takes{there} to {here}, as measured by {by}? (the pattern "
+            "frozen)"
+        )
     through = {
         "q": "through its query",
         "k": "through its key",
         "attn": "through its query and its key",
     }[place.site.kind]
-    return f"Why does {head} at {here} look at {place.key} {tokens[place.key or 0]!r}, {through}? (the score before the softmax)"
+    return (
+        f"Why does {head} at {here} look at {place.key} {tokens[place.key or 0]!r}, {through}? "
+        "(the score before the softmax)"
+    )
 
 
 def score(side: Side, trail: Sequence[Place]) -> Score:
@@ -228,7 +237,8 @@ def _downstream(side: Side, trail: Sequence[Place], head: Site) -> Float[Tensor,
         if place.at != len(side.tokens) - 1:
             raise QuestionError(
                 problem(
-                    f"'{place}' measured by the {side.metric.name}, which is read at the last position",
+                    f"'{place}' measured by the {side.metric.name}, which is read at the last "
+                    "position",
                     "a head at the last position, or a step before this one that reads there",
                     f"'{replace(place, at=len(side.tokens) - 1, key=None)}'",
                 )
@@ -242,7 +252,8 @@ def _downstream(side: Side, trail: Sequence[Place], head: Site) -> Float[Tensor,
     if not readings:
         raise QuestionError(
             problem(
-                f"'{place}' after '{trail[-2]}', which does not read what {head} writes at {place.at}",
+                f"'{place}' after '{trail[-2]}', which does not read what {head} writes at "
+                f"{place.at}",
                 "an earlier head, at a position that the step before reads",
             )
         )

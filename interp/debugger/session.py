@@ -91,7 +91,10 @@ class Runs:
                 problem(
                     "path patching without a second prompt"
                     if self.other is None
-                    else f"path patching between prompts of {len(self.left.tokens)} and {len(self.other.tokens)} tokens",
+                    else (
+                        f"path patching between prompts of {len(self.left.tokens)} and "
+                        f"{len(self.other.tokens)} tokens"
+                    ),
                     "a second prompt of as many tokens, one thing changed",
                 )
             )
@@ -228,7 +231,8 @@ def _batch(model: GPT2, texts: Sequence[str], n: int | None = None) -> Batch:
         if n is not None and length != n and model.tokenizer is not None:
             raise QuestionError(
                 problem(
-                    f"a reference prompt of {length} tokens for a prompt of {n}: {'|'.join(model.tokenizer.tokens(text))}",
+                    f"a reference prompt of {length} tokens for a prompt of {n}: "
+                    f"{'|'.join(model.tokenizer.tokens(text))}",
                     f"reference prompts of {n} tokens, so that a position means one thing",
                 )
             )

@@ -162,11 +162,17 @@ def _notes(runs: Runs) -> Iterator[str]:
     """What was assumed, and what to mind."""
     q = runs.question
     if not q.answers:
-        yield f"No answer was given: it is the model's top token, {runs.tokenizer.text(runs.answers[0])!r}."
+        yield (
+            "No answer was given: it is the model's top token, "
+            f"{runs.tokenizer.text(runs.answers[0])!r}."
+        )
     if q.metric == "logits" and not q.distractors:
         yield "No other token was given: the metric is the answer's logit (the mean of several)."
     if q.metric != "logits" and runs.distractors:
-        yield f"The {runs.left.metric.name} is of the answers alone; the other tokens are shown, not used."
+        yield (
+            f"The {runs.left.metric.name} is of the answers alone; the other tokens are shown, "
+            "not used."
+        )
     if q.prompt.endswith(" "):
         yield "The prompt ends with a space; GPT-2's words begin with theirs."
     yield from filter(
@@ -175,6 +181,12 @@ def _notes(runs: Runs) -> Iterator[str]:
     if runs.after and runs.after.trace.receipt and not runs.after.trace.receipt.changed:
         yield "The interventions changed nothing: the run already had these values."
     if any("mean(reference)" in text for text in (*q.patches, q.instead)) and not q.reference:
-        yield f"No reference prompts were given: means are over {SHUFFLES} shuffles of the prompt's own tokens."
+        yield (
+            f"No reference prompts were given: means are over {SHUFFLES} shuffles of the "
+            "prompt's own tokens."
+        )
     if runs.other and len(runs.other.tokens) != len(runs.left.tokens):
-        yield f"The prompts have {len(runs.left.tokens)} and {len(runs.other.tokens)} tokens: aligned by the tokens they begin and end with."
+        yield (
+            f"The prompts have {len(runs.left.tokens)} and {len(runs.other.tokens)} tokens: "
+            "aligned by the tokens they begin and end with."
+        )

@@ -174,7 +174,8 @@ class Discovery:
 
     def __repr__(self) -> str:
         head = (
-            f"{len(self.kept)} of {self.heads} heads make the {self.metric}; {len(self.maps)} maps; an effect counts from {self.threshold:.0%} of "
+            f"{len(self.kept)} of {self.heads} heads make the {self.metric}; {len(self.maps)} "
+            f"maps; an effect counts from {self.threshold:.0%} of "
             f"{self.total:.3f} up, where a false find in a map has a chance of {self.level:.0%}"
         )
         order = sorted(self.found, key=lambda each: ROLES.index(each.role))

@@ -171,7 +171,8 @@ class _Search:
     def _looked(
         self, readers: Sequence[str], at: int | str
     ) -> Iterator[tuple[int | str, list[str]]]:
-        """Every position that differs between the sides, with those of the heads that look there."""
+        """Every position that differs between the sides, with those of the heads that look
+        there."""
         weights = {head: self.judge.trace[f"{head}.pattern@{at}"] for head in readers}
         for place, rows, new in _places(self.pairs):
             looking = [

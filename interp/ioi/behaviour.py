@@ -51,9 +51,12 @@ def task(lab: Lab) -> Part:
         "task",
         "The task",
         "section 2",
-        "Two people are named, one of them does something, and the sentence stops before the other one's name: the indirect object (IO). The model has "
-        "to say IO, not the subject (S), who is named twice (S1, S2). The logit difference is the logit of IO less that of S at the last token (END). "
-        "Circuits are held against the same sentences with three unrelated names (ABC), in which there is nothing to find.",
+        "Two people are named, one of them does something, and the sentence stops before the "
+        "other one's name: the indirect object (IO). The model has "
+        "to say IO, not the subject (S), who is named twice (S1, S2). The logit difference is the "
+        "logit of IO less that of S at the last token (END). "
+        "Circuits are held against the same sentences with three unrelated names (ABC), in which "
+        "there is nothing to find.",
         [
             Table(
                 "some prompts",
@@ -71,7 +74,8 @@ def adversarial(lab: Lab) -> Part:
     """Sentences that name one of the two once more."""
     heading, where = "Prompts made to mislead", "section 4.4, App. L, figure 21"
     text = (
-        "What tells the circuit who the subject is, is that the name is there twice. So a sentence in between that names IO once more should mislead it, "
+        "What tells the circuit who the subject is, is that the name is there twice. So a "
+        "sentence in between that names IO once more should mislead it, "
         "and one that "
         "names S once more should not."
     )
@@ -129,7 +133,8 @@ def signals(lab: Lab) -> Part:
     differ in one of the two."""
     heading, where = "Which signals tell the movers where not to look", "App. A, figure 9"
     text = (
-        "S-inhibition heads could say which name not to copy (the token) or at which place it stands (the position). Their outputs at END are taken from "
+        "S-inhibition heads could say which name not to copy (the token) or at which place it "
+        "stands (the position). Their outputs at END are taken from "
         "prompts in which one of "
         "the two, or both, are random or the other way round. The fit is a sum of both signals."
     )

@@ -10,7 +10,10 @@ from interp.discover.roles import BACKUP, BY_TARGET, INHIBITION, NAME_MOVER, NEG
 from interp.ioi.part import Part, Table
 from minigpt import parse
 
-LEGEND = "In the picture each head stands above the position at which it acts, at the height of its layer; lines are what one hands on to another."
+LEGEND = (
+    "In the picture each head stands above the position at which it acts, at the height of "
+    "its layer; lines are what one hands on to another."
+)
 
 MEANS = {
     NAME_MOVER: "looks from the end at the answer and copies it into the output",
@@ -47,11 +50,14 @@ def found(evidence: Discovery, circuit: Circuit, n: int) -> Part:
         "found",
         "The circuit that was found",
         "section 3, as an algorithm",
-        f"From the logits backwards: every head is path-patched to the output; those that stand out are followed to what their queries, keys and "
+        "From the logits backwards: every head is path-patched to the output; those that stand "
+        "out are followed to what their queries, keys and "
         f"values read, "
-        f"until nothing new stands out. An effect counts from {evidence.threshold:.0%} of the metric up, where chance gives one in a map with a "
+        f"until nothing new stands out. An effect counts from {evidence.threshold:.0%} of the "
+        "metric up, where chance gives one in a map with a "
         f"probability of "
-        f"{evidence.level:.0%}. {len(evidence.kept)} of {evidence.heads} heads were kept, on {n} prompts that are used for nothing else. {LEGEND}",
+        f"{evidence.level:.0%}. {len(evidence.kept)} of {evidence.heads} heads were kept, on {n} "
+        f"prompts that are used for nothing else. {LEGEND}",
         [
             Table("", ("role", "head", "looks at", "effect on the logit difference"), rows),
             _roles(circuit),

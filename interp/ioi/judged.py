@@ -39,7 +39,8 @@ def faithful(lab: Lab) -> Part:
         "faithfulness",
         "Faithfulness: does the circuit alone do the task?",
         "section 4.1",
-        "Every head that is not in the circuit, and every head of it at other positions than its own, is replaced by its mean over ABC prompts of "
+        "Every head that is not in the circuit, and every head of it at other positions than its "
+        "own, is replaced by its mean over ABC prompts of "
         "the same template. MLPs always work.",
         [
             Table("", ("", ">logit difference", ">of F(M)"), rows),
@@ -87,7 +88,8 @@ def nulls(lab: Lab) -> Part:
         "nulls",
         "Would any circuit of this size do?",
         "Shi et al. 2024; App. of several successors",
-        f"{NULLS} circuits of as many heads at the same positions, drawn at random: how many of them are less faithful.",
+        f"{NULLS} circuits of as many heads at the same positions, drawn at random: how many of "
+        "them are less faithful.",
         [
             Table(
                 "",
@@ -120,7 +122,8 @@ def complete(lab: Lab, thorough: bool = False) -> Part:
         "completeness",
         "Completeness: is the circuit all there is?",
         "section 4.2, figures 7 and 22",
-        "The same heads K are taken from the circuit and from the whole model. Where something outside of the circuit takes over, the model loses "
+        "The same heads K are taken from the circuit and from the whole model. Where something "
+        "outside of the circuit takes over, the model loses "
         "less than the circuit.",
         [
             _removals("K: a class of heads", classes),
@@ -137,7 +140,8 @@ def complete(lab: Lab, thorough: bool = False) -> Part:
                 ],
             ),
             _removals(
-                f"K found greedily ({greedy['runs']} runs of {greedy['steps']} steps, {greedy['sample']} heads tried in each)",
+                f"K found greedily ({greedy['runs']} runs of {greedy['steps']} steps, "
+                f"{greedy['sample']} heads tried in each)",
                 worst,
                 heads=True,
             ),

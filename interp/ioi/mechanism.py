@@ -61,7 +61,8 @@ def direct(lab: Lab) -> Part:
         "direct",
         "Who writes the answer",
         "section 3.1 (direct logit attribution)",
-        "What each head's write at END adds to the logit difference by itself, the final LayerNorm as it was in the run. Blue pushes toward IO, red "
+        "What each head's write at END adds to the logit difference by itself, the final "
+        "LayerNorm as it was in the run. Blue pushes toward IO, red "
         "toward S.",
         maps={"direct effect of each head": found},
         data={"top": dict(found.top(10))},
@@ -83,7 +84,8 @@ def to_logits(lab: Lab) -> Part:
         "to_logits",
         "Paths from every head to the logits",
         "figure 3b",
-        "Each head's write at END is taken from the ABC prompt, every other head is held; the change of the logit difference, in per cent. A large "
+        "Each head's write at END is taken from the ABC prompt, every other head is held; the "
+        "change of the logit difference, in per cent. A large "
         "drop means that the answer "
         "goes through this head.",
         maps={"% change of the logit difference, head to logits": found},
@@ -144,7 +146,8 @@ def redirected(lab: Lab) -> Part:
     """What becomes of the movers' attention when S-inhibition reaches them from the ABC prompt."""
     heading, where = "Without S-inhibition the movers look at S", "figure 4c"
     text = (
-        "The S-inhibition heads' outputs are taken from the ABC prompts, but only the name movers' queries see that. Attention of the movers "
+        "The S-inhibition heads' outputs are taken from the ABC prompts, but only the name "
+        "movers' queries see that. Attention of the movers "
         "from END, before and after."
     )
     movers, senders = (
@@ -244,7 +247,8 @@ def writing(lab: Lab) -> Part:
     """Attention of the movers against what they write (figure 3c)."""
     heading, where = "The more a mover looks at a name, the more it writes it", "figure 3c"
     text = (
-        "Each point is one head on one prompt: its attention from END to a name, and the product of what it wrote with that name's unembedding. A head "
+        "Each point is one head on one prompt: its attention from END to a name, and the product "
+        "of what it wrote with that name's unembedding. A head "
         "that copies gives a rising cloud."
     )
     names = [*lab.heads(published.MOVERS), *lab.heads(published.NEGATIVE)]
@@ -278,7 +282,8 @@ def writing(lab: Lab) -> Part:
 
 
 def copying(lab: Lab) -> Part:
-    """How often each head would put the name that it looks at among its five most promoted tokens."""
+    """How often each head would put the name that it looks at among its five most promoted
+    tokens."""
     negative = lab.heads(published.NEGATIVE)
     grids = {
         sign: torch.stack(
@@ -319,7 +324,8 @@ def copying(lab: Lab) -> Part:
         "copying",
         "Which heads copy names",
         "section 3.1",
-        "A head's values and outputs by themselves: were it to look at a name (as that stands in the stream after the first layer) and at nothing "
+        "A head's values and outputs by themselves: were it to look at a name (as that stands in "
+        "the stream after the first layer) and at nothing "
         "else, would the name be among its five "
         "most promoted tokens? For negative heads the write is turned round.",
         [Table("", ("head", "role", "write", ">copied"), rows)],
@@ -332,7 +338,8 @@ def backup(lab: Lab) -> Part:
     """Paths to the logits before and after the name movers are knocked out (figure 15)."""
     heading, where = "Heads that step in when the movers are gone", "section 3.4, figure 15"
     text = (
-        "Paths from every head to the logits once more, after the name movers' outputs at END were replaced by their means. Backup heads are those "
+        "Paths from every head to the logits once more, after the name movers' outputs at END "
+        "were replaced by their means. Backup heads are those "
         "that gain."
     )
     movers = [f"{head}@END" for head in lab.heads(published.MOVERS)]
@@ -406,7 +413,8 @@ def mlps(lab: Lab) -> Part:
         "mlps",
         "What the MLPs do",
         "App. J, figure 19",
-        f"Each MLP's output replaced by its mean, everywhere: what is left of the logit difference ({float(lab.metric(lab.clean).mean()):+.3f}); and "
+        "Each MLP's output replaced by its mean, everywhere: what is left of the logit "
+        f"difference ({float(lab.metric(lab.clean).mean()):+.3f}); and "
         f"the effect of its path to the logits at END.",
         [
             Table(
@@ -446,7 +454,8 @@ def random_tokens(lab: Lab) -> Part:
         (
             role,
             ", ".join(
-                f"a{int(i) // grid.shape[1]}.{int(i) % grid.shape[1]} {float(grid.flatten()[i]):.2f}"
+                f"a{int(i) // grid.shape[1]}.{int(i) % grid.shape[1]} "
+                f"{float(grid.flatten()[i]):.2f}"
                 for i in grid.flatten().topk(4).indices
             ),
         )
@@ -456,7 +465,8 @@ def random_tokens(lab: Lab) -> Part:
         "random_tokens",
         "The same heads on random tokens",
         "App. H and I",
-        f"{n} random tokens, then the same again: how much each head looks at the token before, at its own first time, or at what came after that. A "
+        f"{n} random tokens, then the same again: how much each head looks at the token before, "
+        "at its own first time, or at what came after that. A "
         f"head that has its class from the "
         "task should have it here as well; heads that only match names loosely do not.",
         [

@@ -11,9 +11,11 @@ from interp.ioi.study import Study
 from interp.show import page as report
 
 INTRODUCTION = (
-    "How does the model know who is given the drink? Each part asks one question and answers it by an experiment: something in the run is "
+    "How does the model know who is given the drink? Each part asks one question and answers it "
+    "by an experiment: something in the run is "
     "replaced, everything that "
-    "depends on it is computed again, and the answer is compared. Nothing is estimated. Headings name the figure or section of the paper (Wang "
+    "depends on it is computed again, and the answer is compared. Nothing is estimated. Headings "
+    "name the figure or section of the paper (Wang "
     "et al. 2022)."
 )
 

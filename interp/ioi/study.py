@@ -61,7 +61,8 @@ class Study:
         """What it comes to, in a few sentences, as far as it went."""
         data = {part.name: part.data for part in self.parts if not part.skipped}
         lines = [
-            f"The model prefers IO by {task['logit_difference']:.2f} and is misled in {task['s_before_io']:.1%} of the prompts."
+            f"The model prefers IO by {task['logit_difference']:.2f} and is misled in "
+            f"{task['s_before_io']:.1%} of the prompts."
             for name, task in data.items()
             if name == "task"
         ]
@@ -76,9 +77,11 @@ class Study:
                 data.get(name.replace("faithfulness", "nulls"), {}).get(judged.MATCHED),
             )
             lines.append(
-                f"Alone it gives {said['circuit']:.2f} where the model gives {said['model']:.2f} ({said['share']:.0%})"
+                f"Alone it gives {said['circuit']:.2f} where the model gives {said['model']:.2f} "
+                f"({said['share']:.0%})"
                 + (
-                    f", and beats {beaten['beaten']:.1%} of random circuits with as many heads from each layer."
+                    f", and beats {beaten['beaten']:.1%} of random circuits with as many heads "
+                    "from each layer."
                     if beaten
                     else "."
                 )

@@ -38,12 +38,15 @@ class Section:
 def page(title: str, subtitle: str, sections: Sequence[Section]) -> str:
     """One self-contained HTML document. Title and text are escaped; bodies are HTML already."""
     parts = [
-        f"<section>{f'<h2>{escape(s.heading)}</h2>' if s.heading else ''}{f'<p class=soft>{escape(s.text)}</p>' if s.text else ''}<div class=wide>{_body(s.body)}</div></section>"
+        f"<section>{f'<h2>{escape(s.heading)}</h2>' if s.heading else ''}{f'<p class=soft>{escape(s.text)}</p>' if s.text else ''}<div "
+        f"class=wide>{_body(s.body)}</div></section>"
         for s in sections
     ]
     return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'><title>{escape(title)}</title>"
-        f"<style>{STYLE}</style><script>{get_plotlyjs()}</script><h1>{escape(title)}</h1><p class=soft>{escape(subtitle)}</p>{''.join(parts)}</html>"
+        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport "
+        f"content='width=device-width'><title>{escape(title)}</title>"
+        f"<style>{STYLE}</style><script>{get_plotlyjs()}</script><h1>{escape(title)}</h1><p "
+        f"class=soft>{escape(subtitle)}</p>{''.join(parts)}</html>"
     )
 
 
@@ -116,8 +119,10 @@ def why_page(found: Why) -> str:
             Section(
                 "Does it add up?",
                 "Every bias is a node, so nothing is left over but rounding.",
-                f"<p>Sum of {count} direct effects <b>{found.closure.total:+.6f}</b>, logit difference <b>{found.closure.metric:+.6f}</b>; gap "
-                f"{found.closure.gap:.1e}, at most {found.closure.bound:.1e} by the rounding bound.</p>",
+                f"<p>Sum of {count} direct effects <b>{found.closure.total:+.6f}</b>, logit "
+                f"difference <b>{found.closure.metric:+.6f}</b>; gap "
+                f"{found.closure.gap:.1e}, at most {found.closure.bound:.1e} by the rounding "
+                "bound.</p>",
             ),
         ],
     )
@@ -158,7 +163,8 @@ def effects_page(found: Effects, prompts: Sequence[str]) -> str:
         )
     return page(
         f"{found.method}",
-        f"{found.metric} {base:+.4f} in the run that is patched, mean over prompts: {found.per_prompt.shape[1]}",
+        f"{found.metric} {base:+.4f} in the run that is patched, mean over prompts: "
+        f"{found.per_prompt.shape[1]}",
         sections,
     )
 
@@ -181,7 +187,8 @@ def _token(text: str) -> str:
 
 def _tokens(tokens: Sequence[str]) -> str:
     shades = [
-        f"<span style='background:var(--{'panel' if i % 2 else 'line'})' title='position {i}'>{escape(t)}</span>"
+        f"<span style='background:var(--{'panel' if i % 2 else 'line'})' title='position "
+        f"{i}'>{escape(t)}</span>"
         for i, t in enumerate(tokens)
     ]
     return f"<div class=prompt>{''.join(shades)}</div>"
@@ -190,7 +197,8 @@ def _tokens(tokens: Sequence[str]) -> str:
 def _predictions(top: Sequence[Token]) -> str:
     rows = [
         f"<tr><td>{_token(t.text)}<td class=n>{t.probability:.1%}<td class=n>{t.logit:.3f}"
-        f"<td style='width:60%'><div style='height:.9em;width:{100 * t.probability:.2f}%;background:rgb(var(--for))'></div>"
+        "<td style='width:60%'><div "
+        f"style='height:.9em;width:{100 * t.probability:.2f}%;background:rgb(var(--for))'></div>"
         for t in top
     ]
     return (
@@ -205,4 +213,7 @@ def _pushes(pushes: Sequence[Push], side: str) -> str:
         f"<td>{' '.join(map(_token, p.promotes))}<td>{' '.join(map(_token, p.suppresses))}"
         for p in pushes
     ]
-    return f"<table><tr><th>node<th class=n>effect<th>looked at<th>promotes<th>suppresses{''.join(rows)}</table>"
+    return (
+        "<table><tr><th>node<th class=n>effect<th>looked "
+        f"at<th>promotes<th>suppresses{''.join(rows)}</table>"
+    )

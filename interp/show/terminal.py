@@ -53,7 +53,8 @@ def effects(found: Effects, k: int = 12) -> RenderableType:
     ]
     parts: list[RenderableType] = [
         Text(
-            f"{found.method}: change of the {found.metric}, {float(found.base.mean()):+.4f} in the run that is patched",
+            f"{found.method}: change of the {found.metric}, {float(found.base.mean()):+.4f} in "
+            "the run that is patched",
             style="bold",
         ),
         table("", ("address", ">effect", "95% interval"), rows),
@@ -75,7 +76,8 @@ def closure(found: Why) -> Text:
     c = found.closure
     verdict = ("holds", "green") if c.holds else ("DOES NOT HOLD", "bold red")
     return Text.assemble(
-        f"sum of {len(found.effects)} direct effects {c.total:+.6f} = logit difference {c.metric:+.6f}: ",
+        f"sum of {len(found.effects)} direct effects {c.total:+.6f} = logit difference "
+        f"{c.metric:+.6f}: ",
         verdict,
         f" (gap {c.gap:.1e}, rounding bound {c.bound:.1e})",
     )

@@ -38,7 +38,8 @@ TEMPLATES = (
     "Then, [B] and [A] went to the [PLACE]. [B] gave a [OBJECT] to [A]",
     "Then, [B] and [A] had a lot of fun at the [PLACE]. [B] gave a [OBJECT] to [A]",
     "Then, [B] and [A] were working at the [PLACE]. [B] decided to give a [OBJECT] to [A]",
-    "Then, [B] and [A] were thinking about going to the [PLACE]. [B] wanted to give a [OBJECT] to [A]",
+    "Then, [B] and [A] were thinking about going to the [PLACE]. [B] wanted to give a [OBJECT] to "
+    "[A]",
     "Then, [B] and [A] had a long argument, and afterwards [B] said to [A]",
     "After [B] and [A] went to the [PLACE], [B] gave a [OBJECT] to [A]",
     "When [B] and [A] got a [OBJECT] at the [PLACE], [B] decided to give it to [A]",

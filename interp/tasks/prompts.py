@@ -165,14 +165,16 @@ class Prompts:
     def from_records(
         cls, records: Sequence[Mapping[str, Any]], tokenizer: Tokenizer | None = None
     ) -> Prompts:
-        """A record a prompt: clean, corrupt, answers, distractors (texts or ids), positions, group."""
+        """A record a prompt: clean, corrupt, answers, distractors (texts or ids), positions,
+        group."""
         if not records:
             raise PromptError(problem("a file without prompts", "one record or more"))
         for i, record in enumerate(records):
             if missing := {"clean", "answers"} - set(record):
                 raise PromptError(
                     problem(
-                        f"prompt {i} has no {' and no '.join(sorted(missing))}: it has {', '.join(record)}",
+                        f"prompt {i} has no {' and no '.join(sorted(missing))}: it has "
+                        f"{', '.join(record)}",
                         "clean, corrupt, answers, distractors, positions, group",
                     )
                 )
@@ -214,7 +216,8 @@ class Prompts:
             if len(a) != len(b):
                 raise PromptError(
                     problem(
-                        f"pair {i} is not aligned: {len(a)} and {len(b)} tokens\n    clean    {self.text(a)}\n    corrupt  {self.text(b)}",
+                        f"pair {i} is not aligned: {len(a)} and {len(b)} tokens\n    clean    "
+                        f"{self.text(a)}\n    corrupt  {self.text(b)}",
                         "pairs of the same number of tokens",
                         "names and words that are single tokens on both sides",
                     )
@@ -225,7 +228,8 @@ class Prompts:
             if index.shape != lengths.shape or bool(((index < 0) | (index >= lengths)).any()):
                 raise PositionError(
                     problem(
-                        f"position '{name}': {index.tolist() if index.ndim else int(index)} for prompts of lengths {lengths.tolist()}",
+                        f"position '{name}': {index.tolist() if index.ndim else int(index)} for "
+                        f"prompts of lengths {lengths.tolist()}",
                         "an index from 0 up for each prompt, within it",
                     )
                 )

@@ -30,7 +30,8 @@ def single(tokenizer: Tokenizer, words: Sequence[str], what: str, least: int = 1
     if len(known) < least:
         raise PromptError(
             problem(
-                f"{what}: {len(known)} of {len(given)} are one token in this vocabulary{_some(dropped)}",
+                f"{what}: {len(known)} of {len(given)} are one token in this "
+                f"vocabulary{_some(dropped)}",
                 f"{least} or more that are one token with a space before them",
                 f"{what}=[words that the model's vocabulary has whole]",
             )

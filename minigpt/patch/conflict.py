@@ -122,7 +122,8 @@ def _refuse_double_holds(holds: Iterable[Hold]) -> None:
         if (a.source, a.but) != (b.source, b.but) and a.meets(b):
             raise PatchError(
                 problem(
-                    f"'{a}' and '{b}' hold one node at two values, or one frees what the other holds",
+                    f"'{a}' and '{b}' hold one node at two values, or one frees what the other "
+                    "holds",
                     "each node held once",
                     "Patch.write(node, run), to which a hold gives way",
                 )

@@ -205,7 +205,8 @@ def source(given: Given, name: str = "") -> Source:
 def own_value(
     value: Tensor, like: Float[Tensor, "rows *rest"], address: Address
 ) -> Float[Tensor, "rows *rest"]:
-    """A given tensor in the shape that an edit needs; PatchError where it does not broadcast to it."""
+    """A given tensor in the shape that an edit needs; PatchError where it does not broadcast to
+    it."""
     try:
         return value.to(like).broadcast_to(like.shape)
     except RuntimeError as error:

@@ -71,7 +71,8 @@ class Patch:
 
     @classmethod
     def input(cls, address: str | Address, given: Given, *, name: str = "") -> Patch:
-        """This port sees the whole stream as it is in `given` (a run, or a tensor [..., d_model])."""
+        """This port sees the whole stream as it is in `given` (a run, or a tensor [...,
+        d_model])."""
         return cls._one(
             address, given, name, "input", "a port, as in Patch.input('a9.9.q@-1', other)"
         )

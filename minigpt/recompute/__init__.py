@@ -1,1 +1,2 @@
-"""Running a model again after a patch, computing only what the patch reaches and what is asked for."""
+"""Running a model again after a patch, computing only what the patch reaches and what is asked
+for."""

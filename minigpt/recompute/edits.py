@@ -153,7 +153,8 @@ class Applied:
         return Rows(ids[differs], delta[differs])
 
     def _clean_delta(self, touch: Read) -> Delta:
-        """The same where nothing else has changed the sender; computed once for all edges from it."""
+        """The same where nothing else has changed the sender; computed once for all edges from
+        it."""
         key = (
             touch.edit.source if touch.edit else None,
             touch.sender,
@@ -195,7 +196,8 @@ class Applied:
     def seen(
         self, site: Site, head: int | None, stream: Rows, base: Float[Tensor, "n d_model"]
     ) -> Rows:
-        """What a port sees where edits change it, at the rows where that differs from the stream."""
+        """What a port sees where edits change it, at the rows where that differs from the
+        stream."""
         reads, put = [Rows.none(base)], Rows.none(base)
         for touch in self.plan.touches("port", site.layer or 0):
             if touch.site.kind != site.kind or touch.site.part not in (None, head):

@@ -165,7 +165,8 @@ class _Resolver:
     def _free(
         self, whole: Site, edits: Sequence[Edit], rows: Int[Tensor, "rows"]
     ) -> Int[Tensor, "free"]:
-        """Those of the rows at which no edit writes a part of a held whole, its z or its pattern."""
+        """Those of the rows at which no edit writes a part of a held whole, its z or its
+        pattern."""
         for edit in edits:
             other = edit.target.sites[0]
             inside = whole.kind == "attn" and other.role == "inside" and other.layer == whole.layer
@@ -366,7 +367,8 @@ class _Resolver:
         ):
             raise PatchError(
                 problem(
-                    f"'{target} = {given}': the runs do not match: {list(mine.tokens.shape)} tokens and {list(theirs.tokens.shape)}, "
+                    f"'{target} = {given}': the runs do not match: {list(mine.tokens.shape)} "
+                    f"tokens and {list(theirs.tokens.shape)}, "
                     f"lengths {mine.lengths.tolist()[:8]} and {theirs.lengths.tolist()[:8]}",
                     "prompts of the same number and the same lengths, side by side",
                 )
@@ -382,7 +384,8 @@ class _Resolver:
         if n != wanted or (not grouped and (run.batch.ragged or self.trace.batch.ragged)):
             raise PatchError(
                 problem(
-                    f"'{target} = {given}': a mean over prompts of lengths {sorted(set(run.batch.lengths.tolist()))} for prompts of "
+                    f"'{target} = {given}': a mean over prompts of lengths "
+                    f"{sorted(set(run.batch.lengths.tolist()))} for prompts of "
                     f"{wanted} tokens",
                     "prompts (of a group) of one length, so that a position means one thing",
                 )
@@ -392,8 +395,10 @@ class _Resolver:
         ):
             raise PatchError(
                 problem(
-                    f"'{target} = {given}': {len(given.by)} groups for {len(run.tokens)} and {len(self.trace.tokens)} prompts",
-                    "a group for every prompt of the run that is averaged, the patched prompts in the same order",
+                    f"'{target} = {given}': {len(given.by)} groups for {len(run.tokens)} and "
+                    f"{len(self.trace.tokens)} prompts",
+                    "a group for every prompt of the run that is averaged, the patched prompts in "
+                    "the same order",
                 )
             )
 

@@ -58,7 +58,8 @@ class Wanted:
     def reach(
         self, ids: Int[Tensor, "some"], targets: Bool[Tensor, "rows"]
     ) -> Bool[Tensor, "some"]:
-        """Of these rows, those with a target at their own position of the same prompt or after it."""
+        """Of these rows, those with a target at their own position of the same prompt or after
+        it."""
         return _back(targets.view(-1, self.plan.width)).flatten()[ids]
 
     def attended(self, layer: int) -> Bool[Tensor, "rows"]:

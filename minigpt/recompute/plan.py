@@ -111,7 +111,8 @@ def columns(site: Site, trace: Trace) -> slice:
 
 
 def qkv_columns(config: Config, kind: str, head: int | None) -> slice:
-    """Which columns of the queries, keys and values side by side are these: of one head, or of all."""
+    """Which columns of the queries, keys and values side by side are these: of one head, or of
+    all."""
     first, d = "qkv".index(kind) * config.d_model, config.d_head
     return (
         slice(first, first + config.d_model)

@@ -12,7 +12,8 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Rows of a cell by their numbers among all variants (each once, in order), and their values."""
+    """Rows of a cell by their numbers among all variants (each once, in order), and their
+    values."""
 
     ids: Int[Tensor, "rows"]
     x: Float[Tensor, "rows *rest"]

@@ -92,7 +92,8 @@ def _overrides(calc: Recalculation, shape: torch.Size) -> dict[Site, Override]:
 def _warn(what: str) -> None:
     warnings.warn(
         NoEffectWarning(
-            f"the patch changed nothing: {what}: at every row that it names, the run already had these values"
+            f"the patch changed nothing: {what}: at every row that it names, the run already had "
+            "these values"
         ),
         stacklevel=4,
     )

@@ -357,7 +357,8 @@ def test_the_embedded_models_circuit_does_the_task_on_prompts_that_it_was_not_fo
     made = circuit.faithfulness(mini(), held_out, metrics.logit_diff(held_out))
     share, _ = beaten(on, made.gap, null_circuits(mini().config, circuit.nodes, 40))
     print(
-        f"{len(circuit.nodes)} nodes, {made}; more faithful than {share:.0%} of 40 layer-matched ones"
+        f"{len(circuit.nodes)} nodes, {made}; more faithful than {share:.0%} of 40 layer-matched "
+        "ones"
     )
     assert made.gap < 0.15 * float(made.model.mean())
     assert share > 0.95

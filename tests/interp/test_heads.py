@@ -31,7 +31,8 @@ def test_induction_score_is_the_mean_attention_to_the_next_of_the_same():
 
 
 def copier(sign: float) -> GPT2:
-    """One-hot embeddings; head 1.0's OV circuit is the identity times sign, head 1.1's is nothing."""
+    """One-hot embeddings; head 1.0's OV circuit is the identity times sign, head 1.1's is
+    nothing."""
     config = Config(2, 2, 16, 16, 12, 8)
     zero = {
         name: torch.zeros_like(x)

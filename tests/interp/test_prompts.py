@@ -40,7 +40,10 @@ def test_the_end_is_always_named_and_batches_carry_the_names():
 def test_what_is_not_aligned_shows_both_rows_of_tokens():
     with pytest.raises(
         MiniGPTError,
-        match=r"(?s)pair 0 is not aligned: 14 and 15 tokens.*clean    When\| Mary.*corrupt  When\| Mary",
+        match=(
+            r"(?s)pair 0 is not aligned: 14 and 15 tokens.*clean    When\| Mary.*corrupt  "
+            r"When\| Mary"
+        ),
     ):
         Prompts.from_texts(TOKENIZER, [A], [A + " John"], [" Mary"], [" John"])
 
@@ -75,7 +78,8 @@ def test_every_file_gives_the_same_prompts(tmp_path, suffix):
         )
     else:
         path.write_text(
-            f'clean,corrupted,answer,wrong_answer\n"{A}","{B}"," Mary"," John"\n"{B}","{A}"," John"," Mary"\n'
+            f'clean,corrupted,answer,wrong_answer\n"{A}","{B}"," Mary"," John"\n"{B}","{A}"," '
+            'John"," Mary"\n'
         )
     found = Prompts.load(path, TOKENIZER)
     for name in ("clean", "corrupt", "answers", "distractors"):

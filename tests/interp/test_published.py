@@ -105,7 +105,8 @@ def difference(logits: Tensor, prompts: Prompts) -> Tensor:
 
 
 def share(logits: Tensor, prompts: Prompts) -> float:
-    """A patched run's mean logit difference between the corrupt run's (0) and the clean one's (1)."""
+    """A patched run's mean logit difference between the corrupt run's (0) and the clean one's
+    (1)."""
     low, high = ends(prompts)
     return (float(difference(logits, prompts).mean()) - low) / (high - low)
 

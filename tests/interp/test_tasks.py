@@ -41,7 +41,8 @@ def tokenizer(request) -> Tokenizer:
         return gpt2()
     except PromptError:
         pytest.skip(
-            "GPT-2's vocabulary is not here: set TIKTOKEN_CACHE_DIR to a folder that holds tiktoken's files"
+            "GPT-2's vocabulary is not here: set TIKTOKEN_CACHE_DIR to a folder that holds "
+            "tiktoken's files"
         )
 
 

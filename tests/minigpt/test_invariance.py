@@ -145,7 +145,8 @@ def test_at_the_width_of_gpt2_company_changes_no_bit(dtype: torch.dtype) -> None
 
 
 def test_tokens_behind_a_prompts_end_change_no_bit() -> None:
-    """Padding is zeros when we make the batch; whatever another hand put there is not seen either."""
+    """Padding is zeros when we make the batch; whatever another hand put there is not seen
+    either."""
     model = tiny(*SHAPES["d_head 16"])
     clean = batch([prompt(5, 0, 211), prompt(17, 1, 211)])
     tokens = clean.tokens.clone()

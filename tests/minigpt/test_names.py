@@ -206,7 +206,8 @@ def test_every_site_has_one_name_or_is_refused() -> None:
         (
             "m3.in",
             "eap",
-            "eap has no name for 'm3.in'\n  legal: input, a9.9, a9.9.q, a9.9.k, a9.9.v, m9, out, and an edge of two",
+            "eap has no name for 'm3.in'\n  legal: input, a9.9, a9.9.q, a9.9.k, a9.9.v, m9, out, "
+            "and an edge of two",
         ),
         ("a9.9.pattern", "eap", "has no name for 'a9.9.pattern'"),
         ("a9.9.q", "paper", "paper has no name for 'a9.9.q'\n  legal: a9.9"),

@@ -948,7 +948,8 @@ def test_the_text_of_each_kind():
         ]
     )
     assert str(patch) == (
-        "a0.0>a1.1.v@-1 = corrupt; a0.1@S2 = corrupt; a1.0.q = clean; a1.1 = mean(clean by templates); "
+        "a0.0>a1.1.v@-1 = corrupt; a0.1@S2 = corrupt; a1.0.q = clean; a1.1 = mean(clean by "
+        "templates); "
         "m0.n3 = mean(corrupt); m1 = 0; resid1@2 = one; hold mlps = clean"
     )
     assert Patch.parse(str(patch), sources_of(patch)) == patch

@@ -1,4 +1,5 @@
-"""rerun against a dense patched pass bit for bit, and against the reference; and its own promises."""
+"""rerun against a dense patched pass bit for bit, and against the reference; and its own
+promises."""
 
 from __future__ import annotations
 

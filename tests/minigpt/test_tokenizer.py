@@ -43,7 +43,8 @@ def real() -> Tokenizer:
     """GPT-2's own."""
     if not VOCABULARY.is_file():
         pytest.skip(
-            "GPT-2's vocabulary is not here: set TIKTOKEN_CACHE_DIR to a folder that holds tiktoken's files"
+            "GPT-2's vocabulary is not here: set TIKTOKEN_CACHE_DIR to a folder that holds "
+            "tiktoken's files"
         )
     return gpt2()
 
@@ -98,7 +99,10 @@ def test_a_text_is_shown_cut_into_its_tokens(small: Tokenizer) -> None:
     ("text", "message"),
     {
         "themary": r"'themary' is 2 tokens: 'the' \+ 'mary'\n  legal: one token$",
-        " mary": r"' mary' is 2 tokens: ' ' \+ 'mary'\n  legal: one token\n  try:   'mary' \(mind the space\)",
+        " mary": (
+            r"' mary' is 2 tokens: ' ' \+ 'mary'\n  legal: one token\n  try:   'mary' \(mind "
+            r"the space\)"
+        ),
         "": r"'' is 0 tokens: nothing\n  legal: one token",
         f"the{END}": r"is 2 tokens: 'the' \+ '<\|endoftext\|>'",
     }.items(),
@@ -153,6 +157,9 @@ def test_without_gpt2s_vocabulary_the_error_says_how_to_get_it(
     monkeypatch.setattr(tiktoken, "get_encoding", absent)
     with pytest.raises(
         PromptError,
-        match=rf"could not be had: {type(error).__name__}: {error}\n  legal: .*\n  try:   TIKTOKEN_CACHE_DIR=FOLDER",
+        match=(
+            rf"could not be had: {type(error).__name__}: {error}\n  legal: .*\n  try:   "
+            "TIKTOKEN_CACHE_DIR=FOLDER"
+        ),
     ):
         gpt2()

@@ -384,7 +384,10 @@ def test_what_lies_behind_a_prompts_end_reads_as_nan_and_nothing_else_does(trace
         "12": r"position @12: prompt 0 has 7 tokens",
         "-2": r"position @-2: prompt 3 has 1 tokens",
         "-13": r"position @-13: prompt 0 has 7 tokens",
-        "S2": r"position @S2\n  legal: these names: none here: .*no named positions\n  try:   a number such as @-1",
+        "S2": (
+            r"position @S2\n  legal: these names: none here: .*no named positions\n  try:   a "
+            r"number such as @-1"
+        ),
     }.items(),
 )
 def test_a_position_that_a_prompt_does_not_have_is_refused(

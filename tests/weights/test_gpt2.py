@@ -35,7 +35,8 @@ DIFFERENCES = [3.337, 3.202, 2.709, 3.797, 1.720, 5.281, 2.601, 5.767]
 def gpt2():
     if catalog.at_hand(catalog.named("gpt2")) is None:
         pytest.skip(
-            "GPT-2's weights are not at hand; `make test-gpt2` fetches them first, as `interp fetch gpt2` does"
+            "GPT-2's weights are not at hand; `make test-gpt2` fetches them first, as `interp "
+            "fetch gpt2` does"
         )
     model = weights.load("gpt2")
     if model.tokenizer is None:
@@ -49,7 +50,8 @@ def recorded(name: str):
     path = RECORDED / name
     if not path.exists():
         pytest.skip(
-            f"the recorded numbers are not at hand: {name}; set RECORDED to the folder that holds them"
+            f"the recorded numbers are not at hand: {name}; set RECORDED to the folder that holds "
+            "them"
         )
     return np.load(path) if path.suffix == ".npz" else json.loads(path.read_text())
 

@@ -184,7 +184,8 @@ def nanogpt_state(params: Params) -> dict[str, torch.Tensor]:
 def numpy_logits(
     state: dict[str, torch.Tensor], tokens: torch.Tensor, n_head: int, n_layer: int, gelu
 ) -> np.ndarray:
-    """minGPT's forward pass on its own state dict [out, in], one prompt after the other; float64."""
+    """minGPT's forward pass on its own state dict [out, in], one prompt after the other;
+    float64."""
     p = {name.removeprefix("transformer."): x.double().numpy() for name, x in state.items()}
 
     def norm(x, name):

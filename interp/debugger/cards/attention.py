@@ -1,4 +1,5 @@
-"""Where the selected head looks, from every position to every earlier one; click a cell to pin it."""
+"""Where the selected head looks, from every position to every earlier one; click a cell to pin
+it."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ class AttentionCard(Card):
 
     name, title = "attention", "Attention"
     hint = (
-        "A row is the position that looks, a column the one looked at. Weighted by value: times the length of the vector taken from there. "
+        "A row is the position that looks, a column the one looked at. Weighted by value: times "
+        "the length of the vector taken from there. "
         "Hover for the number; click to pin the pair."
     )
     depends = ("node",)

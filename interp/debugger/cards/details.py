@@ -27,7 +27,10 @@ class DetailsCard(Card):
     """One column; the buttons are the next questions."""
 
     name, title = "details", "Selected node"
-    hint = "What it read and wrote. Promoted tokens: what its write adds to their logits through the final LayerNorm's scale, over the mean token."
+    hint = (
+        "What it read and wrote. Promoted tokens: what its write adds to their logits through "
+        "the final LayerNorm's scale, over the mean token."
+    )
     depends = ("node", "graph")
 
     def compute(self, runs: Runs) -> Details | None:
@@ -40,7 +43,8 @@ class DetailsCard(Card):
         """Name, next questions, what can be done, what it read and wrote."""
         if found is None:
             widgets.note(
-                "Click a row of the table: what the node read and wrote will be here, and what can be asked and done about it."
+                "Click a row of the table: what the node read and wrote will be here, and what "
+                "can be asked and done about it."
             )
             return
         with ui.element("div").classes("name"):
@@ -130,7 +134,10 @@ def _looked(rows: tuple[Looked, ...]) -> str:
         f"<i class=bar style='width:{100 * row.weight:.1f}%'></i>"
         for row in rows[:6]
     )
-    return f"<table><thead><tr><th title='The positions with most of its attention, and their weights.'>Looked at<th class=n></thead>{cells}</table>"
+    return (
+        "<table><thead><tr><th title='The positions with most of its attention, and their "
+        f"weights.'>Looked at<th class=n></thead>{cells}</table>"
+    )
 
 
 def _list(title: str, rows: tuple[Promoted, ...], sign: str) -> str:

@@ -12,7 +12,8 @@ from interp.debugger.session import Runs
 from minigpt.errors import MiniGPTError
 
 WORD = (
-    "A word stands for the token with a space before it, as inside a sentence. Several: with commas between them. "
+    "A word stands for the token with a space before it, as inside a sentence. Several: with "
+    "commas between them. "
     'In "double quotes" a token is exactly what it says.'
 )
 EXAMPLE = "When Mary and John went to the store, John gave a drink to"

@@ -26,7 +26,10 @@ class GraphCard(LongCard):
     top."""
 
     name, title = "graph", "Circuit graph"
-    hint = "An edge's width is how much the metric changes when that edge alone carries something else. Click a node for its details; add and drop nodes there."
+    hint = (
+        "An edge's width is how much the metric changes when that edge alone carries something "
+        "else. Click a node for its details; add and drop nodes there."
+    )
     depends = ("graph", "instead")
 
     def __init__(self, view: View) -> None:
@@ -75,7 +78,8 @@ class GraphCard(LongCard):
 
     def _empty(self) -> None:
         widgets.note(
-            "No nodes yet. Add them one by one from a selected node's card, or begin with the heads of the largest direct effects."
+            "No nodes yet. Add them one by one from a selected node's card, or begin with the "
+            "heads of the largest direct effects."
         )
         if begin := self.suggested:
             widgets.button(

@@ -138,7 +138,8 @@ class Grid:
         self._set("pinnedBottomRowData", list(closing))
         head = 60 if any("children" in column for column in columns) else 34
         self.element.style(
-            f"height: {min(27 * (max(len(rows), 1) + len(closing)) + head + (18 if head > 40 else 2), 660)}px"
+            "height: "
+            f"{min(27 * (max(len(rows), 1) + len(closing)) + head + (18 if head > 40 else 2), 660)}px"
         )
 
     def update(self, rows: Sequence[Record], largest: dict[str, float], chosen: str) -> None:

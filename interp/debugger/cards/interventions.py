@@ -15,7 +15,8 @@ from interp.debugger.summary import Receipt
 
 EXAMPLE = "a2.6@13 = 0"
 LINE = (
-    "ADDRESS = SOURCE. Addresses: a2.6 (everywhere), a2.6@13, m1, m1.n7@9, resid2@4, a0.3>a2.6.q (one edge), a2.6.pattern. "
+    "ADDRESS = SOURCE. Addresses: a2.6 (everywhere), a2.6@13, m1, m1.n7@9, resid2@4, a0.3>a2.6.q "
+    "(one edge), a2.6.pattern. "
     "Sources: 0, mean(reference), other, this (the clean run's), x0.5 (a factor)."
 )
 
@@ -29,7 +30,10 @@ class InterventionsCard(Card):
     table."""
 
     name, title = "interventions", "Interventions"
-    hint = "Nothing is changed for good: a run with interventions stands beside the run without. Everything that follows from them is computed again, exactly."
+    hint = (
+        "Nothing is changed for good: a run with interventions stands beside the run without. "
+        "Everything that follows from them is computed again, exactly."
+    )
     depends = ("instead",)
 
     def __init__(self, view: View) -> None:

@@ -23,7 +23,8 @@ class PathMapCard(LongCard):
 
     name, title = "pathmap", "Path patching"
     hint = (
-        "How the metric changes when a head's value from the second prompt goes to the receivers and nowhere else: all other heads are held, "
+        "How the metric changes when a head's value from the second prompt goes to the receivers "
+        "and nowhere else: all other heads are held, "
         "MLPs and LayerNorms recomputed (Wang et al. 2022)."
     )
     depends = ("receivers", "at")

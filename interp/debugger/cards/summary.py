@@ -19,7 +19,10 @@ class SummaryCard(Card):
     """On the left the question, its number and the prompt, on the right the next tokens."""
 
     name, title = "summary", "What the model says"
-    hint = "The metric is read at the last position: the mean logit of the answers less that of the others, unless said otherwise."
+    hint = (
+        "The metric is read at the last position: the mean logit of the answers less that of "
+        "the others, unless said otherwise."
+    )
 
     def compute(self, runs: Runs) -> Summary:
         """The summary."""
@@ -60,7 +63,8 @@ def _metric(found: Summary) -> str:
         sides = sides[:1]
     named = [(name if len(sides) > 1 else found.metric_name, value) for name, value in sides]
     cells = "".join(
-        f"<div><b class='{numbers.sign(value)}'>{numbers.signed(value)}</b><span>{escape(name)}</span></div>"
+        "<div><b "
+        f"class='{numbers.sign(value)}'>{numbers.signed(value)}</b><span>{escape(name)}</span></div>"
         for name, value in named
     )
     return f"<div class=metrics title='{escape(found.metric_name)}'>{cells}</div>"
@@ -111,4 +115,7 @@ def _row(row: Next, two: bool) -> str:
     first, *others = both if two else ones
     bar = f"<i class=bar style='width:{100 * (p.left or 0):.1f}%'></i>"
     cells = "".join(f"<td class=n>{cell}" for cell in others)
-    return f"<tr class='{escape(row.role)}'><td>{tokens.chip(row.token)}<td class=role>{escape(row.role)}<td class=n>{first}{bar}{cells}"
+    return (
+        f"<tr class='{escape(row.role)}'><td>{tokens.chip(row.token)}<td "
+        f"class=role>{escape(row.role)}<td class=n>{first}{bar}{cells}"
+    )

@@ -29,7 +29,10 @@ TITLES = {
 INSTEAD_NAMES = {"0": "zero", "mean(reference)": "its mean", "other": "the second prompt's"}
 assert set(INSTEAD_NAMES) == set(INSTEAD)
 
-FIND = "Rows that have every word: of the node's name or kind, @ and a position, or of the token there."
+FIND = (
+    "Rows that have every word: of the node's name or kind, @ and a position, or of the token "
+    "there."
+)
 
 
 class TableCard(Card):
@@ -37,7 +40,10 @@ class TableCard(Card):
     before it moves a row."""
 
     name, title = "nodes", "Every node"
-    hint = "What each node wrote at each position, and what that did. Click a row, or press Enter on it, for its details; click a heading to sort by it."
+    hint = (
+        "What each node wrote at each position, and what that did. Click a row, or press Enter "
+        "on it, for its details; click a heading to sort by it."
+    )
     depends = ("split", "sort", "find", "k", "instead")
 
     def __init__(self, view: View) -> None:
@@ -269,7 +275,10 @@ def closure(table: Table) -> str:
     if table.gap is None or table.sum.left is None or table.metric.left is None:
         return count + " ".join(table.notes)
     holds = "=" if table.bound is None or table.gap <= table.bound else "≠"
-    sums = f"{numbers.signed(table.sum.left)} {holds} {table.metric_name} {numbers.signed(table.metric.left)}"
+    sums = (
+        f"{numbers.signed(table.sum.left)} {holds} {table.metric_name} "
+        f"{numbers.signed(table.metric.left)}"
+    )
     return f"{count}Direct effects sum to {sums} (gap {table.gap:.0e})."
 
 

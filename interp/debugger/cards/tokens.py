@@ -48,7 +48,10 @@ def visible(token: str) -> str:
 def chip(token: str, *, classes: str = "", title: str = "", position: int | None = None) -> str:
     """HTML of one token; all that comes from a prompt is escaped."""
     where = "" if position is None else f" data-position={position}"
-    return f"<span class='token {classes}' title=\"{escape(title)}\"{where}>{escape(visible(token))}</span>"
+    return (
+        f"<span class='token {classes}' "
+        f'title="{escape(title)}"{where}>{escape(visible(token))}</span>'
+    )
 
 
 def _token(item: str) -> str:

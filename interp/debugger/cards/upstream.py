@@ -16,16 +16,24 @@ from interp.debugger.session import Runs
 from interp.debugger.upstream import Source, Upstream
 from minigpt.errors import MiniGPTError
 
-DIRECT = "What this write adds to the score along this edge; LayerNorm's scale is the run's. All rows sum to the score."
-EXACT = "How the score changes when this edge alone carries something else (see 'total effect: put'), LayerNorm computed again."
+DIRECT = (
+    "What this write adds to the score along this edge; LayerNorm's scale is the run's. All "
+    "rows sum to the score."
+)
+EXACT = (
+    "How the score changes when this edge alone carries something else (see 'total effect: "
+    "put'), LayerNorm computed again."
+)
 
 
 class UpstreamCard(Card):
-    """The trail as crumbs, the score's parts as a grid, and from the selected part the next steps."""
+    """The trail as crumbs, the score's parts as a grid, and from the selected part the next
+    steps."""
 
     name, title = "upstream", "Trace upstream"
     hint = (
-        "A score taken apart into the writes that it is made of. Click a row, then go on from it: every step stays in the trail, "
+        "A score taken apart into the writes that it is made of. Click a row, then go on from it: "
+        "every step stays in the trail, "
         "and the question stays what it was."
     )
     depends = ("trail", "k", "instead", "split", "node")
@@ -66,7 +74,8 @@ class UpstreamCard(Card):
             self.view.question.node,
         )
         self.closure.set_text(
-            f"Sum {numbers.signed(step.sum.left)} = score {numbers.signed(step.score.left)} (gap {step.gap:.0e}). {step.stated}"
+            f"Sum {numbers.signed(step.sum.left)} = score {numbers.signed(step.score.left)} (gap "
+            f"{step.gap:.0e}). {step.stated}"
         )
         self._onward(onward)
 

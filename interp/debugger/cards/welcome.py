@@ -38,7 +38,8 @@ def worked() -> tuple[Worked, ...]:
         ),
         Worked(
             "Why does head 2.6 look at Mary?",
-            "Its score for Mary, taken apart into every earlier write: who tells it that John came twice?",
+            "Its score for Mary, taken apart into every earlier write: who tells it that John "
+            "came twice?",
             replace(why, node="a2.6@13<1", trail=("a2.6.q@13<1",)),
         ),
         Worked(
@@ -48,7 +49,8 @@ def worked() -> tuple[Worked, ...]:
         ),
         Worked(
             "What changes when Mary, not John, comes twice?",
-            "Two prompts side by side; path patching shows through which heads the difference travels.",
+            "Two prompts side by side; path patching shows through which heads the difference "
+            "travels.",
             replace(why, other=OTHER, other_answers=(" John",), other_distractors=(" Mary",)),
         ),
         Worked(
@@ -66,8 +68,10 @@ class Welcome:
         with ui.element("div").classes("welcome").props("data-testid=welcome") as self.place:
             ui.html("<h1>Ask a model why</h1>")
             ui.html(
-                "<p>A language model continues a text. Ask why it says one word rather than another: every head and neuron is taken apart exactly, "
-                "can be switched off, and followed upstream. Type a question above, or begin with one of these.</p>"
+                "<p>A language model continues a text. Ask why it says one word rather than "
+                "another: every head and neuron is taken apart exactly, "
+                "can be switched off, and followed upstream. Type a question above, or begin with "
+                "one of these.</p>"
             )
             for number, each in enumerate(worked() if MODEL in models else (), 1):
                 with (

@@ -1230,9 +1230,8 @@ def test_a_client_that_is_gone_computes_nothing_more(server, monkeypatch):
     ).encode()
     with socket.create_connection(("127.0.0.1", server)) as line:
         line.sendall(
-            b"POST /api/totals/stream HTTP/1.1\r\nhost: 127.0.0.1:%d\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
-            % (server, len(body))
-            + body
+            b"POST /api/totals/stream HTTP/1.1\r\nhost: 127.0.0.1:%d\r\ncontent-type: "
+            b"application/json\r\ncontent-length: %d\r\n\r\n" % (server, len(body)) + body
         )
         assert b"m0.n0" in line.recv(4096) + line.recv(4096)
     time.sleep(0.3)

@@ -166,7 +166,8 @@ def test_flow_1_why_one_token_rather_than_another(tab: Tab, server: str) -> None
         sync_api.expect(tab.cell(row.address, "direct")).to_have_text(digits(row.direct.left))
     tab.says(
         "closure",
-        f"sum to {numbers.signed(table.sum.left)} = logit difference {numbers.signed(found.metric.left)}",
+        f"sum to {numbers.signed(table.sum.left)} = logit difference "
+        f"{numbers.signed(found.metric.left)}",
     )
     sync_api.expect(
         tab.one("node-grid").locator(".ag-floating-bottom .ag-cell[col-id='direct']")
@@ -504,7 +505,8 @@ def test_a_cell_of_a_map_and_a_node_of_the_graph_can_be_clicked(tab: Tab) -> Non
 def click_on(chart, x: float, y: float) -> None:
     """Click where a chart has this point of its axes."""
     pixel = chart.evaluate(
-        f"element => getElement(Number(element.id.slice(1))).chart.convertToPixel('grid', [{x}, {y}])"
+        f"element => getElement(Number(element.id.slice(1))).chart.convertToPixel('grid', [{x}, "
+        f"{y}])"
     )
     chart.click(position={"x": pixel[0], "y": pixel[1]})
 
@@ -595,7 +597,8 @@ def test_twin_a_request_elsewhere_and_an_error_are_seen(browser, server: str) ->
     tab.page.route("**/elsewhere", lambda route: route.abort())
     tab.open(f"{server}/")
     tab.page.evaluate(
-        "fetch('http://example.invalid/elsewhere').catch(() => 0); console.error('bad'); setTimeout(() => { throw new Error('worse') })"
+        "fetch('http://example.invalid/elsewhere').catch(() => 0); console.error('bad'); "
+        "setTimeout(() => { throw new Error('worse') })"
     )
     tab.page.wait_for_timeout(300)
     assert [
