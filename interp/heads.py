@@ -100,7 +100,8 @@ def scores(trace: Trace, at: int | str, to: int | str) -> Float[Tensor, "layer h
         torch.stack([trace[f"a{layer}.{which}@{place}"] for layer in range(trace.config.n_layer)])
         for which, place in (("q", at), ("k", to))
     )
-    return (q * k).sum(-1).transpose(1, 2) * trace.config.d_head**-0.5
+    scale: float = trace.config.d_head**-0.5
+    return (q * k).sum(-1).transpose(1, 2) * scale
 
 
 def written(
@@ -180,10 +181,13 @@ def _ratio(
 ) -> Float[Tensor, "layer writer head"]:
     """Norm of (a b)(c d) over the norms of a b and c d. An orthogonal factor changes no norm, so a
     and d may lose theirs, and be small."""
-    left, right = torch.linalg.qr(a).R, torch.linalg.qr(d.mT).R.mT
+    left: Tensor = torch.linalg.qr(a).R
+    right: Tensor = torch.linalg.qr(d.mT).R.mT
     between = torch.einsum("lwhd,rdk->lwrhk", b, c)
+    whole: Tensor = (left[:, :, None] @ between @ right).norm(dim=(-2, -1))
     ab, cd = ((x @ y).norm(dim=(-2, -1)) for x, y in ((left, b), (c, right)))
-    return (left[:, :, None] @ between @ right).norm(dim=(-2, -1)) / (ab[:, :, None] * cd)
+    share: Tensor = whole / (ab[:, :, None] * cd)
+    return share
 
 
 def _offset(

@@ -135,8 +135,9 @@ def accuracy(
 def loss(pairs: Any = None, *, answers: Any = None, at: int | str | None = None) -> Metric:
     """Cross-entropy of the answer in nats (of the answers together, where there are several)."""
     chance = prob(pairs, answers=answers, at=at)
-    assert chance.read is not None
-    return Metric("loss", chance.at, lambda x, read=chance.read: -read(x).log())
+    read = chance.read
+    assert read is not None
+    return Metric("loss", chance.at, lambda logits: -read(logits).log())
 
 
 def kl(reference: Trace, *, at: int | str = -1) -> Metric:

@@ -1,7 +1,9 @@
 """One grammar and one parser for the name of everything in the model; str(parse(s)) == s.
 
-    node    emb  pos  input (= emb + pos)   a9.9  a9.b  a9 (= its heads + b)   m3.n127  m3.b  m3   out.b
-    stream  resid5  resid5.mid  resid12     what block 5 reads, after its attention, what the final LayerNorm reads
+    node    emb  pos  input (= emb + pos)   a9.9  a9.b  a9 (= its heads + b)   m3.n127  m3.b  m3
+            out.b
+    stream  resid5  resid5.mid  resid12     what block 5 reads, after its attention, what the final
+            LayerNorm reads
     port    a8.6.q  a8.6.k  a8.6.v  m3.in  out          inside  a9.9.pattern  a9.9.z
     edge    a5.5>a8.6.v    path  a5.5>a8.6.v>a9.9.q>out
     place   any of them @14  @-1  @S2       (a name is resolved by the batch of prompts)
@@ -251,7 +253,7 @@ def _check_range(site: Site, config: Config) -> None:
 def _meant(text: str) -> str:
     """A guess at what was meant: the same numbers in the nearest legal form."""
     numbers = [n.lstrip("0")[:7] or "0" for n in re.findall(r"[0-9]+", text)]
-    layer, part = (numbers + ["0", "0"])[:2]
+    layer, part = [*numbers, "0", "0"][:2]
     forms = [
         form.format(layer=layer, part=part)
         for _, *forms in GRAMMAR.values()

@@ -19,34 +19,34 @@ from minigpt.errors import AddressError, problem
 TOOLS = ("transformerlens", "eap", "autocircuit", "paper", "lh")
 # A row: our text, then each tool's in the order of TOOLS. Of two rows with the same text the first
 # is said, both are understood. "->" marks a name that a tool has for the end of an edge only;
-# TransformerLens shows one head as ACDC does, by an index.
+# TransformerLens shows one head as ACDC does, by an index: {H}.
 TABLE = """
-    input              -                                             input         Resid Start   -          -
-    emb                hook_embed                                    -             -             -          -
-    pos                hook_pos_embed                                -             -             -          -
-    resid{L}           blocks.{L}.hook_resid_pre                     -             -             -          -
-    resid{L}           blocks.{B}.hook_resid_post                    -             -             -          -
-    resid{L}.mid       blocks.{L}.hook_resid_mid                     -             -             -          -
-    a{L}               blocks.{L}.hook_attn_out                      -             -             -          -
-    a{L}.{P}           blocks.{L}.attn.hook_result[:, :, {P}]        a{L}.h{P}     A{L}.{P}      {L}.{P}    L{L}H{P}
-    a{L}.{P}.q         blocks.{L}.attn.hook_q[:, :, {P}]             a{L}.h{P}<q>  A{L}.{P}.Q    -          -
-    a{L}.{P}.k         blocks.{L}.attn.hook_k[:, :, {P}]             a{L}.h{P}<k>  A{L}.{P}.K    -          -
-    a{L}.{P}.v         blocks.{L}.attn.hook_v[:, :, {P}]             a{L}.h{P}<v>  A{L}.{P}.V    -          -
-    a{L}.{P}.q         blocks.{L}.hook_q_input[:, :, {P}]            -             -             -          -
-    a{L}.{P}.k         blocks.{L}.hook_k_input[:, :, {P}]            -             -             -          -
-    a{L}.{P}.v         blocks.{L}.hook_v_input[:, :, {P}]            -             -             -          -
-    a{L}.{P}.z         blocks.{L}.attn.hook_z[:, :, {P}]             -             -             -          -
-    a{L}.{P}.pattern   blocks.{L}.attn.hook_pattern[:, {P}]          -             -             -          -
-    a{L}.q             blocks.{L}.attn.hook_q                        -             -             -          -
-    a{L}.k             blocks.{L}.attn.hook_k                        -             -             -          -
-    a{L}.v             blocks.{L}.attn.hook_v                        -             -             -          -
-    a{L}.z             blocks.{L}.attn.hook_z                        -             -             -          -
-    a{L}.pattern       blocks.{L}.attn.hook_pattern                  -             -             -          -
-    m{L}               blocks.{L}.hook_mlp_out                       m{L}          MLP {L}       -          -
-    m{L}.n{P}          blocks.{L}.mlp.hook_post[:, :, {P}]           -             -             -          -
-    m{L}.in            blocks.{L}.hook_mlp_in                        ->m{L}        ->MLP {L}     -          -
-    out                ln_final.hook_normalized                      logits        Resid End     -          -
-"""
+input             -                                     input         Resid Start  -        -
+emb               hook_embed                            -             -            -        -
+pos               hook_pos_embed                        -             -            -        -
+resid{L}          blocks.{L}.hook_resid_pre             -             -            -        -
+resid{L}          blocks.{B}.hook_resid_post            -             -            -        -
+resid{L}.mid      blocks.{L}.hook_resid_mid             -             -            -        -
+a{L}              blocks.{L}.hook_attn_out              -             -            -        -
+a{L}.{P}          blocks.{L}.attn.hook_result{H}        a{L}.h{P}     A{L}.{P}     {L}.{P}  L{L}H{P}
+a{L}.{P}.q        blocks.{L}.attn.hook_q{H}             a{L}.h{P}<q>  A{L}.{P}.Q   -        -
+a{L}.{P}.k        blocks.{L}.attn.hook_k{H}             a{L}.h{P}<k>  A{L}.{P}.K   -        -
+a{L}.{P}.v        blocks.{L}.attn.hook_v{H}             a{L}.h{P}<v>  A{L}.{P}.V   -        -
+a{L}.{P}.q        blocks.{L}.hook_q_input{H}            -             -            -        -
+a{L}.{P}.k        blocks.{L}.hook_k_input{H}            -             -            -        -
+a{L}.{P}.v        blocks.{L}.hook_v_input{H}            -             -            -        -
+a{L}.{P}.z        blocks.{L}.attn.hook_z{H}             -             -            -        -
+a{L}.{P}.pattern  blocks.{L}.attn.hook_pattern[:, {P}]  -             -            -        -
+a{L}.q            blocks.{L}.attn.hook_q                -             -            -        -
+a{L}.k            blocks.{L}.attn.hook_k                -             -            -        -
+a{L}.v            blocks.{L}.attn.hook_v                -             -            -        -
+a{L}.z            blocks.{L}.attn.hook_z                -             -            -        -
+a{L}.pattern      blocks.{L}.attn.hook_pattern          -             -            -        -
+m{L}              blocks.{L}.hook_mlp_out               m{L}          MLP {L}      -        -
+m{L}.n{P}         blocks.{L}.mlp.hook_post{H}           -             -            -        -
+m{L}.in           blocks.{L}.hook_mlp_in                ->m{L}        ->MLP {L}    -        -
+out               ln_final.hook_normalized              logits        Resid End    -        -
+""".replace("{H}", "[:, :, {P}]")
 _ROWS = [re.split(r"\s{2,}", line.strip()) for line in TABLE.strip().splitlines()]
 _SAID = {
     tool: [(row[0], row[column]) for row in _ROWS if row[column] != "-"]

@@ -4,8 +4,10 @@ prompt after another.
 Read it from the top. `forward` is the whole model in the order of computation. Its numbers pass
 through two doors only:
 
-    fill(address, x)     x is what this cell would hold; where the patch says that it holds something else, it does
-    read(port, point)    the port looks at the stream at that point; where the patch shows it another stream, it sees that
+    fill(address, x)     x is what this cell would hold; where the patch says that it holds
+                         something else, it does
+    read(port, point)    the port looks at the stream at that point; where the patch shows it
+                         another stream, it sees that
 
 Behind the doors, in `Sheet`, is all that a patch means; the tests hold the fast engine to it. Knows
 addresses, patches as plain data, and NumPy; shares no code with the engine.
@@ -191,8 +193,7 @@ class Sheet:
         x: Array = np.mean([cells[str(site)] for cells in prompts], axis=0)
         if site.kind == "pattern":  # over this prompt's keys; there is no weight beyond the other's
             x = np.pad(x, ((0, 0), (0, self.length)))[:, : self.length]
-        x = x[change.rows]
-        return x
+        return x[change.rows]
 
     def tensor(self, change: Change, site: Site) -> Float[Array, "rows *rest"] | float:
         """The same from a tensor, which broadcasts over the axes of what is changed. Of one that is

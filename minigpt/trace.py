@@ -210,11 +210,11 @@ def _input(t: Trace, site: Site, pick: Pick) -> Tensor:
     return _emb(t, site, pick) + _pos(t, site, pick)
 
 
-def _emb(t: Trace, site: Site, pick: Pick) -> Tensor:
+def _emb(t: Trace, _site: Site, pick: Pick) -> Tensor:
     return t.params.wte[pick(t.tokens)]
 
 
-def _pos(t: Trace, site: Site, pick: Pick) -> Tensor:
+def _pos(t: Trace, _site: Site, pick: Pick) -> Tensor:
     return pick(t.params.wpe[: t.tokens.shape[1]].expand(len(t.tokens), -1, -1))
 
 

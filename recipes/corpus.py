@@ -15,20 +15,28 @@ from functools import cache
 END = "<|endoftext|>"
 
 NAMES = """
-Aaron Adam Alexander Alicia Allison Amanda Amber Amy Andrea Andrew Angela Anthony Ashley Benjamin Bradley Brandon Brian
-Brittany Bryan Charles Christina Christine Christopher Cody Courtney Crystal Daniel Danielle David Dustin Elizabeth Emily
-Eric Erica Erin Gregory Heather Jacob James Jamie Jason Jeffrey Jennifer Jeremy Jesse Jessica John Jonathan Jose Joseph
-Joshua Justin Katherine Katie Kelly Kenneth Kevin Kimberly Kristen Kyle Laura Lauren Lindsay Lindsey Lisa Mark Mary Matthew
-Megan Melissa Michael Michelle Nathan Nicholas Nicole Patrick Paul Rachel Rebecca Richard Robert Ryan Samantha Samuel Sara
-Sarah Scott Sean Shannon Stephanie Stephen Steven Thomas Tiffany Timothy Travis Tyler Vanessa William
-Alice Anna Bob Dan Eve Frank Grace Henry Jack Jane Kate Luke Martin Max Peter Rose Sam Sid Simon Sophie Tom Vincent
+Aaron Adam Alexander Alicia Allison Amanda Amber Amy Andrea Andrew Angela Anthony Ashley Benjamin
+Bradley Brandon Brian Brittany Bryan Charles Christina Christine Christopher Cody Courtney Crystal
+Daniel Danielle David Dustin Elizabeth Emily Eric Erica Erin Gregory Heather Jacob James Jamie Jason
+Jeffrey Jennifer Jeremy Jesse Jessica John Jonathan Jose Joseph Joshua Justin Katherine Katie Kelly
+Kenneth Kevin Kimberly Kristen Kyle Laura Lauren Lindsay Lindsey Lisa Mark Mary Matthew Megan
+Melissa Michael Michelle Nathan Nicholas Nicole Patrick Paul Rachel Rebecca Richard Robert Ryan
+Samantha Samuel Sara Sarah Scott Sean Shannon Stephanie Stephen Steven Thomas Tiffany Timothy Travis
+Tyler Vanessa William Alice Anna Bob Dan Eve Frank Grace Henry Jack Jane Kate Luke Martin Max Peter
+Rose Sam Sid Simon Sophie Tom Vincent
 """.split()
-PLACES = """store garden restaurant school hospital office house station park market beach library museum church farm bakery
-bridge castle harbor village""".split()
-OBJECTS = """ring kiss bone basketball computer necklace drink snack book bag ball letter flower key hat coin gift map pen
-bottle""".split()
-NOUNS = """war plan project journey treaty conflict reign festival expedition siege contract drought trial famine strike
-voyage""".split()
+PLACES = """
+store garden restaurant school hospital office house station park market beach library museum church
+farm bakery bridge castle harbor village
+""".split()
+OBJECTS = """
+ring kiss bone basketball computer necklace drink snack book bag ball letter flower key hat coin
+gift map pen bottle
+""".split()
+NOUNS = """
+war plan project journey treaty conflict reign festival expedition siege contract drought trial
+famine strike voyage
+""".split()
 ANIMALS = "dog cat horse bird fox bear wolf rabbit mouse duck".split()
 COLORS = "red blue green white black yellow brown grey".split()
 ADJECTIVES = "old young small big quiet happy tired clever hungry brave".split()

@@ -125,7 +125,7 @@ def accuracy(
     and by how much."""
     rng, margins = random.Random("held out"), []
     for _ in range(n):
-        text, a, b = corpus.indirect_object(rng, corpus.HELD_OUT_TEMPLATES, unseen=True)
+        text, _, b = corpus.indirect_object(rng, corpus.HELD_OUT_TEMPLATES, unseen=True)
         *prompt, answer = encoding.encode_ordinary(text)
         last = logits(p, torch.tensor([prompt]))[0, -1]
         margins.append(float(last[answer] - last[encoding.encode_single_token(" " + b)]))

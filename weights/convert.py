@@ -1,9 +1,12 @@
 """Other programs' names and layouts to the engine's and back, by one table. Knows nothing of files.
 
-huggingface  the engine's own names behind 'transformer.' (or bare); linear maps are stored [in, out]; lm_head only if untied
-nanogpt      nanoGPT's and minGPT's: the same names behind 'transformer.', linear maps [out, in], always with lm_head;
-             a nanoGPT model with bias=False has no biases, LayerNorm's included: they are filled in as zeros
-mingpt-2020  minGPT before 2022: the names of RENAMED, queries', keys' and values' maps apart, linear maps [out, in]
+huggingface  the engine's own names behind 'transformer.' (or bare); linear maps are stored [in,
+             out]; lm_head only if untied
+nanogpt      nanoGPT's and minGPT's: the same names behind 'transformer.', linear maps [out, in],
+             always with lm_head; a nanoGPT model with bias=False has no biases, LayerNorm's
+             included: they are filled in as zeros
+mingpt-2020  minGPT before 2022: the names of RENAMED, queries', keys' and values' maps apart,
+             linear maps [out, in]
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def locate(x: str | os.PathLike[str]) -> tuple[str, Path]:
     path = Path(x).expanduser() if isinstance(x, (str, os.PathLike)) else None
     if path is None or not os.fspath(x) or not path.exists():
         raise catalog.unknown(x)
-    return Path(os.path.abspath(path)).stem if path.is_file() else path.resolve().name, path
+    return path.absolute().stem if path.is_file() else path.resolve().name, path
 
 
 def _params(

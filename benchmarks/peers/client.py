@@ -1,9 +1,9 @@
 """The benchmark's side of a peer.
 
     with Peer("tl2") as peer:
-        peer.load(folder)                                       # a Hugging Face folder: config.json, model.safetensors
+        peer.load(folder)            # a Hugging Face folder: config.json, model.safetensors
         seconds, values = peer.run("w3_out", {"clean": ..., "corrupt": ..., ...})
-        peer.reply["peak_mb"]                                   # the rest of what the worker measured
+        peer.reply["peak_mb"]        # the rest of what the worker measured
 
 The environments tl2, tl4 and nnsight lie in .bench-venv/, or in the folder that BENCH_VENVS names;
 `hooks` runs in this one.

@@ -1,10 +1,12 @@
 """A peer as a process: python -m benchmarks.peers.worker MODULE. One JSON line in, one out, the
 numbers in files.
 
-    {"load": FOLDER, "dtype": "float32"}               -> {"workloads": [...], "versions": {...}, "threads": 2}
-    {"run": WORKLOAD, "inputs": X.npz, "out": Y.npy}   -> {"seconds": 1.5, "preparing": 0.1, "peak_mb": 900.0, "base_mb": 700.0}
-    {"quit": true}                                     -> the process ends
-    whatever fails                                     -> {"error": TRACEBACK}
+    {"load": FOLDER, "dtype": "float32"}
+        -> {"workloads": [...], "versions": {...}, "threads": 2}
+    {"run": WORKLOAD, "inputs": X.npz, "out": Y.npy}
+        -> {"seconds": 1.5, "preparing": 0.1, "peak_mb": 900.0, "base_mb": 700.0}
+    {"quit": true}      -> the process ends
+    whatever fails      -> {"error": TRACEBACK}
 
 `seconds` is the whole workload, `preparing` the part of it that does not grow with the number of
 variants; reading and writing the files is in neither. `peak_mb` is the process's largest resident

@@ -1,7 +1,8 @@
 """A circuit as a value: which heads, at which positions, in which roles, and (where it is known)
 along which edges.
 
-    Circuit({"name mover": "a9.9@END a9.6@END", "induction": "a5.5@S2"}).faithfulness(model, pairs, metric)
+    circuit = Circuit({"name mover": "a9.9@END a9.6@END", "induction": "a5.5@S2"})
+    circuit.faithfulness(model, pairs, metric)
 
 Knows its text, its JSON and that of EAP-IG and MIB. How it is judged is in criteria.py, on runs of
 ablation.py.
@@ -11,7 +12,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from interp.circuit import criteria
@@ -30,25 +32,18 @@ class CircuitError(MiniGPTError):
     """A circuit that cannot be one."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Circuit:
     """Roles: a name -> nodes ("a9.9@END a9.6@END", or a list), each node in one role; edges:
     "a5.5>a8.6.v", where they are known."""
 
-    roles: Mapping[str, str | Sequence[str]]
-    edges: Sequence[str] = field(default=())
+    roles: Mapping[str, tuple[str, ...]]
+    edges: tuple[str, ...]
 
-    def __post_init__(self) -> None:
-        split = {
-            role: tuple(
-                str(_node(word)) for word in (given.split() if isinstance(given, str) else given)
-            )
-            for role, given in self.roles.items()
-        }
-        object.__setattr__(self, "roles", split)
-        object.__setattr__(
-            self, "edges", tuple(dict.fromkeys(str(_edge(edge)) for edge in self.edges))
-        )
+    def __init__(self, roles: Mapping[str, str | Sequence[str]], edges: Sequence[str] = ()) -> None:
+        put = partial(object.__setattr__, self)
+        put("roles", {role: _nodes(words) for role, words in roles.items()})
+        put("edges", tuple(dict.fromkeys(str(_edge(edge)) for edge in edges)))
         twice = sorted({node for node in self.nodes if self.nodes.count(node) > 1})
         if twice:
             raise CircuitError(problem(f"{', '.join(twice)} in two roles", "each node in one role"))
@@ -123,9 +118,8 @@ class Circuit:
         """F(C\\K) beside F(M\\K), for each role as K and for `draws` random K; criteria.greedy
         searches for worse ones."""
         on = Ablation(model, pairs, metric, ablation)
-        return criteria.removals(
-            on, self.nodes, {**self.roles, **criteria.random_subsets(self.nodes, draws, seed)}
-        )  # type: ignore[arg-type]
+        chance = criteria.random_subsets(self.nodes, draws, seed)
+        return criteria.removals(on, self.nodes, {**self.roles, **chance})
 
     def minimality(
         self,
@@ -142,7 +136,7 @@ class Circuit:
         on = Ablation(model, pairs, metric, ablation)
         if others is not None:
             return criteria.needs(on, self.nodes, others)
-        return criteria.searched_needs(on, self.roles, seed=seed)  # type: ignore[arg-type]
+        return criteria.searched_needs(on, self.roles, seed=seed)
 
     # ---- text and JSON
 
@@ -269,3 +263,7 @@ def _edge(text: str) -> Any:
     if len(found.sites) != 2:
         raise CircuitError(problem(f"'{text}' among the edges", "edges: a5.5>a8.6.v"))
     return found
+
+
+def _nodes(words: str | Sequence[str]) -> tuple[str, ...]:
+    return tuple(str(_node(word)) for word in (words.split() if isinstance(words, str) else words))

@@ -78,8 +78,9 @@ def blocks(
 
 def norms(trace: Trace, head: Site) -> Float[Tensor, "key"]:
     """The length of each position's value through a head's own rows of W_O."""
-    own = slice(_part(head) * trace.config.d_head, (_part(head) + 1) * trace.config.d_head)
-    return (trace[f"{head}.v"][0] @ trace.params.blocks[head.layer or 0].w_o[own]).norm(dim=-1)
+    w_o = trace.params.blocks[head.layer or 0].w_o[trace.config.head_columns(_part(head))]
+    lengths: Tensor = (trace[f"{head}.v"][0] @ w_o).norm(dim=-1)
+    return lengths
 
 
 def _nodes(trace: Trace, split: Sequence[str]) -> Iterator[Block]:
@@ -108,14 +109,14 @@ def _head_norms(trace: Trace, layer: int) -> Float[Tensor, "head pos"]:
     """The norms of all heads' writes in one product; of those that edits wrote as vectors, of
     these."""
     z, w_o = trace[f"a{layer}.z"][0].transpose(0, 1), trace.params.blocks[layer].w_o
-    found = (z @ w_o.unflatten(0, (trace.config.n_head, -1))).norm(dim=-1)
+    lengths: Tensor = (z @ w_o.unflatten(0, (trace.config.n_head, -1))).norm(dim=-1)
     for site in (
         site
         for site in trace.overrides
         if site.kind == "attn" and site.layer == layer and site.part is not None
     ):
-        found[_part(site)] = trace[str(site)][0].norm(dim=-1)
-    return found
+        lengths[_part(site)] = trace[str(site)][0].norm(dim=-1)
+    return lengths
 
 
 def _pairs(trace: Trace, layer: int) -> Block:

@@ -143,7 +143,7 @@ def _value(trace: Trace, address: Address, at: Twins | None) -> Float[Tensor, "b
     site = address.sites[0]
     every = trace.stream(site) if site.role == "port" else trace[str(site)]
     if at is not None:
-        every = every[:, list(at)]  # type: ignore[arg-type]
+        every = every[:, list(at)]
         return every[:, 0] if address.at is not None else every
     return every if address.at is None else every[:, int(trace.batch.index(address.at)[0])]
 

@@ -110,8 +110,8 @@ def table(runs: Runs, totals: Mapping[str, Both] | None = None) -> Table:
         tuple(chosen),
         _less(whole, shown),
         whole,
-        worst and worst.gap,
-        worst and worst.bound,
+        worst.gap if worst else None,
+        worst.bound if worst else None,
         sum(block.count for block in blocks),
         sum(block.matching for block in blocks),
         tuple(_notes(runs, closures, totals)),
@@ -200,7 +200,7 @@ def _key(
         return _known(
             sides[0], {name: getattr(found, side or "left") for name, found in totals.items()}
         )
-    ends = [getattr(block, column) for block in sides]
+    ends: list[Tensor] = [getattr(block, column) for block in sides]
     if side and len(ends) < 2:
         return torch.full_like(ends[0], torch.nan)
     return ends[1] - ends[0] if side == "difference" else ends[1 if side else 0]
@@ -242,10 +242,10 @@ def _row(sides: tuple[Block, ...], i: int, t: int, runs: Runs, totals: Mapping[s
     block, (name, end) = sides[0], sides[0].names[i]
     address, key = f"{name}@{t}{end}", int(block.key[i, t])
     looks = f"{key} {runs.left.tokens[key]!r}" if key >= 0 else ""
-    columns = [
+    activation, norm, direct = (
         both(*(float(getattr(side, column)[i, t]) for side in sides))
         for column in ("activation", "norm", "direct")
-    ]
+    )
     return Row(
         address,
         block.kind,
@@ -253,7 +253,9 @@ def _row(sides: tuple[Block, ...], i: int, t: int, runs: Runs, totals: Mapping[s
         runs.left.tokens[t],
         key if key >= 0 else None,
         looks,
-        *columns,
+        activation,
+        norm,
+        direct,
         totals.get(address, Both()),
     )
 

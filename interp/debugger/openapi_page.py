@@ -51,12 +51,15 @@ def _media(given: Mapping[str, Any]) -> str:
 
 
 def _record(name: str, given: Mapping[str, Any]) -> str:
-    rows = [
-        f"<tr><td><code>{escape(field)}</code><td>{_type(each)}<td><code>{escape(repr(each['default'])) if 'default' in each else ''}</code>"
-        for field, each in given["properties"].items()
-    ]
+    rows = "".join(_field(field, kind) for field, kind in given["properties"].items())
     text = f"<p style='white-space:pre-line'>{escape(given.get('description', ''))}</p>"
-    return f"<h2 id={escape(name)}>{escape(name)}</h2>{text}<table><tr><th>field<th>type<th>default{''.join(rows)}</table>"
+    table = f"<table><tr><th>field<th>type<th>default{rows}</table>"
+    return f"<h2 id={escape(name)}>{escape(name)}</h2>{text}{table}"
+
+
+def _field(name: str, kind: Mapping[str, Any]) -> str:
+    default = escape(repr(kind["default"])) if "default" in kind else ""
+    return f"<tr><td><code>{escape(name)}</code><td>{_type(kind)}<td><code>{default}</code>"
 
 
 def _type(given: Mapping[str, Any]) -> str:

@@ -73,7 +73,7 @@ def _top(view: View) -> None:
         ui.button(icon="contrast", on_click=lambda: _run("debuggerPage.turn()")).props(
             "flat dense round aria-label='Light or dark'"
         ).props("data-testid=dark").tooltip("Light or dark (d)")
-        help_ = keys(_acts(view))
+        help_ = keys(_acts())
         ui.button(icon="keyboard", on_click=help_.open).props(
             "flat dense round aria-label=Keys"
         ).props("data-testid=keys").tooltip("Keys (?)")
@@ -100,7 +100,7 @@ def _body(view: View) -> None:
     view.followers = [form, welcome, *top, left[0], right[0], *left[1:], right[1]]
 
 
-def _acts(view: View) -> dict[str, tuple[str, Act]]:
+def _acts() -> dict[str, tuple[str, Act]]:
     """What each key does."""
     click = "debuggerPage.click({!r})"
     return {

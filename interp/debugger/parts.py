@@ -99,7 +99,7 @@ def exact(
     instead: "0", "mean(reference)" or "other"; at positions without a twin on the other prompt
     there is no such write.
     """
-    changes = {}
+    changes: dict[Key, float] = {}
     for name, reading in found.readings.items():
         mine = [key for key in keys if key[1:] == name and is_node(key[0])]
         given = [(key, _given(key[0], reading.at, instead, sources)) for key in mine]

@@ -17,9 +17,8 @@ METRICS = ("logits", "probability", "loss", "rank")
 SPLITS = ("keys", "neurons")
 COMPARISONS = ("", "interventions", "other")
 COLUMNS = ("activation", "norm", "direct", "total")
-SORTS = tuple(f"{column}{side}" for column in COLUMNS for side in ("", ".right", ".difference")) + (
-    "address",
-)
+SIDES = ("", ".right", ".difference")
+SORTS = (*(f"{column}{side}" for column in COLUMNS for side in SIDES), "address")
 INSTEAD = ("0", "mean(reference)", "other")
 # Bounds of what one question may ask for.
 MAX_PROMPTS, MAX_TOKENS, MAX_CHARACTERS, MAX_ITEMS, MAX_K, MAX_STEPS = (
@@ -44,19 +43,29 @@ class Question:
     model, prompt     which model continues which text
     answers           tokens with their space, " Mary"; none: the model's top token
     distractors       the tokens they are compared with; none: the metric is the mean answer logit
-    metric            "logits" (answers less distractors), "probability", "loss" or "rank" of the answers
-    other             a second prompt to compare with, and to take values from; its own answers and distractors, or (none) the same
-    reference         prompts of as many tokens, over which means are taken; none: shuffles of the prompt's own tokens
-    patches           interventions on the prompt's run, each a line of a Patch: "a2.6@13 = 0", "a2.6 = other", "m1 = mean(reference)",
-                      "a2.6@13 = this" (freeze at the clean run's value), "a2.6 = x0.5" (that many times the clean run's value)
-    compare           what stands on the right: "interventions", "other"; "": the interventions where there are any, else the other prompt
+    metric            "logits" (answers less distractors), "probability", "loss" or "rank" of the
+                      answers
+    other             a second prompt to compare with, and to take values from; its own answers and
+                      distractors, or (none) the same
+    reference         prompts of as many tokens, over which means are taken; none: shuffles of the
+                      prompt's own tokens
+    patches           interventions on the prompt's run, each a line of a Patch: "a2.6@13 = 0",
+                      "a2.6 = other", "m1 = mean(reference)", "a2.6@13 = this" (freeze at the clean
+                      run's value), "a2.6 = x0.5" (that many times the clean run's value)
+    compare           what stands on the right: "interventions", "other"; "": the interventions
+                      where there are any, else the other prompt
     split             "keys": heads by the position whose value they read; "neurons": MLPs by neuron
-    sort, find, k     of the node table: a column (or column.right, column.difference); words that a row must have; how many at each end
-    instead           what a node or edge is replaced by where an exact effect is measured: "0", "mean(reference)" or "other"
-    node              the selected row's address: "a2.6@13", "a2.6@13<3" (what the head took from position 3), "m1.n7@9"
-    trail             steps upstream, each "a3.1.q@13<9" (.q, .k, .v, or none for query and key), "a3.1.v@13" or "m2.n17@5"
+    sort, find, k     of the node table: a column (or column.right, column.difference); words that a
+                      row must have; how many at each end
+    instead           what a node or edge is replaced by where an exact effect is measured: "0",
+                      "mean(reference)" or "other"
+    node              the selected row's address: "a2.6@13", "a2.6@13<3" (what the head took from
+                      position 3), "m1.n7@9"
+    trail             steps upstream, each "a3.1.q@13<9" (.q, .k, .v, or none for query and key),
+                      "a3.1.v@13" or "m2.n17@5"
     graph             nodes of the circuit graph: "a2.6@13", "m1@4", "emb@9"
-    receivers, at     of the path patching map: ports "a3.4.q"; none: the output; and the position: "END", "13", "all"
+    receivers, at     of the path patching map: ports "a3.4.q"; none: the output; and the position:
+                      "END", "13", "all"
     """
 
     model: str = "ioi-mini"
@@ -165,7 +174,8 @@ def _pairs(
         yield from parse_qsl(params.lstrip("?"), keep_blank_values=True)
         return
     for name, value in params.items() if isinstance(params, Mapping) else params:
-        yield from ((name, each) for each in ([value] if isinstance(value, (str, int)) else value))
+        texts = [value] if isinstance(value, (str, int)) else value
+        yield from ((name, str(text)) for text in texts)
 
 
 def _whole(name: str, text: Any) -> int:

@@ -187,7 +187,7 @@ def _neuron(trace: Trace, place: Place) -> Score:
     """The activation before the GELU: what the MLP reads times the neuron's column of W_in, plus
     its bias."""
     block = _block(trace, place.site)
-    toward, constant = block.w_in[:, place.site.part].double(), block.b_in[place.site.part].double()  # type: ignore[index]
+    toward, constant = block.w_in[:, place.site.part].double(), block.b_in[place.site.part].double()
     port = Site("in", place.site.layer)
     exactly = torch.zeros((), dtype=torch.float64)
     return Score(

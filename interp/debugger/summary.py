@@ -9,7 +9,7 @@ from itertools import chain
 from interp.debugger.both import Both, both
 from interp.debugger.session import SHUFFLES, Runs, Side
 from interp.why import spacing
-from minigpt.recompute import rows
+from minigpt import receipt as engine
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def _pieces(runs: Runs) -> tuple[Piece, ...]:
     )
 
 
-def _receipt(receipt: rows.Receipt) -> Receipt:
+def _receipt(receipt: engine.Receipt) -> Receipt:
     return Receipt(
         receipt.written,
         receipt.changed,

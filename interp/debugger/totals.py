@@ -52,10 +52,11 @@ def totals(runs: Runs, addresses: Sequence[str] | None = None) -> Iterator[Total
 
 def complete(runs: Runs, addresses: Sequence[str] | None = None) -> Totals:
     """All of them at once."""
-    found, last = {}, Totals({}, 0, 0, "")
+    effects: dict[str, Both] = {}
+    last = Totals({}, 0, 0, "")
     for last in totals(runs, addresses):
-        found |= last.effects
-    return Totals(found, last.done, last.of, last.receipt)
+        effects |= last.effects
+    return Totals(effects, last.done, last.of, last.receipt)
 
 
 def _chunks(

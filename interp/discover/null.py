@@ -3,11 +3,14 @@
 
 An effect stands out if it passes three tests, each of which is there for another mistake:
 
-    size      at least a share of all there is to explain: in a map of trifles, the largest trifle is a trifle
-    crowd     further from the map's median than any of as many normal draws would be. Most heads do nothing for a task, so the
-              median tells where nothing lies and the median absolute deviation how far it strays; up to half of the heads may
-              matter without moving either. The quantile is Bonferroni's: `level` is the chance of one false find in a map
-    prompts   a bootstrap over prompts, paired as the effects are, at the same level: not the work of a few prompts
+    size      at least a share of all there is to explain: in a map of trifles, the largest trifle
+              is a trifle
+    crowd     further from the map's median than any of as many normal draws would be. Most heads do
+              nothing for a task, so the median tells where nothing lies and the median absolute
+              deviation how far it strays; up to half of the heads may matter without moving either.
+              The quantile is Bonferroni's: `level` is the chance of one false find in a map
+    prompts   a bootstrap over prompts, paired as the effects are, at the same level: not the work
+              of a few prompts
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@
     previous token       looks at the token before
     name mover           looks from the end at the answer, and copies it
     negative name mover  the same, its write turned round
-    S-inhibition         looks from the end at the distractor, and acts through the queries of movers
+    S-inhibition         looks from the end at the distractor, and acts through the queries of
+                         movers
     backup name mover    stands out on the logits only once the movers are knocked out
     unclassed            none of these: its scores say what it does
 

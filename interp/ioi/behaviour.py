@@ -39,7 +39,7 @@ def task(lab: Lab) -> Part:
         if pairs.tokenizer
         else ""
     )
-    names = [pairs.text([int(pairs.answers[i, 0])]) for i in range(len(shown))]  # type: ignore[call-overload]
+    names = [pairs.text([int(pairs.answers[i, 0])]) for i in range(len(shown))]
     claims = [
         Claim("mean logit difference", "section 2", found[0], published.LOGIT_DIFFERENCE),
         Claim(

@@ -12,8 +12,9 @@ from interp.numerics.bootstrap import interval
 
 MATCHED = "as many heads from each layer"
 NULLS = 200
-RANDOM, GREEDY = 40, dict(runs=3, steps=6, sample=6)
-PAPER_RANDOM, PAPER_GREEDY = 100, dict(runs=10, steps=10, sample=10)
+# GREEDY: runs, steps, sample of criteria.greedy.
+RANDOM, GREEDY = 40, (3, 6, 6)
+PAPER_RANDOM, PAPER_GREEDY = 100, (10, 10, 10)
 
 
 def faithful(lab: Lab) -> Part:
@@ -103,14 +104,17 @@ def nulls(lab: Lab) -> Part:
 
 def complete(lab: Lab, thorough: bool = False) -> Part:
     """F(C \\ K) beside F(M \\ K)."""
-    nodes, greedy = lab.circuit.nodes, PAPER_GREEDY if thorough else GREEDY
+    nodes = lab.circuit.nodes
+    runs, steps, sample = PAPER_GREEDY if thorough else GREEDY
     classes = criteria.removals(lab.ablation, nodes, _classes(lab.circuit))
     chance = criteria.removals(
         lab.ablation,
         nodes,
         criteria.random_subsets(nodes, PAPER_RANDOM if thorough else RANDOM, lab.seed),
     )
-    worst = criteria.greedy(lab.ablation, nodes, **greedy, seed=lab.seed)
+    worst = criteria.greedy(
+        lab.ablation, nodes, runs=runs, steps=steps, sample=sample, seed=lab.seed
+    )
     gaps = sorted(each.gap for each in chance)
     claims = [
         claim
@@ -140,8 +144,7 @@ def complete(lab: Lab, thorough: bool = False) -> Part:
                 ],
             ),
             _removals(
-                f"K found greedily ({greedy['runs']} runs of {greedy['steps']} steps, "
-                f"{greedy['sample']} heads tried in each)",
+                f"K found greedily ({runs} runs of {steps} steps, {sample} heads tried in each)",
                 worst,
                 heads=True,
             ),
@@ -163,7 +166,7 @@ def minimal(lab: Lab, thorough: bool = False) -> Part:
         else criteria.searched_needs(
             lab.ablation, lab.circuit.roles, draws=16 if thorough else 6, seed=lab.seed
         )
-    )  # type: ignore[arg-type]
+    )
     whole = float(lab.ablation.full.mean())
     rows = [
         (

@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from tqdm import tqdm
@@ -169,13 +170,17 @@ def _steps(
         for judge in (
             judged.faithful,
             judged.nulls,
-            lambda each: judged.complete(each, thorough),
-            lambda each: judged.minimal(each, thorough),
+            partial(judged.complete, thorough=thorough),
+            partial(judged.minimal, thorough=thorough),
         ):
-            yield (
-                f"criteria, {which}",
-                lambda judge=judge, which=which: [_titled(judge(lab(which)), which, main)],
-            )  # type: ignore[misc]
+            yield f"criteria, {which}", partial(_judged, judge, lab, which, main)
+
+
+def _judged(
+    judge: Callable[[Lab], Part], lab: Callable[[str], Lab], which: str, main: str
+) -> list[Part]:
+    """One criterion on one circuit, titled with the circuit where it is not the main one."""
+    return [_titled(judge(lab(which)), which, main)]
 
 
 def _listed(found: Part | list[Part]) -> list[Part]:

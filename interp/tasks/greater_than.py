@@ -22,15 +22,17 @@ from minigpt import Tokenizer
 from minigpt.errors import PromptError, problem
 
 NOUNS = """
-abduction accord affair agreement appraisal assaults assessment attack attempts campaign captivity case challenge chaos clash
-collaboration coma competition confrontation consequence conspiracy construction consultation contact contract convention
-cooperation custody deal decline decrease demonstrations development disagreement disorder dispute domination dynasty effect
-effort employment endeavor engagement epidemic evaluation exchange existence expansion expedition experiments fall fame flights
-friendship growth hardship hostility illness impact imprisonment improvement incarceration increase insurgency invasion
-investigation journey kingdom marriage modernization negotiation notoriety obstruction operation order outbreak outcome overhaul
-patrols pilgrimage plague plan practice process program progress project pursuit quest raids reforms reign relationship
-retaliation riot rise rivalry romance rule sanctions shift siege slump stature stint strikes study test testing tests therapy
-tour tradition treaty trial trip unemployment voyage war warfare work
+abduction accord affair agreement appraisal assaults assessment attack attempts campaign captivity
+case challenge chaos clash collaboration coma competition confrontation consequence conspiracy
+construction consultation contact contract convention cooperation custody deal decline decrease
+demonstrations development disagreement disorder dispute domination dynasty effect effort employment
+endeavor engagement epidemic evaluation exchange existence expansion expedition experiments fall
+fame flights friendship growth hardship hostility illness impact imprisonment improvement
+incarceration increase insurgency invasion investigation journey kingdom marriage modernization
+negotiation notoriety obstruction operation order outbreak outcome overhaul patrols pilgrimage
+plague plan practice process program progress project pursuit quest raids reforms reign relationship
+retaliation riot rise rivalry romance rule sanctions shift siege slump stature stint strikes study
+test testing tests therapy tour tradition treaty trial trip unemployment voyage war warfare work
 """.split()
 CENTURIES = range(11, 18)
 YEARS = range(2, 99)
@@ -60,14 +62,8 @@ def prompts(
         [len(tokenizer.encode(_start(noun, year // 100))) for noun, year in drawn], dtype=torch.long
     )
     groups = torch.tensor([year // 100 for _, year in drawn], dtype=torch.long)
-    return Prompts.from_texts(
-        tokenizer,
-        clean,
-        corrupt,
-        *([f"{pair[i]:02d}" for pair in ends] for i in (0, 1)),
-        {"YY": at},
-        groups,
-    )
+    later, not_later = ([f"{pair[i]:02d}" for pair in ends] for i in (0, 1))
+    return Prompts.from_texts(tokenizer, clean, corrupt, later, not_later, {"YY": at}, groups)
 
 
 def metric(pairs: Prompts) -> Metric:

@@ -22,12 +22,14 @@ from minigpt import Tokenizer
 from minigpt.errors import PromptError, problem
 
 NAMES = """
-Aaron Adam Alexander Alicia Allison Amanda Amber Amy Andrea Andrew Angela Anthony Ashley Benjamin Bradley Brandon Brian
-Brittany Bryan Charles Christina Christine Christopher Cody Courtney Crystal Daniel Danielle David Dustin Elizabeth Emily
-Eric Erica Erin Gregory Heather Jacob James Jamie Jason Jeffrey Jennifer Jeremy Jesse Jessica John Jonathan Jose Joseph
-Joshua Justin Katherine Katie Kelly Kenneth Kevin Kimberly Kristen Kyle Laura Lauren Lindsay Lindsey Lisa Mark Mary Matthew
-Megan Melissa Michael Michelle Nathan Nicholas Nicole Patrick Paul Rachel Rebecca Richard Robert Ryan Samantha Samuel Sara
-Sarah Scott Sean Shannon Stephanie Stephen Steven Thomas Tiffany Timothy Travis Tyler Vanessa William
+Aaron Adam Alexander Alicia Allison Amanda Amber Amy Andrea Andrew Angela Anthony Ashley Benjamin
+Bradley Brandon Brian Brittany Bryan Charles Christina Christine Christopher Cody Courtney Crystal
+Daniel Danielle David Dustin Elizabeth Emily Eric Erica Erin Gregory Heather Jacob James Jamie Jason
+Jeffrey Jennifer Jeremy Jesse Jessica John Jonathan Jose Joseph Joshua Justin Katherine Katie Kelly
+Kenneth Kevin Kimberly Kristen Kyle Laura Lauren Lindsay Lindsey Lisa Mark Mary Matthew Megan
+Melissa Michael Michelle Nathan Nicholas Nicole Patrick Paul Rachel Rebecca Richard Robert Ryan
+Samantha Samuel Sara Sarah Scott Sean Shannon Stephanie Stephen Steven Thomas Tiffany Timothy Travis
+Tyler Vanessa William
 """.split()
 PLACES = "store garden restaurant school hospital office house station".split()
 OBJECTS = "ring kiss bone basketball computer necklace drink snack".split()
@@ -194,7 +196,8 @@ def group(template: int, order: str, extra: Sequence[int] = ()) -> int:
     Prompts of a group are equally long and put every role at the same position.
     """
     own = 2 * (template - 1) + list(ORDERS).index(order)
-    return own + 30 * sum((i + 1) * (len(EXTRA) + 1) ** place for place, i in enumerate(extra))
+    base = len(EXTRA) + 1
+    return own + 30 * sum((i + 1) * int(base**place) for place, i in enumerate(extra))
 
 
 def _kinds(

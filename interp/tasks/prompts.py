@@ -10,7 +10,9 @@ import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -21,45 +23,52 @@ from torch.nn.utils.rnn import pad_sequence
 from minigpt import Batch, Tokenizer
 from minigpt.errors import PositionError, PromptError, problem
 
-Rows = Tensor | Sequence[Sequence[int]]
+Rows = Tensor | Sequence[Sequence[int] | Tensor]
+Choices = Tensor | Sequence[Any]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class Prompts:
-    """Clean and corrupt prompts [prompts] of the same lengths, position by position; answers and
-    distractors [prompts, choices].
+    """Clean and corrupt prompts [prompts, pos] of the same lengths, position by position; answers
+    and distractors [prompts, choices].
 
     positions: a name -> each prompt's index; END (the last token) is always there. groups: a number
-    for each prompt, by which means are taken (the template, say).
+    for each prompt, by which means are taken (the template, say). Shorter prompts are padded at
+    their end; lengths [prompts] says where they end.
     """
 
-    clean: Rows
-    corrupt: Rows | None
-    answers: Int[Tensor, "prompts *choices"] | Sequence[Any]
-    distractors: Int[Tensor, "prompts *choices"] | Sequence[Any] | None = None
-    positions: Mapping[str, Any] = field(default_factory=dict)
-    groups: Int[Tensor, "prompts"] | None = None
-    tokenizer: Tokenizer | None = None
+    clean: Int[Tensor, "prompts pos"]
+    corrupt: Int[Tensor, "prompts pos"] | None
+    answers: Int[Tensor, "prompts choices"]
+    distractors: Int[Tensor, "prompts choices"] | None
+    positions: Mapping[str, Int[Tensor, "prompts"]]
+    groups: Int[Tensor, "prompts"] | None
+    tokenizer: Tokenizer | None
+    lengths: Int[Tensor, "prompts"] = field(init=False)
 
-    def __post_init__(self) -> None:
-        clean, corrupt = _rows(self.clean), None if self.corrupt is None else _rows(self.corrupt)
-        self._check_alignment(clean, corrupt)
-        lengths = torch.tensor([len(row) for row in clean])
-        put = object.__setattr__
-        put(self, "clean", pad_sequence(clean, batch_first=True))
-        put(self, "corrupt", None if corrupt is None else pad_sequence(corrupt, batch_first=True))
-        put(
-            self,
-            "positions",
-            {
-                "END": lengths - 1,
-                **{name: torch.as_tensor(index) for name, index in self.positions.items()},
-            },
-        )
-        for name in ("answers", "distractors"):
-            given = getattr(self, name)
-            put(self, name, None if given is None else _choices(given, len(clean), name))
-        put(self, "lengths", lengths)
+    def __init__(
+        self,
+        clean: Rows,
+        corrupt: Rows | None,
+        answers: Choices,
+        distractors: Choices | None = None,
+        positions: Mapping[str, Any] = MappingProxyType({}),
+        groups: Int[Tensor, "prompts"] | None = None,
+        tokenizer: Tokenizer | None = None,
+    ) -> None:
+        put = partial(object.__setattr__, self)
+        put("tokenizer", tokenizer)
+        put("groups", groups)
+        rows, others = _rows(clean), None if corrupt is None else _rows(corrupt)
+        self._check_alignment(rows, others)
+        lengths = torch.tensor([len(row) for row in rows])
+        put("lengths", lengths)
+        put("clean", pad_sequence(rows, batch_first=True))
+        put("corrupt", None if others is None else pad_sequence(others, batch_first=True))
+        named = {name: torch.as_tensor(index) for name, index in positions.items()}
+        put("positions", {"END": lengths - 1, **named})
+        for name, choices in (("answers", answers), ("distractors", distractors)):
+            put(name, None if choices is None else _choices(choices, len(rows), name))
         self._check_positions(lengths)
 
     @classmethod
@@ -74,22 +83,15 @@ class Prompts:
         groups: Tensor | None = None,
     ) -> Prompts:
         """The same from texts; answers are single tokens, with their space: " Mary"."""
-        ids = [
-            None
-            if many is None
-            else [
-                [tokenizer.single(t) for t in ([one] if isinstance(one, str) else one)]
-                for one in many
-            ]
-            for many in (answers, distractors)
-        ]
-        rows = [
-            None if many is None else [tokenizer.encode(text) for text in many]
-            for many in (clean, corrupt)
-        ]
-        assert rows[0] is not None
-        assert ids[0] is not None
-        return cls(rows[0], rows[1], ids[0], ids[1], positions or {}, groups, tokenizer)
+        return cls(
+            [tokenizer.encode(text) for text in clean],
+            None if corrupt is None else [tokenizer.encode(text) for text in corrupt],
+            _singles(tokenizer, answers),
+            None if distractors is None else _singles(tokenizer, distractors),
+            positions or {},
+            groups,
+            tokenizer,
+        )
 
     def __len__(self) -> int:
         return len(self.clean)
@@ -97,7 +99,7 @@ class Prompts:
     @property
     def batch(self) -> Batch:
         """The clean prompts, for model.run(prompts)."""
-        return Batch(torch.as_tensor(self.clean), self.lengths, self.positions)  # type: ignore[attr-defined]
+        return Batch(self.clean, self.lengths, self.positions)
 
     @property
     def corrupted(self) -> Batch:
@@ -110,7 +112,7 @@ class Prompts:
                     "give corrupt prompts, or ablate by zero or mean",
                 )
             )
-        return Batch(torch.as_tensor(self.corrupt), self.lengths, self.positions)  # type: ignore[attr-defined]
+        return Batch(self.corrupt, self.lengths, self.positions)
 
     def text(self, row: Sequence[int] | Tensor) -> str:
         """A row of tokens as a person reads it."""
@@ -235,11 +237,17 @@ class Prompts:
                 )
 
 
-def _rows(given: Rows) -> list[Tensor]:
-    return [torch.as_tensor(row, dtype=torch.long) for row in given]
+def _singles(tokenizer: Tokenizer, texts: Sequence[str | Sequence[str]]) -> list[list[int]]:
+    """The single tokens of each prompt's one text or several."""
+    several = [[text] if isinstance(text, str) else text for text in texts]
+    return [[tokenizer.single(text) for text in choices] for choices in several]
 
 
-def _choices(given: Any, n: int, name: str) -> Int[Tensor, "prompts choices"]:
+def _rows(rows: Rows) -> list[Tensor]:
+    return [torch.as_tensor(row, dtype=torch.long) for row in rows]
+
+
+def _choices(given: Choices, n: int, name: str) -> Int[Tensor, "prompts choices"]:
     try:
         ids = torch.as_tensor(given).long()
     except (ValueError, TypeError) as error:

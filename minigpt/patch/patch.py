@@ -1,12 +1,15 @@
 """An intervention as a value: what is put where, and from where. Nothing happens until a model is
 run again with it.
 
-    a9.9@-1 = corrupt            write: from here on everybody sees what the head wrote in the run `corrupt`
+    a9.9@-1 = corrupt            write: from here on everybody sees what the head wrote in the run
+                                 `corrupt`
     a5.5>a8.6.v = corrupt        read: only this port sees the other write
     a9.9.q@END = corrupt         input: this port sees the other run's whole stream
     resid5@S2 = corrupt          a stream point, a pattern, a z likewise
-    m3 = 0; a9.9 = mean(corrupt) zero, and the mean over prompts; mean(corrupt by templates): over those of the same group
-    hold heads = clean           every node of the set that is not written otherwise keeps that run's value
+    m3 = 0; a9.9 = mean(corrupt) zero, and the mean over prompts; mean(corrupt by templates): over
+                                 those of the same group
+    hold heads = clean           every node of the set that is not written otherwise keeps that
+                                 run's value
     hold heads but a9.9@END = mean(corrupt)    the same, but this head at this position stays free
 
 Knows its parts (edit.py) and which of them exclude one another (conflict.py). Knows nothing of how

@@ -57,7 +57,7 @@ class Touch:
 class Read(Touch):
     """An edge: what the port sees is its stream plus (values - what the sender wrote)."""
 
-    sender: Site = Site("emb")
+    sender: Site = Site("emb")  # noqa: RUF009
 
 
 @dataclass(eq=False)

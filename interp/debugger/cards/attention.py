@@ -4,7 +4,6 @@ it."""
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from itertools import zip_longest
 
 from nicegui import ui
 
@@ -54,10 +53,11 @@ class AttentionCard(Card):
         while len(self.maps) < len(wanted):
             with self.body:
                 self.maps.append(Map(self._pin))
-        for place, each in zip_longest(self.maps, wanted):
-            place.show(
-                found.head, *each, self.view.question.node, len(found.sides) > 1
-            ) if each else place.hide()
+        for place in self.maps[len(wanted) :]:
+            place.hide()
+        node, named = self.view.question.node, len(found.sides) > 1
+        for place, (side, kind) in zip(self.maps, wanted, strict=False):
+            place.show(found.head, side, kind, node, named)
 
     async def _pin(self, query: int, key: int) -> None:
         await self.propose(node=f"{self.found.head}@{query}<{key}")

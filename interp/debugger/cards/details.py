@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from html import escape
 
 from nicegui import ui
@@ -62,7 +63,7 @@ class DetailsCard(Card):
             for step, words in found.steps.items():
                 widgets.button(
                     words,
-                    lambda step=step: self._trace(step),
+                    partial(self._trace, step),
                     f"trace {step}",
                     look="flat align=left",
                 ).classes("step")
@@ -87,7 +88,7 @@ class DetailsCard(Card):
                 hint = intervene.OPERATIONS[operation][1]
                 widgets.button(
                     label,
-                    lambda operation=operation: self._act(operation, target),
+                    partial(self._act, operation, target),
                     f"act-{operation}",
                     hint=hint,
                 )

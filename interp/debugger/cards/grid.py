@@ -137,10 +137,9 @@ class Grid:
         self._set("rowData", list(rows))
         self._set("pinnedBottomRowData", list(closing))
         head = 60 if any("children" in column for column in columns) else 34
-        self.element.style(
-            "height: "
-            f"{min(27 * (max(len(rows), 1) + len(closing)) + head + (18 if head > 40 else 2), 660)}px"
-        )
+        edge = 18 if head > 40 else 2
+        height = min(27 * (max(len(rows), 1) + len(closing)) + head + edge, 660)
+        self.element.style(f"height: {height}px")
 
     def update(self, rows: Sequence[Record], largest: dict[str, float], chosen: str) -> None:
         """Other numbers in some of the rows."""

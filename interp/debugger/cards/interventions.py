@@ -3,6 +3,8 @@ Each line is the text of a Patch."""
 
 from __future__ import annotations
 
+from functools import partial
+
 from nicegui import ui
 
 from interp.debugger import summary
@@ -66,7 +68,7 @@ class InterventionsCard(Card):
                     ui.label(line)
                     widgets.symbol(
                         "close",
-                        lambda line=line: self.remove(line),
+                        partial(self.remove, line),
                         "remove-line",
                         f"Remove {line}",
                         size="xs",

@@ -45,11 +45,16 @@ class SummaryCard(Card):
 def strip(pieces: tuple[Piece, ...], sides: tuple[str, ...]) -> str:
     """The prompt's tokens in a row; where two prompts differ, both, marked."""
     two = any(piece.differs for piece in pieces)
-    return "".join(
+    return "".join(_piece(piece, sides[-1] if two else "") for piece in pieces)
+
+
+def _piece(piece: Piece, other: str) -> str:
+    """A position's token, and the other side's under it where there is another side."""
+    place = f"position {piece.position}"
+    right = tokens.chip(piece.right, title=f"{place}, {other}") if other else ""
+    return (
         f"<span class='piece{' differs' if piece.differs else ''}'><small>{piece.position}</small>"
-        f"{tokens.chip(piece.left, title=f'position {piece.position}')}"
-        f"{tokens.chip(piece.right, title=f'position {piece.position}, {sides[-1]}') if two else ''}</span>"
-        for piece in pieces
+        f"{tokens.chip(piece.left, title=place)}{right}</span>"
     )
 
 

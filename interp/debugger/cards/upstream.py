@@ -3,6 +3,7 @@ trail of steps that led here."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from nicegui import ui
@@ -88,7 +89,7 @@ class UpstreamCard(Card):
                 ui.label("›")
                 crumb = widgets.button(
                     each,
-                    lambda depth=depth: self.propose(trail=trail[:depth]),
+                    partial(self.propose, trail=trail[:depth]),
                     f"crumb {depth}",
                     look="flat",
                     hint=step.trail[depth - 1],
@@ -107,7 +108,7 @@ class UpstreamCard(Card):
             ):
                 go_on = widgets.button(
                     words,
-                    lambda step=step: self._go_on(step),
+                    partial(self._go_on, step),
                     f"onward {step}",
                     icon="subdirectory_arrow_right",
                     look="flat align=left",

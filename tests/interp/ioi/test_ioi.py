@@ -44,7 +44,7 @@ def found(model):
         for name, less in {
             "NULLS": 10,
             "RANDOM": 6,
-            "GREEDY": {"runs": 1, "steps": 2, "sample": 3},
+            "GREEDY": (1, 2, 3),
         }.items():
             patched.setattr(judged, name, less)
         return study(model, "ioi-mini", n=40, seed=4)
@@ -147,7 +147,7 @@ def test_the_backup_part_knocks_out_the_movers(model):
 
 def test_a_circuit_that_is_given_is_looked_at_and_missing_roles_are_said(model, monkeypatch):
     monkeypatch.setattr(judged, "NULLS", 5)
-    monkeypatch.setattr(judged, "GREEDY", {"runs": 1, "steps": 1, "sample": 1})
+    monkeypatch.setattr(judged, "GREEDY", (1, 1, 1))
     short = study(model, "ioi-mini", n=40, circuit=Circuit({published.MOVERS: "a2.6@END"}))
     assert list(short.circuits) == ["given"]
     assert "S-inhibition" in short.part("signals").skipped
