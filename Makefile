@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # GPT-2's vocabulary, where a copy lies beside the repository; tiktoken fetches it once otherwise.
 export TIKTOKEN_CACHE_DIR ?= $(wildcard $(abspath ../shared/tokenizer))
 
-.PHONY: demo debug screenshots test test-slow test-gpt2 lint bench bench-engine clean
+.PHONY: demo debug screenshots test test-slow test-gpt2 lint bench bench-engine gpu clean
 
 demo: $(BIN)/.runtime
 	$(BIN)/interp why "When Mary and John went to the store, John gave a drink to" --answer " Mary" --over " John" --html report.html
@@ -35,6 +35,10 @@ lint: $(BIN)/.lint
 
 bench-engine: $(BIN)/.test
 	$(BIN)/python -m benchmarks.forward
+
+# One card, minutes: tables in benchmarks/gpu.
+gpu: $(BIN)/.test
+	$(BIN)/python -m benchmarks.gpu --out benchmarks/gpu
 
 bench: $(BIN)/.test $(foreach peer,tl2 tl4 nnsight,.bench-venv/$(peer)/.done)
 	for workload in forward w1_edges w2_pairs w3_paths w4_neurons w5_cache w6_attribution activation memory "ioi --greedy" scaling debugger plots table; do $(BIN)/python -m benchmarks.$$workload || exit 1; done

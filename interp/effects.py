@@ -14,7 +14,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp import figures
 from interp.numerics.bootstrap import interval
 from minigpt import Config, parse
 from minigpt.errors import MiniGPTError, problem
@@ -123,6 +122,8 @@ class Effects:
 
     def figure(self) -> Any:
         """A plotly figure: layers x heads where the rows are heads, else bars of the largest."""
+        from interp import figures  # only a picture needs plotly
+
         title = f"{self.method} on {self.metric}"
         if len(self) and len(self.heads()) == len(self):
             return figures.grid(self.grid(), title)

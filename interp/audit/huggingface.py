@@ -42,8 +42,8 @@ class HuggingFace:
 
     def __init__(self, params: Params, attention: str) -> None:
         self.values: dict[str, Tensor] = {}
-        self.model = _build(params, attention)
-        self._plain = _build(params, attention)
+        self.model = build(params, attention)
+        self._plain = build(params, attention)
         self._watch(self.model.transformer, params.config)
 
     @torch.no_grad()
@@ -83,7 +83,9 @@ class HuggingFace:
         )
 
 
-def _build(params: Params, attention: str) -> Any:
+def build(params: Params, attention: str) -> Any:
+    """GPT2LMHeadModel around these very tensors, with "eager" or "sdpa" attention; nothing is
+    copied."""
     import transformers
 
     c = params.config
