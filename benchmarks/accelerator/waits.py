@@ -26,7 +26,7 @@ from benchmarks.accelerator.report import Row
 from benchmarks.setting import metric, pairs
 from interp import patching
 from minigpt import Patch
-from minigpt.address import edges
+from minigpt.address import edges, heads
 
 ROOT = Path(__file__).parents[2]
 # Functions whose answer the host needs, or that carry numbers to the device.
@@ -35,6 +35,8 @@ ASKING = frozenset(
     "masked_select tensor as_tensor from_numpy".split()
 )
 INDEXING = frozenset(("__getitem__", "__setitem__"))
+# Edges of the sweep: the profiler keeps every operation of theirs.
+EDGES = 20
 # Lines of the second table, for each call.
 MOST = 12
 
@@ -170,12 +172,16 @@ def calls(bench: Bench) -> dict[str, Callable[[], Any]]:
     tokens = given.batch.tokens.to(bench.device)
     clean, corrupt = model.run(given), model.run(given.corrupted)
     head, edge = Patch.write("a0.0", corrupt), Patch.read("a0.0>m1.in", corrupt)
-    some = list(edges(model.config))[:: max(1, len(list(edges(model.config))) // 100)]
+    layer, every = model.config.n_layer // 2, list(edges(model.config))
+    senders = [str(head) for head in heads(model.config, layer)]
+    some = every[:: len(every) // EDGES]
     return {
         "forward": lambda: model.forward(tokens),
         "run": lambda: model.run(tokens),
         "rerun, a head": lambda: model.rerun(clean, head),
         "rerun, an edge": lambda: model.rerun(clean, edge),
-        "sweep, every head to out": lambda: patching.paths(model, given, metric(given)),
+        "sweep, a layer's heads to out": lambda: patching.paths(
+            model, given, metric(given), senders
+        ),
         f"sweep, {len(some)} edges": lambda: patching.edges(model, given, metric(given), some),
     }
