@@ -31,7 +31,7 @@ from interp.effects import Effects
 from interp.tasks import Prompts
 from minigpt import GPT2
 from minigpt.params import tensors
-from minigpt.recompute.sweep import full_flops
+from minigpt.recompute.rerun import full_flops
 
 # Largest difference of the metric between two implementations in float32, as a share of the
 # metric's own size.

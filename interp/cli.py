@@ -378,15 +378,14 @@ def circuit(
 ) -> None:
     """How faithful, complete and minimal is a circuit?"""
     loaded, wanted = _load(model, device), Circuit.load(_read(file))
-    if pairs is None and loaded.tokenizer is None:
+    if pairs is not None:
+        given = Prompts.load(pairs, loaded.tokenizer)
+    elif loaded.tokenizer is not None:
+        given = tasks.ioi.prompts(loaded.tokenizer, n, seed)
+    else:
         raise MiniGPTError(
             problem("no pairs, and a model without a vocabulary to make some up", "--pairs FILE")
         )
-    given = (
-        Prompts.load(pairs, loaded.tokenizer)
-        if pairs is not None
-        else tasks.ioi.prompts(loaded.tokenizer, n, seed)
-    )  # type: ignore[arg-type]
     metric = metrics.logit_diff(given)
     faithful = wanted.faithfulness(loaded, given, metric, ablation, by=by)
     judged = (

@@ -74,7 +74,7 @@ def lens(values: Mapping[str, float], metric: str) -> go.Figure:
     return styled(figure, f"{metric}, read at each point of the residual stream", height=340)
 
 
-def attention(tokens: Sequence[str], rows: dict[str, Sequence[float]]) -> go.Figure:
+def attention(tokens: Sequence[str], rows: Mapping[str, Sequence[float]]) -> go.Figure:
     """Where heads look from the last position: a row a head, a column a token."""
     labels = [f"{i} {token!r}" for i, token in enumerate(tokens)]
     figure = go.Figure(

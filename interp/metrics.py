@@ -6,7 +6,7 @@ attribution splits those.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from minigpt import Params, Trace, ops
+from minigpt import GPT2, Params, Patch, Receipt, Trace, ops
 from minigpt.errors import MiniGPTError, problem
 
 Ids = Int[Tensor, "_batch _choices"]
@@ -55,6 +55,14 @@ class Metric:
         if self.read is None:
             return (out.double() * self.direction(params)).sum(-1)
         return torch.stack([self.of_output(each, params) for each in out])
+
+    def after(
+        self, model: GPT2, base: Trace, patches: Sequence[Patch], *, progress: bool = False
+    ) -> tuple[Float[Tensor, "patches batch"], Receipt]:
+        """The metric of a run after each patch, and the bill of all these runs. An interrupted call
+        starts anew."""
+        swept = model.rerun(base, patches, f"out@{self.at}", progress=progress)
+        return swept.map(lambda out: self.of_many(out, model.params)), swept.receipt
 
     @property
     def linear(self) -> bool:

@@ -293,11 +293,9 @@ def _effects(
     progress: bool,
 ) -> Effects:
     before = metric(base)
-    swept = model.rerun(base, patches, f"out@{metric.at}", progress=progress)
-    after = swept.map(lambda out: metric.of_many(out, model.params))
-    return Effects(
-        method, metric.name, tuple(names), after - before, before, model.config, swept.receipt
-    )
+    after, receipt = metric.after(model, base, patches, progress=progress)
+    change = after - before
+    return Effects(method, metric.name, tuple(names), change, before, model.config, receipt)
 
 
 def _ablation(

@@ -47,6 +47,13 @@ class Config:
         head."""
         return slice(head * self.d_head, (head + 1) * self.d_head)
 
+    def qkv_columns(self, kind: str, head: int | None = None) -> slice:
+        """Which columns of queries, keys and values side by side are these ("q", "k" or "v"): of
+        one head, or of all."""
+        own = slice(0, self.d_model) if head is None else self.head_columns(head)
+        first = "qkv".index(kind) * self.d_model
+        return slice(first + own.start, first + own.stop)
+
 
 def gpt2(n_layer: int, n_head: int, d_model: int) -> Config:
     """A published GPT-2: 1,024 positions, 50,257 tokens, an MLP of four times the width."""

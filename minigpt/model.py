@@ -23,7 +23,8 @@ from minigpt.config import Config
 from minigpt.errors import PatchError, problem
 from minigpt.params import Block, Params, tensors
 from minigpt.patch import Patch
-from minigpt.recompute.sweep import BUDGET, Sweep, rerun, sweep
+from minigpt.recompute.rerun import rerun
+from minigpt.recompute.sweep import BUDGET, Sweep, sweep
 from minigpt.tokenizer import Tokenizer
 from minigpt.trace import Cells, Trace
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from minigpt import GPT2, Site, Trace, ops
 from minigpt.model import grouped
 from minigpt.patch import Patch
-from minigpt.recompute.lower import plan
-from minigpt.recompute.plan import Plan, Read, Touch, columns
+from minigpt.recompute.plan import Plan, plan
+from minigpt.recompute.record import Record
 
 
 def final_stream(model: GPT2, trace: Trace, patch: Patch) -> Tensor:
@@ -23,8 +23,8 @@ def final_stream(model: GPT2, trace: Trace, patch: Patch) -> Tensor:
 
 
 class _Dense:
-    def __init__(self, model: GPT2, trace: Trace, made: Plan) -> None:
-        self.model, self.trace, self.plan, self.config = model, trace, made, trace.config
+    def __init__(self, model: GPT2, trace: Trace, plan: Plan) -> None:
+        self.model, self.trace, self.plan, self.config = model, trace, plan, trace.config
         self.wrote: dict[Site, Tensor] = {}
 
     def run(self) -> Tensor:
@@ -58,7 +58,7 @@ class _Dense:
         z = self._put("z", layer, z)
         write = ops.settled(z, b.w_o, b.b_o)
         for head in range(self.config.n_head):
-            own = columns(Site("attn", layer, head), self.trace)
+            own = self.config.head_columns(head)
             self.wrote[Site("attn", layer, head)] = ops.settled(z[:, own], b.w_o[own])
         self.wrote[Site("attn", layer)], self.wrote[Site("attn.b", layer)] = (
             write,
@@ -72,7 +72,7 @@ class _Dense:
         act = self._put("act", layer, act)
         write = ops.settled(act, b.w_out, b.b_out)
         for neuron in {t.sender.part for t in self._reads() if t.sender.kind == "mlp"} | {
-            t.site.part for t in self.plan.touches("mlp", layer)
+            t.site.part for t in self.plan.at("mlp", layer)
         }:
             if neuron is not None:
                 self.wrote[Site("mlp", layer, neuron)] = (
@@ -90,84 +90,65 @@ class _Dense:
         for n, rows in grouped(self.trace.batch.lengths):
             weights = ops.pattern(q[rows, :, :n], k[rows, :, :n])
             prompts = torch.arange(len(q))[rows].tolist()
-            for touch in self.plan.touches("pattern", layer):
-                for row, value in zip(touch.rows.tolist(), touch.values(touch.rows), strict=True):
+            for record in self.plan.at("pattern", layer):
+                for row, value in zip(
+                    record.rows.tolist(), record.values(record.rows), strict=True
+                ):
                     prompt, t = divmod(row, self.plan.width)
                     if prompt in prompts:
-                        part = slice(None) if touch.site.part is None else touch.site.part
+                        part = slice(None) if record.site.part is None else record.site.part
                         weights[prompts.index(prompt), part, t] = value[..., :n]
             z[rows, :, :n] = torch.matmul(weights, v[rows, :, :n])
         return ops.merge_heads(z)
 
-    def _reads(self) -> list[Read]:
-        return [t for touches in self.plan.at.values() for t in touches if isinstance(t, Read)]
+    def _reads(self) -> list[Record]:
+        return [record for records in self.plan.reads.values() for record in records]
 
     def _put(self, name: str, layer: int, cell: Tensor) -> Tensor:
-        for touch in self.plan.holds(name, layer):
-            rows = touch.rows
-            if name == "z":
-                lifted = [
-                    t.rows
-                    for t in self.plan.touches("pattern", layer)
-                    if t.site.part in (None, touch.site.part)
-                ]
-                rows = rows[~torch.isin(rows, torch.cat(lifted))] if lifted else rows
-                if touch.site.part is None:
-                    for head in range(self.config.n_head):
-                        mine = [
-                            t.rows
-                            for t in self.plan.touches("pattern", layer)
-                            if t.site.part in (None, head)
-                        ]
-                        kept = (
-                            touch.rows[~torch.isin(touch.rows, torch.cat(mine))]
-                            if mine
-                            else touch.rows
-                        )
-                        own = columns(Site("attn", layer, head), self.trace)
-                        cell[kept, own] = touch.values(kept)[:, own]
-                    continue
-            cell[rows, columns(touch.site, self.trace)] = touch.values(rows)
-        for touch in self.plan.touches(name, layer):
-            cell[touch.rows, columns(touch.site, self.trace)] = touch.values(touch.rows)
+        computed = cell.clone()
+        for record in self.plan.at(name, layer):
+            rows, own = record.rows, record.columns
+            cell[rows, own] = computed[rows, own] if record.values is None else record.values(rows)
         return cell
 
     def _add(self, kind: str, layer: int, x: Tensor) -> Tensor:
         added, hit = torch.zeros_like(x), torch.zeros(len(x), dtype=torch.bool)
-        for touch in self.plan.touches(kind, layer):
-            own = self.wrote[touch.site][touch.rows]
-            value = touch.values(touch.rows)
-            added[touch.rows] += value - own
-            hit[touch.rows] = True
-            self._overwrite(touch, value)
+        for record in self.plan.at(kind, layer):
+            own = self.wrote[record.site][record.rows]
+            value = record.values(record.rows)
+            added[record.rows] += value - own
+            hit[record.rows] = True
+            self._overwrite(record, value)
         return torch.where(hit[:, None], x + added, x)
 
-    def _overwrite(self, touch: Touch, value: Tensor) -> None:
+    def _overwrite(self, record: Record, value: Tensor) -> None:
         """From here on the node and the whole that it is part of wrote this."""
         for site in list(self.wrote):
-            if site.contains(touch.site):
+            if site.contains(record.site):
                 self.wrote[site] = self.wrote[site].clone()
-                self.wrote[site][touch.rows] += value - self.wrote[touch.site][touch.rows]
-        self.wrote[touch.site] = self.wrote[touch.site].clone()
-        self.wrote[touch.site][touch.rows] = value
+                self.wrote[site][record.rows] += value - self.wrote[record.site][record.rows]
+        self.wrote[record.site] = self.wrote[record.site].clone()
+        self.wrote[record.site][record.rows] = value
 
     def _set(self, stage: str, layer: int, x: Tensor) -> Tensor:
         x = x.clone()
-        for touch in self.plan.touches(stage, layer):
-            x[touch.rows] = touch.values(touch.rows)
+        for record in self.plan.at(stage, layer):
+            x[record.rows] = record.values(record.rows)
         return x
 
     def _port(self, site: Site, head: int | None, x: Tensor) -> tuple[Tensor, Tensor]:
         """The rows at which a port sees something else than the stream, and what."""
         seen, hit = x.clone(), torch.zeros(len(x), dtype=torch.bool)
         added = torch.zeros_like(x)
-        for touch in self.plan.touches("port", site.layer or 0):
-            if touch.site.kind != site.kind or touch.site.part not in (None, head):
+        for record in self.plan.at("port", site.layer or 0):
+            if record.site.kind != site.kind or record.site.part not in (None, head):
                 continue
-            if isinstance(touch, Read):
-                added[touch.rows] += touch.values(touch.rows) - self.wrote[touch.sender][touch.rows]
+            if record.sender is not None:
+                added[record.rows] += (
+                    record.values(record.rows) - self.wrote[record.sender][record.rows]
+                )
             else:
-                seen[touch.rows] = touch.values(touch.rows)
+                seen[record.rows] = record.values(record.rows)
         seen = torch.where((added != 0).any(-1, keepdim=True), x + added, seen)
         hit = (seen != x).any(-1)
         rows = hit.nonzero().flatten()

@@ -200,7 +200,7 @@ def lengths(source: str) -> list[int]:
     ]
 
 
-# --- the code as it is ----------------------------------------------------------------------------------------------
+# --- the code as it is ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -239,19 +239,25 @@ import random, signal, sys, warnings, logging, os
 import numpy, torch, pandas, plotly.io, {foreign}
 def state():
     return {
-        "dtype": torch.get_default_dtype(), "device": torch.get_default_device(), "gradients": torch.is_grad_enabled(),
-        "threads": (torch.get_num_threads(), torch.get_num_interop_threads()), "seed": torch.initial_seed(),
-        "deterministic": torch.are_deterministic_algorithms_enabled(), "matmul": torch.get_float32_matmul_precision(),
-        "torch print": vars(torch._tensor_str.PRINT_OPTS).copy(), "numpy": (numpy.geterr(), numpy.get_printoptions()),
+        "dtype": torch.get_default_dtype(), "device": torch.get_default_device(),
+        "gradients": torch.is_grad_enabled(), "seed": torch.initial_seed(),
+        "threads": (torch.get_num_threads(), torch.get_num_interop_threads()),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "matmul": torch.get_float32_matmul_precision(),
+        "torch print": vars(torch._tensor_str.PRINT_OPTS).copy(),
+        "numpy": (numpy.geterr(), numpy.get_printoptions()),
         "theme": plotly.io.templates.default, "pandas": pandas.get_option("display.max_rows"),
-        "warnings": list(warnings.filters), "logging": (logging.root.level, list(logging.root.handlers)),
-        "environment": dict(os.environ), "hooks": (sys.excepthook, sys.displayhook, signal.getsignal(signal.SIGINT)),
+        "warnings": list(warnings.filters),
+        "logging": (logging.root.level, list(logging.root.handlers)),
+        "environment": dict(os.environ),
+        "hooks": (sys.excepthook, sys.displayhook, signal.getsignal(signal.SIGINT)),
         "random": random.getstate()[1][:9],
     }
 before = state()
 {importing}
 after = state()
-print([f"{name}: {before[name]} -> {after[name]}" for name in before if before[name] != after[name]])
+changed = [name for name in before if before[name] != after[name]]
+print([f"{name}: {before[name]} -> {after[name]}" for name in changed])
 """
 
 
@@ -299,7 +305,7 @@ def test_the_length_of_functions_is_measured(capsys: pytest.CaptureFixture[str])
             assert len(found) > 10
 
 
-# --- twins: each of the checks above complains of what it is for ------------------------------------------------------
+# --- twins: each of the checks above complains of what it is for ----------------------------------
 
 
 @pytest.mark.parametrize(
@@ -406,8 +412,10 @@ def test_twin_a_hook_or_a_gradient_is_seen(source: str) -> None:
 
 def test_twin_a_changed_setting_is_seen() -> None:
     found = changed_by("""
-torch.set_default_dtype(torch.float64); torch.set_grad_enabled(False); torch.set_num_threads(7); torch.manual_seed(3)
-torch.use_deterministic_algorithms(True); warnings.simplefilter("ignore"); plotly.io.templates.default = "none"
+torch.set_default_dtype(torch.float64); torch.set_grad_enabled(False)
+torch.set_num_threads(7); torch.manual_seed(3)
+torch.use_deterministic_algorithms(True); warnings.simplefilter("ignore")
+plotly.io.templates.default = "none"
 os.environ["X"] = "1"; random.seed(0)""")
     settings = (
         "dtype",

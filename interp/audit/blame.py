@@ -6,10 +6,10 @@ on that run's own input. A departure is a vector; added to what a bias writes, i
 exact model. So the whole error can be put in and taken out, one node at a time, and every number in
 between is an exact run:
 
-    all departures in the exact model      = the narrower run               (checked: nothing is left out of the account)
-    all but one node's                     = that node computed in float64, the others rounding just as they did
-    one node's only                        = just that node rounding
-    the whole less every node's            = the exact run                  (checked: the nodes explain the error)
+    all departures in the exact model  = the narrower run (checked: nothing is left out of account)
+    all but one node's                 = that node computed in float64, the others rounding as ever
+    one node's only                    = just that node rounding
+    the whole less every node's        = the exact run (checked: the nodes explain the error)
 
 Nodes are heads, MLPs, biases, embeddings; and, since they round too, the stream's points (the sum,
 and the product that is added), the final LayerNorm ("out") and the unembedding. Departures are held
@@ -219,11 +219,10 @@ def _less(found: Departures, names: Sequence[str]) -> dict[str, Vector]:
 def _patch(base: Trace, given: Mapping[str, Vector]) -> Patch:
     """Each carrier writes what it writes anyway, and this on top."""
     width = base.tokens.shape[1]
-    made = [
+    return Patch.all(
         Patch.write(name, (base.write(parse(name).site) + x)[:, :width])
         for name, x in given.items()
-    ]
-    return Patch(tuple(edit for patch in made for edit in patch.edits))
+    )
 
 
 def _like(exact: GPT2, run: Trace) -> Trace:

@@ -16,11 +16,9 @@ COLOURS = ("#2166ac", "#b2182b", "#e08214", "#5aae61")
 
 def of(section: Section) -> dict[str, go.Figure]:
     """The figures of a section, each by the sentence that stands over it."""
-    return {
-        name: made
-        for name, made in _MAKERS.get(section.name, lambda data: {})(section.data).items()
-        if made is not None
-    }
+    make = _MAKERS.get(section.name)
+    figures = make(section.data) if make else {}
+    return {name: figure for name, figure in figures.items() if figure is not None}
 
 
 def growth(errors: Mapping[str, Mapping[str, float]], title: str) -> go.Figure:

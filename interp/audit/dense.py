@@ -10,6 +10,7 @@ MLPs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float
@@ -43,9 +44,7 @@ class _Pass:
         x = self._added(("emb", "pos"), self.trace.cells[0].resid)
         found = {}
         for layer in range(self.config.n_layer):
-            found[f"resid{layer}"] = x = self._put(
-                f"resid{layer}", x, lambda run, at=layer: run.cells[at].resid
-            )
+            found[f"resid{layer}"] = x = self._put(f"resid{layer}", x, partial(_resid, layer))
             found[f"resid{layer}.mid"] = x = self._attention(layer, x)
             x = self._mlp(layer, x)
         last = f"resid{self.config.n_layer}"
@@ -126,11 +125,8 @@ class _Pass:
         }:
             if site.layer == layer and site.part is not None and site.part < parts:
                 own = slice(site.part * each, (site.part + 1) * each)
-                x[..., own] = self._put(
-                    str(site),
-                    x[..., own],
-                    lambda run, own=own: getattr(run.cells[layer], cell)[..., own],
-                )
+                read = partial(_columns, layer, cell, own)
+                x[..., own] = self._put(str(site), x[..., own], read)
         return x
 
     def _added(self, names: tuple[str, ...], x: Tensor) -> Tensor:
@@ -196,3 +192,12 @@ class _Pass:
         qkv = qkv.clone()
         qkv[:, columns] = ops.settled(x, w[:, columns], b[columns])
         return qkv
+
+
+def _resid(layer: int, run: Trace) -> Tensor:
+    return run.cells[layer].resid
+
+
+def _columns(layer: int, cell: str, own: slice, run: Trace) -> Tensor:
+    x: Tensor = getattr(run.cells[layer], cell)
+    return x[..., own]

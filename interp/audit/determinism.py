@@ -32,7 +32,7 @@ def section(model: GPT2, pairs: Prompts) -> Section:
     rows = [
         Row.bitwise("D1: run again, the same", _same(together, model.run(batch))),
         *_company(model, batch, together),
-        *_variants(model, model.batch(pairs), model.run(pairs)),
+        *_variants(model, model.run(pairs)),
         *_threads(model, batch, together),
         _fused(model, batch),
     ]
@@ -114,7 +114,7 @@ def _same(one: Trace, other: Trace, rows: Tensor | None = None) -> Gap:
     )
 
 
-def _variants(model: GPT2, batch: Batch, trace: Trace) -> Iterator[Row]:
+def _variants(model: GPT2, trace: Trace) -> Iterator[Row]:
     """A sweep's values, whatever else is in the sweep."""
     patches = [Patch.zero(str(head)) for head in heads(model.config)][:24]
     many = model.rerun(trace, patches, "out@-1").values

@@ -89,6 +89,7 @@ def build(params: Params, attention: str) -> Any:
     import transformers
 
     c = params.config
+    settings: dict[str, Any] = dict(attn_implementation=attention)
     config = transformers.GPT2Config(
         vocab_size=c.n_vocab,
         n_positions=c.n_ctx,
@@ -97,10 +98,10 @@ def build(params: Params, attention: str) -> Any:
         n_head=c.n_head,
         n_inner=c.d_mlp,
         layer_norm_epsilon=c.eps,
-        attn_implementation=attention,
         tie_word_embeddings=params.tied,
         bos_token_id=0,
         eos_token_id=0,
+        **settings,
     )
     with torch.device("meta"):
         found = transformers.GPT2LMHeadModel(config)

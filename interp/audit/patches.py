@@ -33,7 +33,7 @@ def section(model: GPT2, pairs: Prompts) -> Section:
             _reference(model, pairs),
             _empty(model, clean),
             _selves(model, clean),
-            *_bill(model, clean, corrupt),
+            *_bill(model, clean),
         )
     return Section(
         "patches",
@@ -185,7 +185,7 @@ def _selves(model: GPT2, trace: Trace) -> Row:
     )
 
 
-def _bill(model: GPT2, clean: Trace, corrupt: Trace) -> Iterator[Row]:
+def _bill(model: GPT2, clean: Trace) -> Iterator[Row]:
     """A receipt's arithmetic against the same counted by hand."""
     c, lengths = model.config, clean.batch.lengths.tolist()
     everything = model.rerun(clean, Patch.write("resid0", torch.ones(c.d_model)))

@@ -30,18 +30,17 @@ def questions(model: GPT2) -> Prompts:
 
 
 def _indirect_objects(model: GPT2, tokenizer: Tokenizer) -> Prompts:
-    sides = [
+    clean, corrupt = (
         [
             text.format(a=a, b=b, s=subject)
             for (text, a, b), subject in zip(TEXTS, subjects, strict=True)
         ]
         for subjects in ([b for _, _, b in TEXTS], [a for _, a, _ in TEXTS])
-    ]
-    found = Prompts.from_texts(
-        tokenizer, *sides, [f" {a}" for _, a, _ in TEXTS], [f" {b}" for _, _, b in TEXTS]
     )
-    model.batch(found)  # that the model has these tokens
-    return found
+    answers, distractors = ([f" {names[i]}" for names in TEXTS] for i in (1, 2))
+    pairs = Prompts.from_texts(tokenizer, clean, corrupt, answers, distractors)
+    model.batch(pairs)  # that the model has these tokens
+    return pairs
 
 
 def _random(model: GPT2) -> Prompts:

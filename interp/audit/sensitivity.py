@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from interp import attribution
 from interp.audit import measures
 from interp.audit.blame import Blame, blame
-from interp.audit.row import Section, Table
+from interp.audit.row import Row, Section, Table
 from interp.audit.sources import accounts
 from interp.effects import Effects
 from interp.metrics import Metric
@@ -34,7 +34,8 @@ def section(model: GPT2, pairs: Prompts, metric: Metric, *, progress: bool = Fal
     exact = model.to(dtype=torch.float64)
     base = exact.run(pairs)
     heads = attribution.direct(base, metric).heads()
-    rows, lines, data = [], [], {}
+    rows: list[Row] = []
+    lines, data = [], {}
     for name, run in changed(exact, base):
         found = blame(exact, run, metric, without=False, progress=progress)
         rows += accounts(found, name, metric)

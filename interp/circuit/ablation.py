@@ -94,13 +94,8 @@ class Ablation:
     def edges(self, kept: Sequence[str], every: Sequence[str]) -> Float[Tensor, "prompts"]:
         """The metric where each edge that is not kept carries what its sender writes in the
         source."""
-        patch = Patch(
-            tuple(
-                edit
-                for edge in sorted(set(every) - set(kept))
-                for edit in Patch.read(edge, self.source).edits
-            )
-        )
+        gone = sorted(set(every) - set(kept))
+        patch = Patch.all(Patch.read(edge, self.source) for edge in gone)
         return self._metric(self.clean, [patch])[0]
 
     def _run(self, circuit: tuple[str, ...]) -> Trace:
@@ -114,23 +109,20 @@ class Ablation:
 
     def knocked(self, nodes: Nodes) -> Patch:
         """The patch that knocks out nodes, each at its own position."""
-        return Patch(tuple(edit for node in nodes for edit in Patch.write(node, self.source).edits))
+        return Patch.all(Patch.write(node, self.source) for node in nodes)
 
     def _metric(
         self, base: Trace, patches: Sequence[Patch | None]
     ) -> Float[Tensor, "variants prompts"]:
         """The metric of the base's run after each patch; None stands for the run as it is."""
-        found = self.metric(base).repeat(len(patches), 1)
-        some = [i for i, patch in enumerate(patches) if patch is not None]
-        if some:
-            swept = self.model.rerun(
-                base,
-                [patch for patch in patches if patch is not None],
-                f"out@{self.metric.at}",
-                progress=self.progress,
+        values = self.metric(base).repeat(len(patches), 1)
+        changed = {i: patch for i, patch in enumerate(patches) if patch is not None}
+        if changed:
+            after, _ = self.metric.after(
+                self.model, base, list(changed.values()), progress=self.progress
             )
-            found[some] = swept.map(lambda out: self.metric.of_many(out, self.model.params))
-        return found
+            values[list(changed)] = after
+        return values
 
 
 def _source(

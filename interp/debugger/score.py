@@ -24,7 +24,6 @@ from interp.numerics import bounds
 from minigpt import Site, Trace, ops
 from minigpt.errors import problem
 from minigpt.params import Block
-from minigpt.recompute.plan import qkv_columns
 
 STATED = (
     "Direct: the LayerNorm's scale at the score's input is the run's own; everything else is "
@@ -264,7 +263,7 @@ def _reading(
     trace: Trace, port: Site, at: int, against: Float[Tensor, "d_head"], share: float = 1.0
 ) -> Reading:
     """A head's query, key or value times a vector, as a reading of the stream."""
-    block, own = _block(trace, port), qkv_columns(trace.config, port.kind, port.part)
+    block, own = _block(trace, port), trace.config.qkv_columns(port.kind, port.part)
     normed = ops.layer_norm(trace.stream(port)[0, at], block.ln1_w, block.ln1_b, trace.config.eps)
     rounding = (
         bounds.product(normed, block.w_qkv[:, own], trace.params.wte.dtype, block.b_qkv[own])

@@ -50,9 +50,8 @@ def _above(found: Any) -> list[RenderableType]:
             f"{found.metric_name} {_sides(found.metric, found.sides)}",
             *(f"note: {note}" for note in found.notes),
         ]
-        return [Text(lines[0], style="bold"), *map(Text, lines[1:])] + (
-            [Text(found.receipt.words, style="dim")] if found.receipt else []
-        )
+        receipt = [Text(found.receipt.words, style="dim")] if found.receipt else []
+        return [Text(lines[0], style="bold"), *map(Text, lines[1:]), *receipt]
     return (
         [Text(found.words, style="bold"), Text(found.stated, style="dim")]
         if isinstance(found, Upstream)

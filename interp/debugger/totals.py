@@ -84,18 +84,12 @@ def effects_of(
 ) -> tuple[list[float], Receipt]:
     """The metric after each edit, on top of the side's own patch, less the metric; NaN where there
     is none."""
-    base = side.metric(side.trace)
-    swept = model.rerun(
-        side.base,
-        [side.patch | edit for edit in edits if edit is not None],
-        f"out@{side.metric.at}",
-    )
-    after = iter(
-        (swept.map(lambda out: side.metric.of_many(out, model.params)) - base)[:, 0].tolist()
-        if len(swept)
-        else ()
-    )
-    return [math.nan if edit is None else next(after) for edit in edits], swept.receipt
+    patches = [side.patch | edit for edit in edits if edit is not None]
+    if not patches:
+        return [math.nan] * len(edits), Receipt()
+    after, receipt = side.metric.after(model, side.base, patches)
+    changes = iter((after - side.metric(side.trace))[:, 0].tolist())
+    return [math.nan if edit is None else next(changes) for edit in edits], receipt
 
 
 def _everywhere(runs: Runs) -> list[str]:

@@ -3,6 +3,8 @@ head was found by."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from interp import figures
 from interp.circuit import Circuit
 from interp.discover.record import Discovery
@@ -111,7 +113,7 @@ def _arrows(circuit: Circuit) -> list[tuple[str, str]]:
     ]
 
 
-def _looks(attention: dict[str, float]) -> str:
+def _looks(attention: Mapping[str, float]) -> str:
     return (
         ", ".join(f"{name} {weight:.2f}" for name, weight in attention.items() if weight >= 0.1)
         or "nowhere in particular"

@@ -86,9 +86,7 @@ class Lab:
 
     def difference(self, base: Trace, patches: Sequence[Patch]) -> Float[Tensor, "patches prompts"]:
         """The metric after each patch."""
-        return self.model.rerun(base, patches, f"out@{self.metric.at}").map(
-            lambda out: self.metric.of_many(out, self.model.params)
-        )
+        return self.metric.after(self.model, base, patches)[0]
 
     def pick(
         self, per_head: Float[Tensor, "layer head *rest"], heads: Sequence[str]
@@ -104,4 +102,4 @@ class Lab:
 
 def joint(addresses: Sequence[str], run: Trace) -> Patch:
     """All of these as they are in another run."""
-    return Patch(tuple(edit for address in addresses for edit in Patch.write(address, run).edits))
+    return Patch.all(Patch.write(address, run) for address in addresses)

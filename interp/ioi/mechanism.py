@@ -163,13 +163,7 @@ def redirected(lab: Lab) -> Part:
             skipped="the circuit has no S-inhibition heads, or no name movers",
         )
     sent = lab.model.rerun(lab.clean, joint(senders, lab.corrupt) | Patch.hold("heads", lab.clean))
-    seen = Patch(
-        tuple(
-            edit
-            for port in lab.ports(published.MOVERS, "q")
-            for edit in Patch.input(f"{port}@END", sent).edits
-        )
-    )
+    seen = Patch.all(Patch.input(f"{port}@END", sent) for port in lab.ports(published.MOVERS, "q"))
     after = lab.model.rerun(lab.clean, seen)
     found = {
         place: [

@@ -17,8 +17,8 @@ from torch import Tensor
 from minigpt import ops
 from minigpt.address import Site
 from minigpt.config import Config
-from minigpt.recompute.edits import Applied
-from minigpt.recompute.plan import Touch, qkv_columns
+from minigpt.recompute.edits import Edits
+from minigpt.recompute.record import Record
 from minigpt.recompute.rows import Rows, find
 
 # Keys that are assembled at a time, in numbers: they and their products fit into the caches.
@@ -26,7 +26,7 @@ BLOCK = 2**20
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class HeadInput:
     """New queries ("q"), keys or values of one head: the rows [rows, d_head]."""
 
     kind: str
@@ -35,27 +35,25 @@ class Part:
 
 
 def attend(
-    edits: Applied, layer: int, qkv: Rows, parts: list[Part], targets: Bool[Tensor, "rows"]
+    edits: Edits, layer: int, qkv: Rows, inputs: list[HeadInput], targets: Bool[Tensor, "rows"]
 ) -> Rows:
-    """The z rows among `targets` that dirty qkv rows (all heads) and edited parts or patterns
+    """The z rows among `targets` that dirty qkv rows (all heads) and edited inputs or patterns
     (single heads) reach."""
     plan, config = edits.plan, edits.trace.config
-    patterns = plan.touches("pattern", layer)
+    patterns = plan.at("pattern", layer)
     reached = targets & _onward(_mask(qkv.ids, targets), plan.width)
-    covered = reached.view(-1, plan.width).any(1).repeat_interleave(plan.width)
+    together = reached.view(-1, plan.width).any(1).repeat_interleave(plan.width)
     single = {
-        head: targets & _reached_by(head, parts, patterns, targets, plan.width)
-        for head in sorted(
-            {p.head for p in parts} | {h for t in patterns for h in _heads(t, config)}
-        )
+        head: targets & _reached_by(head, inputs, patterns, targets, plan.width)
+        for head in _edited(inputs, patterns, config)
     }
     for mine in single.values():
-        reached |= mine & covered
-    unit = _Unit(edits, layer, qkv, parts, patterns)
+        reached |= mine & together
+    unit = _Unit(edits, layer, qkv, inputs, patterns)
     z, base = unit.rows(reached.nonzero().flatten(), None), plan.cell("z", layer)
     for head, mine in single.items():
-        found = unit.rows((mine & ~covered).nonzero().flatten(), head)
-        z = z.put(base, found.ids, found.x, slice(head * config.d_head, (head + 1) * config.d_head))
+        alone = unit.rows((mine & ~together).nonzero().flatten(), head)
+        z = z.put(base, alone.ids, alone.x, config.head_columns(head))
     return z
 
 
@@ -65,35 +63,46 @@ def whole_rows(dtype: torch.dtype, n: int, d_head: int) -> bool:
     return dtype != torch.float32 or n < ops.MIN_KEYS or ops.GRAIN * n * d_head < ops.SMALL
 
 
+def _edited(inputs: list[HeadInput], patterns: list[Record], config: Config) -> list[int]:
+    """The heads whose inputs or patterns are edited."""
+    patterned = {head for record in patterns for head in _heads(record, config)}
+    return sorted({own.head for own in inputs} | patterned)
+
+
 def _reached_by(
-    head: int, parts: list[Part], patterns: list[Touch], targets: Tensor, width: int
+    head: int, inputs: list[HeadInput], patterns: list[Record], targets: Tensor, width: int
 ) -> Bool[Tensor, "rows"]:
     """Rows of one head's z that its edited queries (at their own row), keys and values (from there
     on) or patterns change."""
-    found = torch.zeros_like(targets)
-    for part in parts:
-        if part.head == head:
-            mask = _mask(part.rows.ids, targets)
-            found |= mask if part.kind == "q" else _onward(mask, width)
-    for touch in patterns:
-        if touch.site.part in (None, head):
-            found |= _mask(touch.ids, targets)
-    return found
+    reached = torch.zeros_like(targets)
+    for own in inputs:
+        if own.head == head:
+            mask = _mask(own.rows.ids, targets)
+            reached |= mask if own.kind == "q" else _onward(mask, width)
+    for record in patterns:
+        if record.site.part in (None, head):
+            reached |= _mask(record.ids, targets)
+    return reached
 
 
 class _Unit:
     """Assembles queries, keys and values for units of one layer, and attends."""
 
     def __init__(
-        self, edits: Applied, layer: int, qkv: Rows, parts: list[Part], patterns: list[Touch]
+        self,
+        edits: Edits,
+        layer: int,
+        qkv: Rows,
+        inputs: list[HeadInput],
+        patterns: list[Record],
     ) -> None:
         self.edits, self.plan, self.config = edits, edits.plan, edits.trace.config
-        self.layer, self.qkv, self.parts, self.patterns = layer, qkv, parts, patterns
+        self.layer, self.qkv, self.inputs, self.patterns = layer, qkv, inputs, patterns
         self.base = self.plan.cell("qkv", layer)
 
     def rows(self, ids: Int[Tensor, "rows"], head: int | None) -> Rows:
         """z at these rows: all heads side by side, or one head's."""
-        batch, own = self.edits.trace.batch, qkv_columns(self.config, "q", head)
+        batch, own = self.edits.trace.batch, self.config.qkv_columns("q", head)
         if not len(ids):
             return Rows.none(self.base[:, own])
         lengths = batch.lengths[(ids // self.plan.width) % len(batch.tokens)]
@@ -151,13 +160,13 @@ class _Unit:
     def _queries(
         self, ids: Int[Tensor, "pairs asked"], head: int | None
     ) -> Float[Tensor, "pairs head asked d_head"]:
-        own, flat = qkv_columns(self.config, "q", head), ids.flatten()
+        own, flat = self.config.qkv_columns("q", head), ids.flatten()
         x = Rows(self.qkv.ids, self.qkv.x[:, own]).into(
             self.base[:, own].index_select(0, flat % self.plan.n), flat
         )
         x = x.view(len(flat), -1, self.config.d_head)
-        for part in self._parts("q", head):
-            part.rows.into(x[:, part.head if head is None else 0], flat)
+        for edited in self._inputs("q", head):
+            edited.rows.into(x[:, edited.head if head is None else 0], flat)
         return x.view(*ids.shape, -1, self.config.d_head).transpose(1, 2).contiguous()
 
     def _keys(
@@ -167,16 +176,16 @@ class _Unit:
         own = slice(None) if head is None else slice(head, head + 1)
         base = self.edits.trace.heads(self.layer, kind)[:, own, :n].contiguous()
         x = base.index_select(0, pairs % len(base))
-        columns = qkv_columns(self.config, kind, head)
+        columns = self.config.qkv_columns(kind, head)
         self._lay(
             x,
             pairs,
             self.qkv.ids,
             self.qkv.x[:, columns].reshape(-1, x.shape[1], self.config.d_head),
         )
-        for part in self._parts(kind, head):
-            first = part.head if head is None else 0
-            self._lay(x[:, first : first + 1], pairs, part.rows.ids, part.rows.x[:, None])
+        for edited in self._inputs(kind, head):
+            first = edited.head if head is None else 0
+            self._lay(x[:, first : first + 1], pairs, edited.rows.ids, edited.rows.x[:, None])
         return x
 
     def _lay(
@@ -192,8 +201,8 @@ class _Unit:
                 values if len(place) == len(ids) else values[hit]
             )
 
-    def _parts(self, kind: str, head: int | None) -> list[Part]:
-        return [part for part in self.parts if part.kind == kind and head in (None, part.head)]
+    def _inputs(self, kind: str, head: int | None) -> list[HeadInput]:
+        return [own for own in self.inputs if own.kind == kind and head in (None, own.head)]
 
     def _put_patterns(
         self,
@@ -202,11 +211,11 @@ class _Unit:
         head: int | None,
     ) -> None:
         """Edits of attention weights, in place; every one is counted where its row is asked for."""
-        for touch in self.patterns:
-            for h in _heads(touch, self.config):
+        for record in self.patterns:
+            values = record.at(record.ids)
+            for h in _heads(record, self.config):
                 if head in (None, h):
-                    given = touch.at(touch.ids)
-                    rows = Rows(touch.ids, given if touch.site.part is not None else given[:, h])
+                    rows = Rows(record.ids, values[:, h] if record.whole else values)
                     self._put_pattern(weights[:, h if head is None else 0], ids, rows)
                     self.edits.overrides.setdefault(Site("pattern", self.layer, h), []).append(rows)
 
@@ -219,18 +228,15 @@ class _Unit:
         weights[hit] = new
 
 
-def _heads(touch: Touch, config: Config) -> range:
-    return (
-        range(config.n_head)
-        if touch.site.part is None
-        else range(touch.site.part, touch.site.part + 1)
-    )
+def _heads(record: Record, config: Config) -> range:
+    part = record.site.part
+    return range(config.n_head) if part is None else range(part, part + 1)
 
 
 def _mask(ids: Tensor, like: Tensor) -> Bool[Tensor, "rows"]:
-    found = torch.zeros_like(like)
-    found[ids] = True
-    return found
+    mask = torch.zeros_like(like)
+    mask[ids] = True
+    return mask
 
 
 def _onward(mask: Bool[Tensor, "rows"], width: int) -> Bool[Tensor, "rows"]:

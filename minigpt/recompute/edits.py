@@ -12,7 +12,8 @@ from torch import Tensor
 
 from minigpt.address import Site
 from minigpt.receipt import Receipt
-from minigpt.recompute.plan import Plan, Read, Touch, columns
+from minigpt.recompute.plan import Plan
+from minigpt.recompute.record import Record
 from minigpt.recompute.rows import Rows, find, summed, union
 
 # What a node of the layer at hand wrote, by its site and rows (numbers among all variants).
@@ -24,22 +25,12 @@ class Put:
     """Values for some columns of a cell, at rows some of which differ from the patched run's."""
 
     ids: Int[Tensor, "ids"]
-    values: Float[Tensor, "ids part"]
+    values: Float[Tensor, "ids columns"]
     differs: Bool[Tensor, "ids"]
-    part: slice
+    columns: slice
 
 
-@dataclass(frozen=True, eq=False)
-class Delta:
-    """What an edge's port sees differs by, at rows of one run; how many numbers that is of, and how
-    many differ."""
-
-    rows: Rows
-    written: int
-    changed: int
-
-
-class Applied:
+class Edits:
     """The edits of a plan as a recalculation meets them, stage by stage.
 
     overrides: vectors that edits put in place of what a node wrote or a stream was, and patterns.
@@ -50,57 +41,32 @@ class Applied:
         self.plan, self.trace, self.receipt = plan, plan.trace, receipt
         self.overrides: dict[Site, list[Rows]] = {}
         self.ports: dict[Site, list[Rows]] = {}
-        self._sent: dict[int, Rows] = {}
-        self._shared: dict[object, Delta] = {}
+        self._sent: dict[Record, Rows] = {}
+        self._shared: dict[object, tuple[Rows, Receipt]] = {}
 
     # ---- whole rows of a cell or a stream
 
     def cells(self, name: str, layer: int, cell: Rows, need: Bool[Tensor, "rows"]) -> Rows:
-        """What is held, then what is written, put into the rows of a cell (z or activations), which
-        is given up."""
+        """The rows of a cell (z or activations), which is used up, with what is held and then what
+        is written put into them."""
         base = self.plan.cell(name, layer)
-        puts = [
-            self._held(name, layer, touch, cell, need) for touch in self.plan.holds(name, layer)
-        ]
-        for touch in self.plan.touches(name, layer):
-            ids, part = touch.ids[need[touch.ids]], columns(touch.site, self.trace)
-            values = touch.at(ids)
-            puts.append(Put(ids, values, self.count(values, self._base(base, ids, part)), part))
+        puts = [self._put(record, cell, base, need) for record in self.plan.at(name, layer)]
         return _all_put(cell, base, puts) if puts else cell
 
-    def _held(self, name: str, layer: int, touch: Touch, cell: Rows, need: Tensor) -> Put:
-        base, part = self.plan.cell(name, layer), columns(touch.site, self.trace)
-        ids = touch.ids[need[touch.ids]]
-        if touch.own:
+    def _put(self, record: Record, cell: Rows, base: Tensor, need: Bool[Tensor, "rows"]) -> Put:
+        ids, columns = record.ids[need[record.ids]], record.columns
+        if record.own:
             ids = ids[torch.isin(ids, cell.ids)] if len(cell.ids) else cell.ids
-        values = (
-            self._unless_patterned(layer, touch, ids, touch.at(ids), cell)
-            if name == "z"
-            else touch.at(ids)
-        )
-        old = self._base(base, ids, part)
-        return Put(
-            ids, values, (values != old).any(-1) if touch.own else self.count(values, old), part
-        )
-
-    def _unless_patterned(
-        self, layer: int, hold: Touch, ids: Tensor, values: Tensor, cell: Rows
-    ) -> Tensor:
-        """What is held, but a head's own z where an edit writes its pattern."""
-        base, part = self.plan.cell("z", layer), columns(hold.site, self.trace)
-        for touch in self.plan.touches("pattern", layer):
-            if None in (touch.site.part, hold.site.part) or touch.site.part == hold.site.part:
-                lifted = torch.isin(ids, touch.ids)
-                own = columns(touch.site if hold.site.part is None else Site("attn"), self.trace)
-                values = values.clone()
-                values[lifted, own] = cell.over(base, ids[lifted])[:, part][:, own]
-        return values
+        old = base[:, columns].index_select(0, ids % self.plan.n)
+        computed = record.values is None
+        new = cell.over(base, ids)[:, columns].clone() if computed else record.at(ids)
+        quiet = computed or record.own
+        return Put(ids, new, (new != old).any(-1) if quiet else self.count(new, old), columns)
 
     def stream(self, site: Site, stream: Rows, base: Float[Tensor, "n d_model"]) -> Rows:
         """Writes to a point of the stream itself."""
-        for touch in self.plan.touches(site.kind, site.layer or 0):
-            ids = touch.ids
-            values = touch.at(ids)
+        for record in self.plan.at(site.kind, site.layer or 0):
+            ids, values = record.ids, record.at(record.ids)
             differs = self.count(values, stream.over(base, ids))
             stream = stream.put(base, ids[differs], values[differs])
             self.overrides.setdefault(site, []).append(Rows(ids, values))
@@ -111,74 +77,68 @@ class Applied:
     def vectors(self, kind: str, layer: int, own: Own) -> Rows:
         """Free vectors written by nodes of this kind: what each differs by from what the node
         itself wrote."""
-        found = [Rows.none(self.plan.cell("resid", 0))]
-        for touch in self.plan.touches(kind, layer):
-            ids = touch.ids
-            values, mine = touch.at(ids), own(touch.site, ids)
+        added = [Rows.none(self.plan.cell("resid", 0))]
+        for record in self.plan.at(kind, layer):
+            ids = record.ids
+            values, mine = record.at(ids), own(record.site, ids)
             differs = self.count(values, mine)
-            self.overrides.setdefault(touch.site, []).append(Rows(ids, values))
-            found.append(Rows(ids[differs], (values - mine)[differs]))
-        return summed(found)
+            self.overrides.setdefault(record.site, []).append(Rows(ids, values))
+            added.append(Rows(ids[differs], (values - mine)[differs]))
+        return summed(added)
 
     # ---- edges and ports
 
-    def send(self, reads: list[Read], dirty: set[int], own: Own) -> None:
+    def send(self, reads: list[Record], dirty: set[int], own: Own) -> None:
         """For edges whose senders have now written (in these variants otherwise than before): what
         their ports see differs by this."""
-        for touch in reads:
-            again = dirty | self._overridden(touch.sender)
-            clean, new = (
-                [v for v in touch.variants if (v in again) == wanted] for wanted in (False, True)
-            )
-            found = [self._spread(self._clean_delta(touch), clean)] if clean else []
-            if new:
-                ids = replace(touch, variants=new).ids
-                found.append(
-                    self._differing(ids, touch.at(ids) - self._wrote(touch.sender, ids, own))
-                )
-            self._sent[id(touch)] = summed(found)
+        for record in reads:
+            assert record.sender is not None
+            again = dirty | self._overridden(record.sender)
+            clean = [v for v in record.variants if v not in again]
+            sent = [self._spread(record, clean)] if clean else []
+            if len(clean) < len(record.variants):
+                ids = replace(record, variants=[v for v in record.variants if v in again]).ids
+                wrote = self._wrote(record.sender, ids, own)
+                sent.append(self._differing(ids, record.at(ids) - wrote))
+            self._sent[record] = summed(sent)
 
-    def _spread(self, one: Delta, variants: list[int]) -> Rows:
-        """The same rows in each of these variants."""
-        self.receipt.written += one.written * len(variants)
-        self.receipt.changed += one.changed * len(variants)
-        first = torch.tensor(variants, device=one.rows.ids.device)[:, None] * self.plan.n
-        return Rows(
-            (first + one.rows.ids).flatten(),
-            one.rows.x.repeat(len(variants), 1) if len(variants) > 1 else one.rows.x,
-        )
+    def _spread(self, record: Record, variants: list[int]) -> Rows:
+        """The same difference in each of these variants, in which nothing else has changed the
+        sender."""
+        one, bill = self._clean_difference(record)
+        self.receipt.written += bill.written * len(variants)
+        self.receipt.changed += bill.changed * len(variants)
+        first = torch.tensor(variants, device=one.ids.device)[:, None] * self.plan.n
+        x = one.x.repeat(len(variants), 1) if len(variants) > 1 else one.x
+        return Rows((first + one.ids).flatten(), x)
 
     def _differing(self, ids: Tensor, delta: Tensor) -> Rows:
         differs = self.count(delta, torch.zeros_like(delta))
         return Rows(ids[differs], delta[differs])
 
-    def _clean_delta(self, touch: Read) -> Delta:
-        """The same where nothing else has changed the sender; computed once for all edges from
-        it."""
-        key = (
-            touch.edit.source if touch.edit else None,
-            touch.sender,
-            touch.rows.data_ptr(),
-            len(touch.rows),
-        )
+    def _clean_difference(self, record: Record) -> tuple[Rows, Receipt]:
+        """What the sender's write differs by in rows of one run, and what of it is new; computed
+        once for all edges from it."""
+        sender, rows = record.sender, record.rows
+        assert sender is not None
+        key = (record.source, sender, id(rows))
         if key not in self._shared:
-            delta = touch.values(touch.rows) - self.plan.clean_write(touch.sender)[touch.rows]
+            delta = record.at(rows) - self.plan.clean_write(sender)[rows]
             changed = delta != 0
             differs = changed.any(-1)
-            self._shared[key] = Delta(
-                Rows(touch.rows[differs], delta[differs]), delta.numel(), int(changed.sum())
-            )
+            bill = Receipt(written=delta.numel(), changed=int(changed.sum()))
+            self._shared[key] = Rows(rows[differs], delta[differs]), bill
         return self._shared[key]
 
     def _overridden(self, sender: Site) -> set[int]:
         """The variants in which edits put free vectors into the sender or its parts."""
-        found = (
+        written = (
             rows.ids
             for site, many in self.overrides.items()
             if site == sender or sender.contains(site)
             for rows in many
         )
-        return {variant for ids in found for variant in torch.unique(ids // self.plan.n).tolist()}
+        return {variant for ids in written for variant in torch.unique(ids // self.plan.n).tolist()}
 
     def _wrote(self, sender: Site, ids: Tensor, own: Own) -> Float[Tensor, "ids d_model"]:
         """What a sender wrote in these rows after all edits."""
@@ -187,10 +147,9 @@ class Applied:
             for rows in many if site == sender or sender.contains(site) else ():
                 hit = torch.isin(ids, rows.ids)
                 if bool(hit.any()):
-                    given = rows.at(ids[hit])
-                    mine[hit] = (
-                        given if site == sender else mine[hit] + (given - own(site, ids[hit]))
-                    )
+                    new = rows.at(ids[hit])
+                    change = new - own(site, ids[hit])
+                    mine[hit] = new if site == sender else mine[hit] + change
         return mine
 
     def seen(
@@ -199,22 +158,20 @@ class Applied:
         """What a port sees where edits change it, at the rows where that differs from the
         stream."""
         reads, put = [Rows.none(base)], Rows.none(base)
-        for touch in self.plan.touches("port", site.layer or 0):
-            if touch.site.kind != site.kind or touch.site.part not in (None, head):
+        for record in self.plan.at("port", site.layer or 0):
+            if record.site.kind != site.kind or record.site.part not in (None, head):
                 continue
-            if isinstance(touch, Read):
-                reads.append(self._sent[id(touch)])
-            else:
-                ids = touch.ids
-                values = touch.at(ids)
-                differs = self.count(values, stream.over(base, ids))
-                put = put.put(base, ids[differs], values[differs])
+            if record.sender is not None:
+                reads.append(self._sent[record])
+                continue
+            ids, values = record.ids, record.at(record.ids)
+            differs = self.count(values, stream.over(base, ids))
+            put = put.put(base, ids[differs], values[differs])
         added = summed(reads)
-        found = Rows(added.ids, stream.over(base, added.ids) + added.x)
-        found = found.put(base, put.ids, put.x) if len(put.ids) else found
-        if len(found.ids):
-            self.ports.setdefault(site, []).append(found)
-        return found
+        seen = Rows(added.ids, stream.over(base, added.ids) + added.x).put(base, put.ids, put.x)
+        if len(seen.ids):
+            self.ports.setdefault(site, []).append(seen)
+        return seen
 
     def port(
         self, site: Site, stream: Rows, base: Float[Tensor, "n d_model"], need: Bool[Tensor, "rows"]
@@ -234,17 +191,12 @@ class Applied:
         self.receipt.changed += int(differs.sum())
         return differs.flatten(1).any(-1)
 
-    def _base(
-        self, base: Float[Tensor, "n width"], ids: Tensor, part: slice
-    ) -> Float[Tensor, "ids part"]:
-        return base[:, part].index_select(0, ids % self.plan.n)
-
 
 def _all_put(cell: Rows, base: Tensor, puts: list[Put]) -> Rows:
-    """A cell, given up, with these put in; rows that nothing changes stay out."""
+    """A cell, which is used up, with these put in; rows that nothing changes stay out."""
     ids = union(cell.ids, torch.unique(torch.cat([put.ids[put.differs] for put in puts])))
     x = cell.over(base, ids)
     for put in puts if len(ids) else ():
         hit, place = find(ids, put.ids)
-        x[place, put.part] = put.values if len(place) == len(hit) else put.values[hit]
+        x[place, put.columns] = put.values if len(place) == len(hit) else put.values[hit]
     return Rows(ids, x) if len(ids) else cell

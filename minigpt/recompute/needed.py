@@ -10,13 +10,14 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from minigpt.address import Site
-from minigpt.recompute.plan import Plan, Touch
+from minigpt.recompute.plan import Plan
+from minigpt.recompute.record import Record
 
 # Stream points, and the rows (of one run) that are asked for there; None: everything.
 Asked = Sequence[tuple[Site, Int[Tensor, "rows"]]] | None
 
 
-class Wanted:
+class Needed:
     """stream[layer] and mid[layer]: masks over all rows, of the stream that a layer reads and of
     that after its attention."""
 
@@ -64,38 +65,32 @@ class Wanted:
 
     def attended(self, layer: int) -> Bool[Tensor, "rows"]:
         """The rows whose z is needed, less those where edits decide every head's."""
-        touches = [*self.plan.holds("z", layer), *self.plan.touches("z", layer)]
-        if not touches:
+        records = self.plan.at("z", layer)
+        if not records:
             return self.mid[layer]
-        fixed = self._heads(self.plan.n)
-        for touch in touches:
-            fixed[(*_place(touch), touch.rows)] = True
-        for touch in self.plan.touches("pattern", layer):
-            fixed[(*_place(touch), touch.rows)] = False
-        return self.mid[layer] & ~fixed.all(1).flatten()
+        decided = self._heads(self.plan.n)
+        for record in records:
+            decided[(*_place(record), record.rows)] = record.values is not None
+        return self.mid[layer] & ~decided.all(1).flatten()
 
-    def free(self, layer: int, ids: Int[Tensor, "some"]) -> Bool[Tensor, "some"]:
+    def computed(self, layer: int, ids: Int[Tensor, "some"]) -> Bool[Tensor, "some"]:
         """Of these rows, those where edits do not decide all of an MLP's activations."""
-        touches = [
-            t
-            for t in (*self.plan.holds("act", layer), *self.plan.touches("act", layer))
-            if t.site.part is None
-        ]
-        fixed = torch.zeros(
-            self.plan.variants * self.plan.n if touches else 0, dtype=torch.bool, device=ids.device
-        )
-        for touch in touches:
-            fixed[touch.ids] = True
-        return ~fixed[ids] if touches else torch.ones_like(ids, dtype=torch.bool)
+        records = [record for record in self.plan.at("act", layer) if record.whole]
+        if not records:
+            return torch.ones_like(ids, dtype=torch.bool)
+        decided = torch.zeros(self.plan.variants * self.plan.n, dtype=torch.bool, device=ids.device)
+        for record in records:
+            decided[record.ids] = True
+        return ~decided[ids]
 
     def _closed(self, layer: int) -> Bool[Tensor, "variants"]:
-        """Whether attention passes nothing on in this layer: every head is held everywhere."""
-        closed = self._heads()
-        rows = int(self.plan.trace.batch.lengths.sum())
-        for touch in self.plan.holds("z", layer):
-            closed[_place(touch)] |= len(touch.rows) == rows
-        for touch in self.plan.touches("pattern", layer):
-            closed[touch.variants] = False
+        """Whether attention passes nothing on in this layer: every head is decided everywhere."""
+        closed, rows = self._heads(), int(self.plan.trace.batch.lengths.sum())
+        for record in self.plan.at("z", layer):
+            if record.values is None:
+                closed[_place(record)] = False
+            elif len(record.rows) == rows:
+                closed[_place(record)] = True
         return closed.all(1)
 
     def _heads(self, *more: int) -> Bool[Tensor, "variants head *more"]:
@@ -108,12 +103,11 @@ class Wanted:
         )
 
 
-def _place(touch: Touch) -> tuple[Int[Tensor, "variants 1"], slice]:
-    """Where in [variants, head, ...] a touch of a head or of all heads stands."""
-    part = touch.site.part
-    return torch.tensor(touch.variants, device=touch.rows.device)[:, None], slice(
-        None
-    ) if part is None else slice(part, part + 1)
+def _place(record: Record) -> tuple[Int[Tensor, "variants 1"], slice]:
+    """Where in [variants, head, ...] a record of a head or of all heads stands."""
+    part = record.site.part
+    heads = slice(None) if part is None else slice(part, part + 1)
+    return torch.tensor(record.variants, device=record.rows.device)[:, None], heads
 
 
 def _back(mask: Bool[Tensor, "*some pos"]) -> Bool[Tensor, "*some pos"]:

@@ -1,84 +1,47 @@
-"""Patches made concrete for one run: which rows of which layer each edit touches, in which form,
-with which values.
-
-A row is one (variant, prompt, position), numbered variant * n + prompt * width + position; n rows
-make one run.
-"""
+"""The records of many patches on one trace, by the stage and layer at which they act."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
-import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from minigpt.address import Site
-from minigpt.config import Config
-from minigpt.patch.edit import Edit
+from minigpt.patch import Patch
+from minigpt.recompute.lower import Lowering
+from minigpt.recompute.record import Record
 from minigpt.trace import Trace
 
-# Values of rows of one run, by their numbers in it [rows] -> [rows, ...].
-Values = Callable[[Int[Tensor, "rows"]], Tensor]
-
 
 @dataclass(frozen=True, eq=False)
-class Touch:
-    """An edit that some variants share, resolved: the part it is of, `rows` of one run (numbers
-    below n), and the values.
-
-    own: the values are those of the run that is patched, so that rows which nothing else changed
-    stay as they are.
-    """
-
-    site: Site
-    rows: Int[Tensor, "rows"]
-    values: Values
-    n: int
-    edit: Edit | None = None
-    own: bool = False
-    variants: list[int] = field(default_factory=list)
-
-    @cached_property
-    def ids(self) -> Int[Tensor, "ids"]:
-        """The rows' numbers among all variants, in order; to be asked for once all variants are
-        known."""
-        first = torch.tensor(self.variants, device=self.rows.device)[:, None] * self.n
-        return (first + self.rows).flatten()
-
-    def at(self, ids: Int[Tensor, "ids"]) -> Tensor:
-        """The values at some of `ids`."""
-        return self.values(ids % self.n)
-
-
-@dataclass(frozen=True, eq=False)
-class Read(Touch):
-    """An edge: what the port sees is its stream plus (values - what the sender wrote)."""
-
-    sender: Site = Site("emb")  # noqa: RUF009
-
-
-@dataclass(eq=False)
 class Plan:
-    """The touches of many patches on one trace, by the stage at which they act, and who is held."""
+    """What is put where in a run of many variants.
+
+    stages: the records by stage and layer, in order. reads: edges by the kind (of the whole) and
+    layer of their senders. writes: what nodes of the patched run wrote, as far as it was asked for.
+    """
 
     trace: Trace
     variants: int
-    at: dict[tuple[str, int], list[Touch]] = field(default_factory=dict)
-    held: dict[tuple[str, int], list[Touch]] = field(default_factory=dict)
+    stages: dict[tuple[str, int], list[Record]]
+    reads: dict[tuple[str, int], list[Record]]
     writes: dict[Site, Tensor] = field(default_factory=dict)
 
     @property
     def n(self) -> int:
         """Rows of one run."""
-        return self.trace.cells[0].resid.shape[0] * self.width
+        return self.trace.tokens.numel()
 
     @property
     def width(self) -> int:
         """Positions of one prompt, as computed."""
-        return self.trace.cells[0].resid.shape[1]
+        return self.trace.tokens.shape[1]
+
+    def at(self, stage: str, layer: int) -> list[Record]:
+        """The records that act at this stage of this layer, in order."""
+        return self.stages.get((stage, layer), [])
 
     def cell(self, name: str, layer: int) -> Float[Tensor, "rows width"]:
         """A cell of the run that is patched, a row a (prompt, position)."""
@@ -91,31 +54,31 @@ class Plan:
             self.writes[site] = self.trace.write(site).flatten(0, 1)
         return self.writes[site]
 
-    def touches(self, stage: str, layer: int) -> list[Touch]:
-        """Those that act at this stage of this layer."""
-        return self.at.get((stage, layer), [])
 
-    def holds(self, stage: str, layer: int) -> list[Touch]:
-        """Whole layers kept at a run's values (stage "z" or "act"), before any touch writes over
-        them."""
-        return self.held.get((stage, layer), [])
+def plan(trace: Trace, patches: Sequence[Patch], writes: dict[Site, Tensor] | None = None) -> Plan:
+    """Lower patches on a trace, a variant each; PatchError, AddressError or PositionError where one
+    does not fit it.
 
-
-def columns(site: Site, trace: Trace) -> slice:
-    """Which columns of its cell (z or activations) a node has."""
-    if site.part is None:
-        return slice(None)
-    if site.kind == "mlp":
-        return slice(site.part, site.part + 1)
-    return slice(site.part * trace.config.d_head, (site.part + 1) * trace.config.d_head)
+    writes: what is kept of the trace's own writes from one chunk of a sweep to the next.
+    """
+    lowering = Lowering(trace)
+    for variant, patch in enumerate(patches):
+        for record in lowering.lower(patch):
+            record.variants.append(variant)
+    stages, reads = _sorted(lowering.records)
+    return Plan(trace, len(patches), stages, reads, {} if writes is None else writes)
 
 
-def qkv_columns(config: Config, kind: str, head: int | None) -> slice:
-    """Which columns of the queries, keys and values side by side are these: of one head, or of
-    all."""
-    first, d = "qkv".index(kind) * config.d_model, config.d_head
-    return (
-        slice(first, first + config.d_model)
-        if head is None
-        else slice(first + head * d, first + (head + 1) * d)
-    )
+Index = dict[tuple[str, int], list[Record]]
+
+
+def _sorted(records: Iterable[Record]) -> tuple[Index, Index]:
+    """The records by stage and layer, and those of edges by sender too."""
+    stages: Index = {}
+    reads: Index = {}
+    for record in sorted(records, key=lambda record: record.order):
+        stages.setdefault((record.stage, record.layer), []).append(record)
+        if sender := record.sender:
+            kind = sender.kind.partition(".")[0]
+            reads.setdefault((kind, sender.layer or 0), []).append(record)
+    return stages, reads

@@ -69,7 +69,7 @@ def write(name: str, run: Trace, label: str = "corrupt") -> Patch:
     return Patch.write(name, run, name=label)
 
 
-# ---- the engine's numbers --------------------------------------------------------------------------------------------
+# ---- the engine's numbers ------------------------------------------------------------------------
 
 
 @given(
@@ -107,7 +107,7 @@ def test_another_models_run_does_not_agree_with_it():
     assert apart >= {"logits", *map(str, addresses(model.config))}
 
 
-# ---- a model solved by hand ------------------------------------------------------------------------------------------
+# ---- a model solved by hand ----------------------------------------------------------------------
 
 # Seven patterns of +1 and -1 over eight dimensions, each of mean 0 and variance 1, orthogonal to
 # one another. A stream that is a sum of four of them has the standard deviation 2, one alone 1:
@@ -379,7 +379,7 @@ def test_by_hand_and_patched_too(text):
         assert wrong(hand(""), expected) != [], "this case would pass if patches did nothing"
 
 
-# ---- identities ------------------------------------------------------------------------------------------------------
+# ---- identities ----------------------------------------------------------------------------------
 
 
 def test_writes_sum_to_the_stream_and_wholes_are_their_parts():
@@ -689,7 +689,7 @@ def test_a_layer_is_its_heads():
 
 
 def test_means_are_over_the_prompts_of_a_group():
-    model, clean, corrupt = world()
+    model, _, corrupt = world()
     groups = torch.tensor([0, 1, 0])
     x = corrupt["a0.1"]
     assert same(patched(Patch.mean("a0.1", corrupt)), patched(Patch.write("a0.1", x.mean(0))))
@@ -780,7 +780,7 @@ def test_two_runs_of_one_name_are_still_two_for_the_oracle():
     assert same(patched(unnamed), patched(named), ["logits", "a0.1", "m0"])
 
 
-# ---- random patches --------------------------------------------------------------------------------------------------
+# ---- random patches ------------------------------------------------------------------------------
 
 BATCH, LENGTH = 3, 5
 drawn = patches(
@@ -884,7 +884,7 @@ def test_every_kind_of_edit_is_drawn_one_and_many_and_shrinks():
     ) in ("a0.b = 0", "a0.b>out = 0")
 
 
-def test_prompts_of_different_lengths_have_means_by_groups_of_one_length_and_their_own_last_positions():
+def test_prompts_of_many_lengths_have_means_by_groups_of_one_length_and_their_own_last_places():
     lengths = [5, 2, 3]
 
     @given(patch=patches(world()[0].config, lengths, 3, {"clean": world()[1]}))
@@ -902,7 +902,7 @@ def test_prompts_of_different_lengths_have_means_by_groups_of_one_length_and_the
     look()
 
 
-# ---- patches as values and as text -----------------------------------------------------------------------------------
+# ---- patches as values and as text ---------------------------------------------------------------
 
 
 def test_equal_patches_are_equal_however_they_were_made():

@@ -80,7 +80,7 @@ def nudged_run(trace: Trace, layer: int = 1, cell: str = "mid") -> Trace:
     return replace(trace, cells=tuple(cells))
 
 
-# --- all promises hold ------------------------------------------------------------------------------------------------
+# --- all promises hold ----------------------------------------------------------------------------
 
 
 def test_every_promise_holds_and_none_is_skipped(whole):
@@ -101,7 +101,7 @@ def test_promises_have_different_names(whole):
     assert len(set(names)) == len(names)
 
 
-# --- parity -----------------------------------------------------------------------------------------------------------
+# --- parity ---------------------------------------------------------------------------------------
 
 FORWARD = {f"forward's logits are Hugging Face's, {kind}" for kind in (EAGER, SDPA)}
 RUN = {f"run's every node and stream point is Hugging Face's, {kind}" for kind in (EAGER, SDPA)}
@@ -186,7 +186,7 @@ def test_prompts_of_too_few_tokens_are_not_compared_in_silence(pairs):
     assert "16 to 128 tokens" in skipped[0].measured
 
 
-# --- closure ----------------------------------------------------------------------------------------------------------
+# --- closure --------------------------------------------------------------------------------------
 
 LAYER, MLP = (
     "a layer's heads and bias sum to its write",
@@ -268,7 +268,7 @@ def test_the_share_of_the_bound_is_printed_and_small(whole):
     )
 
 
-# --- determinism ------------------------------------------------------------------------------------------------------
+# --- determinism ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -356,7 +356,7 @@ def test_the_number_of_threads_is_left_as_it_was(pairs):
     assert torch.get_num_threads() == before
 
 
-# --- patches ----------------------------------------------------------------------------------------------------------
+# --- patches --------------------------------------------------------------------------------------
 
 DENSE = "a rerun is the patched pass written out in full, at every stream point"
 AMONG, MEANING = (
@@ -468,7 +468,7 @@ def test_the_dense_pass_is_of_every_kind_of_edit_that_is_audited(pairs):
         assert compare(plain, changed).differ, name
 
 
-# --- precision, sources, sensitivity ----------------------------------------------------------------------------------
+# --- precision, sources, sensitivity --------------------------------------------------------------
 
 
 def test_precision_tells_of_each_type_and_narrower_is_worse(whole):
@@ -578,7 +578,7 @@ def test_the_exact_gelu_is_x_phi_x(pairs):
     assert not torch.allclose(run.logits_at(-1), base.logits_at(-1), atol=1e-9)
 
 
-# --- the rows themselves ----------------------------------------------------------------------------------------------
+# --- the rows themselves --------------------------------------------------------------------------
 
 
 def test_a_row_holds_only_where_something_was_compared_and_is_a_number():

@@ -70,7 +70,7 @@ def exact(**changes: object) -> sessions.Runs:
     return runs(EXACT, replace(LETTER, **changes))
 
 
-# --- a question is a link ---------------------------------------------------------------------------------------------
+# --- a question is a link -------------------------------------------------------------------------
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 MANY = st.lists(TEXT, max_size=3).map(tuple)
@@ -158,7 +158,7 @@ def test_a_question_that_cannot_be_asked_says_what_to_type(changes, expected):
         assert part in str(error.value)
 
 
-# --- every number is the library's ------------------------------------------------------------------------------------
+# --- every number is the library's ----------------------------------------------------------------
 
 
 def test_the_metric_and_the_logits_are_the_models():
@@ -367,7 +367,7 @@ def test_the_path_map_is_the_librarys_and_comes_layer_by_layer():
         pathmap(asked(other=LONGER))
 
 
-# --- upstream ---------------------------------------------------------------------------------------------------------
+# --- upstream -------------------------------------------------------------------------------------
 
 EDITED = (
     "a0.1@3 = 0",
@@ -491,7 +491,7 @@ def test_sources_upstream_on_both_sides_stand_side_by_side():
             assert source.direct.right == theirs[source.address.partition("@")[0]]
 
 
-def test_the_reference_is_as_long_as_the_prompt_and_a_longer_other_prompt_takes_from_it_where_its_twins_are():
+def test_the_reference_is_as_long_as_the_prompt_and_a_longer_other_takes_from_its_twins():
     found = upstream.upstream(
         asked(other=LONGER, trail=("a3.4.q@13<1",), k=100, instead="mean(reference)")
     )
@@ -516,7 +516,7 @@ def test_the_reference_is_as_long_as_the_prompt_and_a_longer_other_prompt_takes_
     assert len(compared) > 5
 
 
-# --- interventions ----------------------------------------------------------------------------------------------------
+# --- interventions --------------------------------------------------------------------------------
 
 
 def test_operations_are_lines_and_lines_are_patches():
@@ -587,7 +587,7 @@ def test_an_edit_of_a_stream_is_a_row_and_the_sum_still_holds():
     assert found.sum.right == pytest.approx(found.metric.right, abs=1e-12)
 
 
-# --- two prompts ------------------------------------------------------------------------------------------------------
+# --- two prompts ----------------------------------------------------------------------------------
 
 
 def test_prompts_are_aligned_by_how_they_begin_and_end():
@@ -664,7 +664,7 @@ def test_each_side_may_have_its_own_answers():
     }
 
 
-# --- the predecessor's known defects, by their numbers in the study ---------------------------------------------------
+# --- the predecessor's known defects, by their numbers in the study -------------------------------
 
 CHANGES = {
     "prompt": OTHER,
@@ -859,7 +859,7 @@ def test_defect_15_nothing_asks_another_machine(monkeypatch):
     assert all(export.as_json(export.result(found, name)) for name in export.RESULTS)
 
 
-# --- runs are made once, and kept within bounds -----------------------------------------------------------------------
+# --- runs are made once, and kept within bounds ---------------------------------------------------
 
 
 def test_a_run_is_made_once_for_all_that_ask(monkeypatch):
@@ -900,7 +900,7 @@ def test_a_run_that_fails_is_not_kept():
     assert kept.get("a", lambda: "b") == "b"
 
 
-# --- results go anywhere ----------------------------------------------------------------------------------------------
+# --- results go anywhere --------------------------------------------------------------------------
 
 
 def everything() -> Question:
@@ -1003,7 +1003,7 @@ def test_the_terminal_gives_the_same_answers(capsys, monkeypatch):
         assert part in shown
 
 
-# --- the API ----------------------------------------------------------------------------------------------------------
+# --- the API --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

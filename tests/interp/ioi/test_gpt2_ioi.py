@@ -66,7 +66,7 @@ def trace(name: str, cell: int, i: int = 0) -> np.ndarray:
     return np.array(next(each for key, each in data.items() if key.startswith(f"cell{cell}:"))["z"])
 
 
-# --- the 8-prompt set ----------------------------------------------------------------------------------------------------
+# --- the 8-prompt set -----------------------------------------------------------------------------
 
 
 def test_the_eight_prompts_and_their_logit_differences(gpt2):  # noqa: F811
@@ -137,7 +137,7 @@ def test_activation_patching_by_head_and_position(patched):
     )
 
 
-# --- the paper's task ------------------------------------------------------------------------------------------------------
+# --- the paper's task -----------------------------------------------------------------------------
 
 
 def test_the_mean_logit_difference_of_a_hundred_prompts(gpt2):  # noqa: F811

@@ -170,7 +170,7 @@ def _interrupt(_lab):
     raise KeyboardInterrupt
 
 
-# --- GPT-2's own path, on a narrow model of its shape ----------------------------------------------------------------
+# --- GPT-2's own path, on a narrow model of its shape ---------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +223,7 @@ def test_what_is_published_is_26_heads_each_with_its_k():
     assert set(published.NAIVE.nodes) <= set(published.CIRCUIT.nodes)
 
 
-# --- the commands ----------------------------------------------------------------------------------------------------
+# --- the commands ---------------------------------------------------------------------------------
 
 
 def test_a_circuit_in_a_file_is_judged(tmp_path):

@@ -1,0 +1,97 @@
+"""What a patch comes down to: one thing that is put at one stage of one layer's pass, at some rows
+of a run, in some variants.
+
+A row is one (variant, prompt, position), numbered variant * n + prompt * width + position; n rows
+make one run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from minigpt.address import Site
+from minigpt.config import Config
+from minigpt.patch.edit import Source
+from minigpt.recompute.values import Values
+
+# The stage at which a write to a site of this kind acts. A layer's stages in order: resid, port
+# (q, k, v), pattern, z, attn, mid, port (in), act, mlp; before them all emb, after them all port
+# (out), out.b.
+STAGE = {
+    **dict.fromkeys(("emb", "pos", "input"), "emb"),
+    **dict.fromkeys(("attn", "attn.b"), "attn"),
+    **dict.fromkeys(("mlp", "mlp.b"), "mlp"),
+    **dict.fromkeys(("q", "k", "v", "in", "out"), "port"),
+    **{kind: kind for kind in ("resid", "mid", "pattern", "z", "out.b")},
+}
+# The stage that is a cell of the trace, where the numbers lie that a node's write is made of.
+CELL = {"attn": "z", "z": "z", "mlp": "act"}
+
+
+@dataclass(eq=False)
+class Record:
+    """At this stage, what stands in `columns` for the site at `rows` of each of the variants
+    becomes `values`.
+
+    values: None leaves what the pass computes, whatever is held. sender: at stage "port", of an
+    edge, whose port sees its stream plus (values - what the sender wrote). held: gives way to the
+    records that are not. own: the values are those of the run that is patched, so that rows which
+    nothing else changed stay as they are.
+    """
+
+    stage: str
+    site: Site
+    rows: Int[Tensor, "rows"]
+    values: Values | None
+    n: int
+    source: Source
+    columns: slice
+    sender: Site | None = None
+    held: bool = False
+    own: bool = False
+    variants: list[int] = field(default_factory=list)
+
+    @property
+    def layer(self) -> int:
+        """The layer of its stage; 0 where the stage has none."""
+        return self.site.layer or 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is of a layer's whole cell, not of a head or a neuron."""
+        return self.site.part is None
+
+    @cached_property
+    def ids(self) -> Int[Tensor, "ids"]:
+        """The rows' numbers among all variants, in order; to be asked for once all variants are
+        known."""
+        first = torch.tensor(self.variants, device=self.rows.device)[:, None] * self.n
+        return (first + self.rows).flatten()
+
+    def at(self, ids: Int[Tensor, "ids"]) -> Tensor:
+        """The values at some of `ids`."""
+        assert self.values is not None
+        return self.values(ids % self.n)
+
+    @property
+    def order(self) -> tuple[object, ...]:
+        """In a cell what is held first, since it gives way; then a fixed order for what is summed
+        at one row, so that a patch's sums are the same alone and among others."""
+        sites = (self.site,) if self.sender is None else (self.site, self.sender)
+        places = ((s.kind, s.layer or 0, -1 if s.part is None else s.part) for s in sites)
+        first = self.held and self.stage in CELL.values()
+        return (not first, *(part for place in places for part in place))
+
+
+def cell_columns(site: Site, config: Config) -> slice:
+    """Which columns of its cell (z or activations) a node has: a head's, a neuron's, or all."""
+    if site.part is None:
+        return slice(None)
+    if site.kind == "mlp":
+        return slice(site.part, site.part + 1)
+    return config.head_columns(site.part)

@@ -1,0 +1,93 @@
+"""One patch, giving a whole trace: what it reaches recomputed, everything else shared with the run
+that was patched."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from minigpt.address import Site
+from minigpt.errors import NoEffectWarning
+from minigpt.patch import Patch
+from minigpt.recompute.forward import Changed, Recalculation
+from minigpt.recompute.plan import plan
+from minigpt.recompute.rows import Rows
+from minigpt.trace import Cells, Override, Trace
+
+
+@torch.no_grad()
+def rerun(trace: Trace, patch: Patch) -> Trace:
+    """The run after one patch: every value recomputed that it reaches, all others shared with the
+    run that was patched."""
+    calc = Recalculation(plan(trace, [patch]))
+    calc.receipt.full_flops = full_flops(trace)
+    if patch and not calc.receipt.changed:
+        warn_of_no_effect(str(patch))
+    cells = _cells(trace, calc)
+    ports = {
+        site: _scatter(Trace(trace.params, trace.batch, cells).stream(site), rows)
+        for site, many in calc.edits.ports.items()
+        for rows in many
+    }
+    overrides = {site: _override(trace, many) for site, many in calc.edits.overrides.items()}
+    return Trace(
+        trace.params,
+        trace.batch,
+        cells,
+        calc.receipt,
+        {**trace.overrides, **overrides},
+        {**trace.ports, **ports},
+    )
+
+
+def full_flops(trace: Trace) -> int:
+    """Arithmetic of the products of one full run over all prompts, without the unembedding."""
+    c = trace.config
+    rows, squares = int(trace.batch.lengths.sum()), int((trace.batch.lengths**2).sum())
+    products = 2 * rows * (4 * c.d_model**2 + 2 * c.d_model * c.d_mlp)
+    return c.n_layer * (products + 4 * squares * c.d_model)
+
+
+def warn_of_no_effect(what: str) -> None:
+    """NoEffectWarning: whoever writes a patch means to change something."""
+    warnings.warn(
+        NoEffectWarning(
+            f"the patch changed nothing: {what}: at every row that it names, the run already had "
+            "these values"
+        ),
+        stacklevel=4,
+    )
+
+
+def _cells(trace: Trace, calc: Recalculation) -> tuple[Cells, ...]:
+    """Each layer's cells with what changed; the last one's end is the stream after its own
+    edits."""
+    cells = [_laid(old, new) for old, new in zip(trace.cells, calc.layers, strict=True)]
+    last = calc.points[Site("resid", trace.config.n_layer)]
+    return (*cells[:-1], replace(cells[-1], out=_scatter(trace.cells[-1].out, last)))
+
+
+def _laid(old: Cells, new: Changed) -> Cells:
+    return Cells(**{name: _scatter(x, getattr(new, name)) for name, x in vars(old).items()})
+
+
+def _scatter(old: Tensor, rows: Rows) -> Tensor:
+    """The tensor with some rows replaced; itself where there are none."""
+    if not len(rows.ids):
+        return old
+    new = old.clone()
+    new.view(-1, *old.shape[2:])[rows.ids] = rows.x
+    return new
+
+
+def _override(trace: Trace, many: list[Rows]) -> Override:
+    """The rows that edits wrote, as a mask and values over all [batch, pos]."""
+    shape, like = trace.tokens.shape, many[0].x
+    where = torch.zeros(trace.tokens.numel(), dtype=torch.bool, device=like.device)
+    values = like.new_zeros(len(where), *like.shape[1:])
+    for rows in many:
+        where[rows.ids], values[rows.ids] = True, rows.x
+    return Override(where.view(shape), values.view(*shape, *values.shape[1:]))
