@@ -8,7 +8,7 @@ import time
 
 from benchmarks import runner, setting
 from interp import patching
-from minigpt.recompute.sweep import BUDGET
+from minigpt.device import CPU
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def main() -> None:
             prompts=8,
             weights=place.weights,
             peak_over_before=peak() - before,
-            budget=BUDGET,
+            budget=CPU.budget,
             gflop=found.receipt.flops / 1e9,
         )
 

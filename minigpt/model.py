@@ -24,7 +24,7 @@ from minigpt.errors import PatchError, problem
 from minigpt.params import Block, Params, tensors
 from minigpt.patch import Patch
 from minigpt.recompute.rerun import rerun
-from minigpt.recompute.sweep import BUDGET, Sweep, sweep
+from minigpt.recompute.sweep import Sweep, sweep
 from minigpt.tokenizer import Tokenizer
 from minigpt.trace import Cells, Trace
 
@@ -143,7 +143,7 @@ class GPT2:
         patch: Sequence[Patch],
         want: str | Sequence[str],
         *,
-        budget: int = BUDGET,
+        budget: int | None = None,
         progress: bool = False,
     ) -> Sweep: ...
     def rerun(
@@ -152,13 +152,14 @@ class GPT2:
         patch: Patch | Sequence[Patch],
         want: str | Sequence[str] = "out",
         *,
-        budget: int = BUDGET,
+        budget: int | None = None,
         progress: bool = False,
     ) -> Trace | Sweep:
         """The run after a patch, as a Trace with a receipt; or, of many patches at once, what each
         makes of `want`, as a Sweep.
 
-        budget: bytes that the working values of a sweep may take. Warns with NoEffectWarning where
+        budget: bytes that the working values of a sweep may take, what suits the device unless one
+        is given. Warns with NoEffectWarning where
         nothing changed.
         """
         if self.attend is not ops.eager:

@@ -18,28 +18,18 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-GRAIN = 4
-MIN_ROWS = 16
-ROWS = 128
-ONE_PIECE = 768
-# With fewer keys the rows of one prompt's attention are not settled either.
-MIN_KEYS = 12
-# torch computes a batch of products of fewer operations each by a loop of its own, with other bits
-# than its library's.
-SMALL = 400
-# Numbers that an elementwise operation takes at a time: they fit into a core's cache.
-BLOCK = 2**18
+from minigpt.device import Limits, limits
 
 
-def padded(n: int) -> int:
+def padded(n: int, of: Limits) -> int:
     """The next number of rows from n at which a product's rows have settled bits."""
-    least = MIN_ROWS if torch.get_num_threads() <= 2 else 72
-    return max(least, -(-n // GRAIN) * GRAIN) if n else 0
+    least = of.least_rows if torch.get_num_threads() <= 2 else of.crowded_rows
+    return max(least, -(-n // of.grain) * of.grain) if n else 0
 
 
-def block(n: int, terms: int) -> int:
+def block(n: int, terms: int, of: Limits) -> int:
     """Into blocks of how many rows a product of n rows is cut, that sums so many terms."""
-    return ROWS if terms > ONE_PIECE else max(padded(1), n // GRAIN * GRAIN)
+    return of.block_rows if terms > of.one_piece else max(padded(1, of), n // of.grain * of.grain)
 
 
 def linear(
@@ -54,21 +44,21 @@ def settled(
 ) -> Float[Tensor, "... b"]:
     """The same in blocks of settled sizes: a row's bits do not depend on what else is asked for in
     the same call."""
-    flat = x.reshape(-1, x.shape[-1])
-    y, rows = flat.new_empty(len(flat), w.shape[1]), block(len(flat), len(w))
+    flat, of = x.reshape(-1, x.shape[-1]), limits(x.device)
+    y, rows = flat.new_empty(len(flat), w.shape[1]), block(len(flat), len(w), of)
     whole = len(flat) // rows * rows
     for start in range(0, whole, rows):
         _product(flat[start : start + rows], w, b, y[start : start + rows])
     if rest := len(flat) - whole:
-        z = flat.new_empty(padded(rest), w.shape[1])
+        z = flat.new_empty(padded(rest, of), w.shape[1])
         y[whole:] = _product(F.pad(flat[whole:], (0, 0, 0, len(z) - rest)), w, b, z)[:rest]
     return y.view(*x.shape[:-1], w.shape[1])
 
 
-def settled_rows(n: int, terms: int) -> int:
+def settled_rows(n: int, terms: int, of: Limits) -> int:
     """How many rows `settled` computes for n."""
-    rows = block(n, terms)
-    return n // rows * rows + padded(n % rows)
+    rows = block(n, terms, of)
+    return n // rows * rows + padded(n % rows, of)
 
 
 def logits(
@@ -100,9 +90,9 @@ def gelu(x: Float[Tensor, "... n"]) -> Float[Tensor, "... n"]:
 
     Block by block, so that its passes over the numbers find them in the cache.
     """
-    flat = x.view(-1)
-    for start in range(0, len(flat), BLOCK):
-        part = flat[start : start + BLOCK]
+    flat, size = x.view(-1), limits(x.device).elements
+    for start in range(0, len(flat), size):
+        part = flat[start : start + size]
         t = (
             torch.pow(part, 3.0)
             .mul_(0.044715)

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 # one that it imports.
 ORDER = [
     "errors",
+    "device",
     "config",
     "address",
     "names",

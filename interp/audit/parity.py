@@ -21,6 +21,7 @@ from interp.audit.row import Row, Section
 from interp.numerics import ulp
 from interp.tasks import Prompts
 from minigpt import GPT2, Batch, Params, Trace, ops
+from minigpt.device import CPU
 
 ATTENTION = {"eager": ops.eager, "sdpa": ops.sdpa}
 # How far float64 numbers may be from the reference's, relative to the largest of their kind.
@@ -73,20 +74,22 @@ def _theirs(model: GPT2, params: Params, batch: Batch, kind: str) -> Iterator[Ro
     some = [
         (rows[: len(few)], few)
         for rows, t in zip(groups(batch.lengths), shapes, strict=True)
-        for few in (t[: max(1, ops.ROWS // t.shape[1])],)
+        for few in (t[: max(1, CPU.block_rows // t.shape[1])],)
     ]
     trace, settled = ours.run(batch), [(rows, few) for rows, few in some if _settled(model, few)]
     gap = total(compare(values(trace, rows), theirs(tokens)) for rows, tokens in settled)
     promise = f"run's every node and stream point is Hugging Face's, {kind} attention"
     how = (
-        f"{len(settled)} of {len(shapes)} batches have the {ops.MIN_ROWS} to {ops.ROWS} tokens "
-        "for which Hugging Face's own products are of settled sizes"
+        f"{len(settled)} of {len(shapes)} batches have the {CPU.least_rows} to {CPU.block_rows} "
+        "tokens for which Hugging Face's own products are of settled sizes"
     )
     yield (
         Row.bitwise(promise, gap, how)
         if settled
         else Row.skipped(
-            promise, f"no prompts of one length come to {ops.MIN_ROWS} to {ops.ROWS} tokens", how
+            promise,
+            f"no prompts of one length come to {CPU.least_rows} to {CPU.block_rows} tokens",
+            how,
         )
     )
 
@@ -103,8 +106,8 @@ def _skipped(kind: str, outside: bool) -> list[Row]:
 
 
 def _settled(model: GPT2, tokens: Tensor) -> bool:
-    return ops.MIN_ROWS <= tokens.numel() <= ops.ROWS and (
-        model.dtype == torch.float32 or tokens.numel() % ops.GRAIN == 0
+    return CPU.least_rows <= tokens.numel() <= CPU.block_rows and (
+        model.dtype == torch.float32 or tokens.numel() % CPU.grain == 0
     )
 
 

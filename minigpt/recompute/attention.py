@@ -14,15 +14,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from minigpt import ops
 from minigpt.address import Site
 from minigpt.config import Config
+from minigpt.device import Limits, limits
 from minigpt.recompute.edits import Edits
 from minigpt.recompute.record import Record
 from minigpt.recompute.rows import Rows, find
-
-# Keys that are assembled at a time, in numbers: they and their products fit into the caches.
-BLOCK = 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,10 +54,12 @@ def attend(
     return z
 
 
-def whole_rows(dtype: torch.dtype, n: int, d_head: int) -> bool:
+def whole_rows(of: Limits, dtype: torch.dtype, n: int, d_head: int) -> bool:
     """Whether a query row's bits depend on how many rows stand beside it, so that all of a prompt's
-    must be computed together."""
-    return dtype != torch.float32 or n < ops.MIN_KEYS or ops.GRAIN * n * d_head < ops.SMALL
+    must be computed together: with few keys, and where torch computes a batch of products of few
+    operations by a loop of its own."""
+    few = n < of.least_keys or of.grain * n * d_head < of.small
+    return few or dtype not in of.row_types
 
 
 def _edited(inputs: list[HeadInput], patterns: list[Record], config: Config) -> list[int]:
@@ -99,6 +98,7 @@ class _Unit:
         self.edits, self.plan, self.config = edits, edits.plan, edits.trace.config
         self.layer, self.qkv, self.inputs, self.patterns = layer, qkv, inputs, patterns
         self.base = self.plan.cell("qkv", layer)
+        self.limits = limits(self.base.device)
 
     def rows(self, ids: Int[Tensor, "rows"], head: int | None) -> Rows:
         """z at these rows: all heads side by side, or one head's."""
@@ -116,7 +116,7 @@ class _Unit:
         pairs, which, counts = torch.unique(
             ids // self.plan.width, return_inverse=True, return_counts=True
         )
-        if whole_rows(self.base.dtype, n, self.config.d_head):
+        if whole_rows(self.limits, self.base.dtype, n, self.config.d_head):
             asked, slot = (
                 torch.arange(n, device=ids.device).expand(len(pairs), -1),
                 ids % self.plan.width,
@@ -124,12 +124,15 @@ class _Unit:
         else:
             slot = torch.arange(len(ids), device=ids.device) - (counts.cumsum(0) - counts)[which]
             asked = torch.zeros(
-                len(pairs), max(ops.GRAIN, int(counts.max())), dtype=torch.long, device=ids.device
+                len(pairs),
+                max(self.limits.grain, int(counts.max())),
+                dtype=torch.long,
+                device=ids.device,
             )
             asked[which, slot] = ids % self.plan.width
         heads = self.config.n_head if head is None else 1
         self.edits.receipt.spend(len(ids), asked.numel(), 4 * n * self.config.d_head * heads)
-        some = max(1, BLOCK // (n * self.config.d_head * heads))
+        some = max(1, self.limits.key_numbers // (n * self.config.d_head * heads))
         z = [
             self._attended(pairs[i : i + some], asked[i : i + some], n, head)
             for i in range(0, len(pairs), some)

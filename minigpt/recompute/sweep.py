@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from minigpt import ops
 from minigpt.address import Address, Site, parse
+from minigpt.device import limits
 from minigpt.errors import AddressError, problem
 from minigpt.patch import Patch
 from minigpt.receipt import Receipt
@@ -19,10 +20,6 @@ from minigpt.recompute.forward import Recalculation
 from minigpt.recompute.plan import plan
 from minigpt.recompute.rerun import full_flops, warn_of_no_effect
 from minigpt.trace import Trace
-
-BUDGET = 2 * 2**30
-# Rows that one product should have: enough to run at full speed, few enough to stay in the caches.
-GOOD_ROWS = 2048
 
 
 @dataclass(eq=False)
@@ -39,7 +36,7 @@ class Sweep:
     trace: Trace
     patches: Sequence[Patch]
     want: tuple[Address, ...]
-    budget: int = BUDGET
+    budget: int | None = None
     progress: bool = False
     receipt: Receipt = field(default_factory=Receipt)
     _kept: dict[object, list[Tensor]] = field(default_factory=dict)
@@ -76,7 +73,7 @@ class Sweep:
     @torch.no_grad()
     def _from(self, start: int) -> Iterator[Tensor]:
         rows = int(self.trace.batch.lengths.sum())
-        size = max(1, GOOD_ROWS // rows)
+        size = max(1, limits(self.trace.tokens.device).sweep_rows // rows)
         while start < len(self):
             chunk = self.patches[start : start + size]
             values, calc = _chunk(self, chunk)
@@ -89,11 +86,11 @@ class Sweep:
         """As many variants as make products of a good size, within the budget; never many times
         more than were seen to fit."""
         each = max(1.0, most / variants)
-        config = self.trace.config
-        fit = self.budget / (
+        config, of = self.trace.config, limits(self.trace.tokens.device)
+        fit = (of.budget if self.budget is None else self.budget) / (
             each * self.trace.params.wte.element_size() * (8 * config.d_model + 3 * config.d_mlp)
         )
-        return max(1, int(min(GOOD_ROWS / each, fit, 8 * size)))
+        return max(1, int(min(of.sweep_rows / each, fit, 8 * size)))
 
 
 def _same(x: Tensor) -> Tensor:
@@ -104,7 +101,7 @@ def sweep(
     trace: Trace,
     patches: Sequence[Patch],
     want: str | Sequence[str],
-    budget: int = BUDGET,
+    budget: int | None = None,
     progress: bool = False,
 ) -> Sweep:
     """A Sweep of what is at `want` after each patch: a stream point or "out", with a position or at

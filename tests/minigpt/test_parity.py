@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from minigpt import GPT2, ops
+from minigpt.device import CPU
 from minigpt.params import tensors
 from tests.conftest import tiny
 
@@ -71,8 +72,8 @@ def ours(model: GPT2, attention: str, given: Tensor) -> Tensor:
 def settled(model: GPT2, given: Tensor) -> bool:
     """Whether Hugging Face's products in this shape have the bits of settled ones, which run() has
     in every shape."""
-    return ops.MIN_ROWS <= given.numel() <= ops.ROWS and (
-        model.dtype == torch.float32 or given.numel() % ops.GRAIN == 0
+    return CPU.least_rows <= given.numel() <= CPU.block_rows and (
+        model.dtype == torch.float32 or given.numel() % CPU.grain == 0
     )
 
 

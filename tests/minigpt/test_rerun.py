@@ -4,6 +4,7 @@ promises."""
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from minigpt import GPT2, Batch, Site
 from minigpt.address import streams
+from minigpt.device import CPU, KINDS
 from minigpt.errors import AddressError, NoEffectWarning, PatchError
 from minigpt.patch import Patch
 from tests.conftest import tiny
@@ -46,8 +48,8 @@ def test_a_patched_run_is_the_dense_patched_run_bit_for_bit(data, dtype):
 @pytest.mark.parametrize("d_head", [2, 4, 8])
 @pytest.mark.parametrize("length", [12, 13, 16, 20, 24])
 def test_narrow_heads_bit_for_bit_where_torch_changes_its_kernel(d_head, length):
-    """Products of fewer than ops.SMALL operations take another way through torch: 4 rows of a short
-    prompt, but not all of them."""
+    """Products of fewer than Limits.small operations take another way through torch: 4 rows of a
+    short prompt, but not all of them."""
     model = tiny(2, 4, 4 * d_head, 32)
     clean, corrupt = runs(model, length, 2, length)
     for at in (0, 3, length - 2, length - 1):
@@ -206,8 +208,6 @@ def test_a_stale_row_would_be_seen(monkeypatch):
 
 
 def test_an_interrupted_sweep_keeps_what_is_done_and_goes_on(monkeypatch):
-    from minigpt.recompute import sweep as module
-
     model = tiny(2, 2, 16, 32)
     clean, corrupt = runs(model, 0, 2, 14)
     drawn = [
@@ -217,7 +217,7 @@ def test_an_interrupted_sweep_keeps_what_is_done_and_goes_on(monkeypatch):
         for t in range(14)
     ]
     expected = model.rerun(clean, drawn, "out@-1").values
-    monkeypatch.setattr(module, "GOOD_ROWS", 64)
+    monkeypatch.setitem(KINDS, "cpu", replace(CPU, sweep_rows=64))
     swept, seen = model.rerun(clean, drawn, "out@-1"), []
 
     def read(values):
@@ -237,8 +237,6 @@ def test_an_interrupted_sweep_keeps_what_is_done_and_goes_on(monkeypatch):
 
 
 def test_chunks_of_any_size_give_the_same_bits(monkeypatch):
-    from minigpt.recompute import sweep as module
-
     model = tiny(2, 2, 16, 32)
     clean, corrupt = runs(model, 0, 3, 15)
     drawn = [
@@ -247,7 +245,7 @@ def test_chunks_of_any_size_give_the_same_bits(monkeypatch):
     ] * 3
     found = []
     for rows in (1, 100, 10**6):
-        monkeypatch.setattr(module, "GOOD_ROWS", rows)
+        monkeypatch.setitem(KINDS, "cpu", replace(CPU, sweep_rows=rows))
         found.append(model.rerun(clean, drawn, "out").values)
     assert torch.equal(found[0], found[1])
     assert torch.equal(found[1], found[2])
