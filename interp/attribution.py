@@ -21,7 +21,6 @@ from interp.metrics import Metric, MetricError
 from interp.numerics import bounds
 from minigpt import Site, Trace, ops
 from minigpt.address import streams
-from minigpt.errors import problem
 
 Row = tuple[str, Float[Tensor, "batch"]]
 
@@ -70,11 +69,9 @@ def gradient(trace: Trace, metric: Metric) -> Float[Tensor, "batch d_model"]:
     LayerNorm's scale being the run's. float64."""
     if not metric.linear:
         raise MetricError(
-            problem(
-                f"direct effects on {metric.name}",
-                "a metric that is linear in the logits",
-                "metrics.logit_diff or metrics.logit",
-            )
+            f"direct effects on {metric.name}",
+            "a metric that is linear in the logits",
+            "metrics.logit_diff or metrics.logit",
         )
     scaled = metric.direction(trace.params) * trace.params.ln_w.double()
     sigma = ops.scale(_reader(trace, metric)(trace.stream(Site("out"))).double(), trace.config.eps)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from interp import heads, metrics
 from minigpt import GPT2, Batch
-from minigpt.errors import PromptError, problem
+from minigpt.errors import PromptError
 
 
 def measure(model: GPT2, prompts: Sequence[tuple[str, str, str]]) -> dict[str, Any]:
@@ -20,9 +20,7 @@ def measure(model: GPT2, prompts: Sequence[tuple[str, str, str]]) -> dict[str, A
     difference, and the top heads."""
     if model.tokenizer is None:
         raise PromptError(
-            problem(
-                "prompts in words, but this model has no tokenizer", "a model with a vocabulary"
-            )
+            "prompts in words, but this model has no tokenizer", "a model with a vocabulary"
         )
     texts, answers, others = zip(*prompts, strict=True)
     right, wrong = (

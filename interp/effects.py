@@ -16,7 +16,7 @@ from torch import Tensor
 
 from interp.numerics.bootstrap import interval
 from minigpt import Config, parse
-from minigpt.errors import MiniGPTError, problem
+from minigpt.errors import MiniGPTError
 from minigpt.receipt import Receipt
 
 
@@ -48,9 +48,7 @@ class Effects:
         """The mean effect of one address."""
         if address not in self.addresses:
             raise MiniGPTError(
-                problem(
-                    f"no row '{address}'", f"{len(self)} rows: {', '.join(self.addresses[:8])}, ..."
-                )
+                f"no row '{address}'", f"{len(self)} rows: {', '.join(self.addresses[:8])}, ..."
             )
         return float(self.values[self.addresses.index(address)])
 

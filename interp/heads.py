@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from minigpt import GPT2, Config, Params, Tokenizer, Trace, ops
-from minigpt.errors import MiniGPTError, problem
+from minigpt.errors import MiniGPTError
 from minigpt.params import Block
 
 
@@ -149,7 +149,7 @@ def composition(params: Params, kind: str) -> Float[Tensor, "writer_layer writer
     scale, one number for each position, is left out. In [0, 1], float64.
     """
     if kind not in ("q", "k", "v"):
-        raise MiniGPTError(problem(f"composition {kind!r}", "'q', 'k' or 'v'"))
+        raise MiniGPTError(f"composition {kind!r}", "'q', 'k' or 'v'")
     config = params.config
     found = torch.full((config.n_layer, config.n_head) * 2, torch.nan, dtype=torch.float64)
     writers = [_factors(block, config, "v") for block in params.blocks]

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from minigpt import GPT2, Params, Patch, Receipt, Trace, ops
-from minigpt.errors import MiniGPTError, problem
+from minigpt.errors import MiniGPTError
 
 Ids = Int[Tensor, "_batch _choices"]
 
@@ -74,10 +74,8 @@ class Metric:
         distractor row. float64."""
         if self.answers is None or not self.linear:
             raise MetricError(
-                problem(
-                    f"the metric {self.name} is not linear in the logits",
-                    "logit and logit_diff have a direction",
-                )
+                f"the metric {self.name} is not linear in the logits",
+                "logit and logit_diff have a direction",
             )
         means = [
             params.unembed[ids.to(params.unembed.device)].double().mean(1)
@@ -98,11 +96,9 @@ def logit_diff(
     right, wrong, at = _question(pairs, answers, distractors, at)
     if wrong is None:
         raise MetricError(
-            problem(
-                "logit_diff without distractors",
-                "answers and distractors",
-                "metrics.logit(...) for the answers alone",
-            )
+            "logit_diff without distractors",
+            "answers and distractors",
+            "metrics.logit(...) for the answers alone",
         )
     return Metric("logit difference", at, answers=right, distractors=wrong)
 
@@ -176,11 +172,9 @@ def _question(
         )
     if answers is None:
         raise MetricError(
-            problem(
-                "a metric without answers",
-                "pairs, or answers=token ids",
-                "metrics.logit_diff(answers=..., distractors=...)",
-            )
+            "a metric without answers",
+            "pairs, or answers=token ids",
+            "metrics.logit_diff(answers=..., distractors=...)",
         )
     return (
         _ids(answers),
@@ -193,9 +187,7 @@ def _ids(given: Any) -> Ids:
     """[batch, choices]; one id or one row of ids serves every prompt by broadcasting."""
     ids = torch.as_tensor(given)
     if ids.is_floating_point() or ids.dtype == torch.bool or not ids.numel() or ids.ndim > 2:
-        raise MetricError(
-            problem(f"answers {given!r}", "whole token ids: one, [batch] or [batch, choices]")
-        )
+        raise MetricError(f"answers {given!r}", "whole token ids: one, [batch] or [batch, choices]")
     return ids.long().reshape(len(ids) if ids.ndim else 1, -1)
 
 

@@ -20,7 +20,7 @@ from interp.tasks import Prompts
 from minigpt import GPT2, Batch, Site, Trace, parse
 from minigpt.address import edges as every_edge
 from minigpt.address import heads, streams
-from minigpt.errors import AddressError, PatchError, problem
+from minigpt.errors import AddressError, PatchError
 from minigpt.patch import Patch
 from minigpt.patch.edit import Source
 
@@ -133,10 +133,7 @@ def paths(
         )
     if mlps != "recompute":
         raise PatchError(
-            problem(
-                f"mlps='{mlps}'",
-                "'recompute' (the IOI paper's meaning) or 'frozen' (the edge meaning)",
-            )
+            f"mlps='{mlps}'", "'recompute' (the IOI paper's meaning) or 'frozen' (the edge meaning)"
         )
     sent = [
         Patch.write(_placed(name, at), other) | Patch.hold("heads", base) | kept for name in names
@@ -178,7 +175,7 @@ def path(
     run, sender, place = other, first, at
     if not ports or ports[-1].kind != "out":
         raise AddressError(
-            problem(f"'{chain}' does not end at the output", "a path to out, as in a5.5>a8.6.v>out")
+            f"'{chain}' does not end at the output", "a path to out, as in a5.5>a8.6.v>out"
         )
     for port in ports:
         run = model.rerun(base, Patch.read(_placed(f"{sender}>{port}", place), run))
@@ -236,12 +233,10 @@ def addresses(trace: Trace, over: str | Sequence[str]) -> list[str]:
         return [f"{site}@{place}" for site in sites]
     if trace.batch.ragged:
         raise PatchError(
-            problem(
-                f"'{over}': each position, of prompts of lengths "
-                f"{sorted(set(trace.batch.lengths.tolist()))}",
-                "prompts of one length",
-                f"'{name}@END' or another named position",
-            )
+            f"'{over}': each position, of prompts of lengths "
+            f"{sorted(set(trace.batch.lengths.tolist()))}",
+            "prompts of one length",
+            f"'{name}@END' or another named position",
         )
     return [f"{site}@{t}" for site in sites for t in range(trace.tokens.shape[1])]
 
@@ -260,11 +255,9 @@ def _set(trace: Trace, name: str) -> list[Site]:
         layer and not (parse(layer, config).site.kind == "mlp" and parse(layer).site.part is None)
     ):
         raise AddressError(
-            problem(
-                f"'{name}' is no set of nodes",
-                ", ".join(SETS) + ", each with or without @",
-                "a list of addresses: ['a9.9', 'm3']",
-            )
+            f"'{name}' is no set of nodes",
+            ", ".join(SETS) + ", each with or without @",
+            "a list of addresses: ['a9.9', 'm3']",
         )
     layers = [parse(layer).site.layer] if layer else range(config.n_layer)
     return [Site("mlp", i, n) for i in layers for n in range(config.d_mlp)]
@@ -274,10 +267,8 @@ def _sides(model: GPT2, pairs: Prompts, direction: str) -> tuple[Trace, Trace]:
     """The run that is patched, and the run that values come from."""
     if direction not in ("noising", "denoising"):
         raise PatchError(
-            problem(
-                f"direction='{direction}'",
-                "'noising' (corrupt into clean) or 'denoising' (clean into corrupt)",
-            )
+            f"direction='{direction}'",
+            "'noising' (corrupt into clean) or 'denoising' (clean into corrupt)",
         )
     clean, corrupt = model.run(pairs), model.run(pairs.corrupted)
     return (clean, corrupt) if direction == "noising" else (corrupt, clean)
@@ -308,7 +299,7 @@ def _ablation(
     if source in ("mean", "group"):
         if source == "group" and reference.groups is None:
             raise PatchError(
-                problem("source='group', but the prompts have no groups", "prompts with groups=...")
+                "source='group', but the prompts have no groups", "prompts with groups=..."
             )
         return Source(
             "reference",
@@ -317,9 +308,7 @@ def _ablation(
             by=reference.groups if source == "group" else None,
         )
     if source != "resample":
-        raise PatchError(
-            problem(f"source='{source}'", "'zero', 'mean', 'group', 'resample' or 'pairs'")
-        )
+        raise PatchError(f"source='{source}'", "'zero', 'mean', 'group', 'resample' or 'pairs'")
     drawn = torch.randint(
         len(reference), (len(prompts),), generator=torch.Generator().manual_seed(seed)
     )
@@ -334,9 +323,7 @@ def _placed(address: str, at: At) -> str:
 def _port(text: str, model: GPT2) -> Site:
     site = parse(text, model.config).site
     if site.role != "port":
-        raise PatchError(
-            problem(f"the receiver '{text}'", "a port: out, a8.6.q, a8.6.k, a8.6.v, m3.in")
-        )
+        raise PatchError(f"the receiver '{text}'", "a port: out, a8.6.q, a8.6.k, a8.6.v, m3.in")
     return site
 
 

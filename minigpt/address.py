@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from minigpt.config import Config
-from minigpt.errors import AddressError, problem
+from minigpt.errors import AddressError
 
 # kind -> (role, how it is written with a part's number, how it is written without)
 GRAMMAR: dict[str, tuple[str, str | None, str | None]] = {
@@ -137,11 +137,9 @@ class Address:
         """The one site of an address that is no path."""
         if len(self.sites) > 1:
             raise AddressError(
-                problem(
-                    f"'{self}' is a path",
-                    "a single node, stream point, port or inside value here",
-                    " or ".join(f"'{s}'" for s in self.sites),
-                )
+                f"'{self}' is a path",
+                "a single node, stream point, port or inside value here",
+                " or ".join(f"'{s}'" for s in self.sites),
             )
         return self.sites[0]
 
@@ -153,9 +151,7 @@ def parse(text: str | Address, config: Config | None = None) -> Address:
     """
     if not isinstance(text, (str, Address)):
         raise AddressError(
-            problem(
-                f"an address of type {type(text).__name__}: {text!r}", "a text such as 'a9.9@-1'"
-            )
+            f"an address of type {type(text).__name__}: {text!r}", "a text such as 'a9.9@-1'"
         )
     address = _parse(str(text))
     if config is not None:
@@ -177,25 +173,21 @@ def _site(text: str, whole: str) -> Site:
         if found := pattern.fullmatch(text):
             return Site(kind, **{name: int(number) for name, number in found.groupdict().items()})
     raise AddressError(
-        problem(
-            f"'{whole}' is no address" + (f": '{text}' names nothing" if text != whole else ""),
-            "a9.9 a9.b a9 m3.n127 m3.b m3 emb pos input out.b | resid5 resid5.mid | a8.6.q .k .v "
-            "m3.in out | a9.9.pattern .z, "
-            "an edge such as a5.5>a8.6.v, each with or without @position",
-            _meant(text),
-        )
+        f"'{whole}' is no address" + (f": '{text}' names nothing" if text != whole else ""),
+        "a9.9 a9.b a9 m3.n127 m3.b m3 emb pos input out.b | resid5 resid5.mid | a8.6.q .k .v "
+        "m3.in out | a9.9.pattern .z, "
+        "an edge such as a5.5>a8.6.v, each with or without @position",
+        _meant(text),
     )
 
 
 def _position(text: str, whole: str) -> int | str:
     if not _AT.fullmatch(text):
         raise AddressError(
-            problem(
-                f"'{whole}': '{text}' is no position",
-                "a number from 0 up, one from -1 down (counted from "
-                "the end), or a name such as S2, END, S1+1",
-                f"'{whole.partition('@')[0]}@-1'",
-            )
+            f"'{whole}': '{text}' is no position",
+            "a number from 0 up, one from -1 down (counted from "
+            "the end), or a name such as S2, END, S1+1",
+            f"'{whole.partition('@')[0]}@-1'",
         )
     return int(text) if text.lstrip("-").isdigit() else text
 
@@ -206,26 +198,19 @@ def _check_order(sites: tuple[Site, ...], text: str) -> None:
     first, *ports = sites
     if first.role != "node" or any(port.role != "port" for port in ports):
         raise AddressError(
-            problem(
-                f"'{text}' is no edge",
-                "a node, then one port or more: writer>reader, as in a5.5>a8.6.v>out",
-            )
+            f"'{text}' is no edge",
+            "a node, then one port or more: writer>reader, as in a5.5>a8.6.v>out",
         )
     for a, b in zip(sites, ports, strict=False):
         if a.kind == "out":
             raise AddressError(
-                problem(
-                    f"'{text}' goes on after out, where the stream ends",
-                    "out as the last of a path",
-                )
+                f"'{text}' goes on after out, where the stream ends", "out as the last of a path"
             )
         writer = a if a.role == "node" else a.writer
         if writer.stage > b.stage:
             raise AddressError(
-                problem(
-                    f"'{text}' runs backwards: {writer} writes after {b} has read",
-                    "edges from an earlier writer to a later reader",
-                )
+                f"'{text}' runs backwards: {writer} writes after {b} has read",
+                "edges from an earlier writer to a later reader",
             )
 
 
@@ -233,20 +218,16 @@ def _check_range(site: Site, config: Config) -> None:
     layers = config.n_layer + (site.kind == "resid")
     if site.layer is not None and site.layer >= layers:
         raise AddressError(
-            problem(
-                f"'{site}': layer {site.layer} of {config.n_layer}",
-                f"layers 0 to {layers - 1}",
-                f"'{Site(site.kind, layers - 1, site.part)}'",
-            )
+            f"'{site}': layer {site.layer} of {config.n_layer}",
+            f"layers 0 to {layers - 1}",
+            f"'{Site(site.kind, layers - 1, site.part)}'",
         )
     parts, word = (config.d_mlp, "neuron") if site.kind == "mlp" else (config.n_head, "head")
     if site.part is not None and site.part >= parts:
         raise AddressError(
-            problem(
-                f"'{site}': {word} {site.part} of {parts}",
-                f"{word}s 0 to {parts - 1}",
-                f"'{Site(site.kind, site.layer, parts - 1)}'",
-            )
+            f"'{site}': {word} {site.part} of {parts}",
+            f"{word}s 0 to {parts - 1}",
+            f"'{Site(site.kind, site.layer, parts - 1)}'",
         )
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from minigpt.config import Config
-from minigpt.errors import PositionError, PromptError, problem
+from minigpt.errors import PositionError, PromptError
 from minigpt.tokenizer import Tokenizer
 
 _STEP = re.compile(r"(.*?)([+-][0-9]+)?", re.DOTALL)
@@ -53,10 +53,8 @@ class Batch:
         if wrong:
             n = int(self.lengths[wrong[0]])
             raise PositionError(
-                problem(
-                    f"position @{at}: prompt {wrong[0]} has {n} tokens",
-                    f"@0 to @{n - 1}, or @-1 to @-{n}",
-                )
+                f"position @{at}: prompt {wrong[0]} has {n} tokens",
+                f"@0 to @{n - 1}, or @-1 to @-{n}",
             )
         return rows
 
@@ -67,11 +65,9 @@ class Batch:
             known = ", ".join(self.positions) + ", or so many after or before one, as in END-1"
             none = "none here: prompts given as text have no named positions"
             raise PositionError(
-                problem(
-                    f"position @{name}",
-                    f"these names: {known if self.positions else none}",
-                    "a number such as @-1",
-                )
+                f"position @{name}",
+                f"these names: {known if self.positions else none}",
+                "a number such as @-1",
             )
         return self.positions[base].to(self.lengths) + int(step or 0)
 
@@ -99,30 +95,24 @@ def _rows(given: object, tokenizer: Tokenizer | None) -> Sequence[Tensor]:
             or given.ndim not in (1, 2)
         ):
             raise PromptError(
-                problem(
-                    f"a tensor {given.dtype} of shape {list(given.shape)}",
-                    "whole token ids [batch, pos] or [pos]",
-                )
+                f"a tensor {given.dtype} of shape {list(given.shape)}",
+                "whole token ids [batch, pos] or [pos]",
             )
         return list(given[None] if given.ndim == 1 else given)
     texts = [given] if isinstance(given, str) else given
     if not isinstance(texts, (list, tuple)) or not all(isinstance(t, str) for t in texts):
         raise PromptError(
-            problem(
-                f"prompts of type {type(given).__name__}",
-                "a text, a list of texts, or token ids [batch, pos]",
-            )
+            f"prompts of type {type(given).__name__}",
+            "a text, a list of texts, or token ids [batch, pos]",
         )
     if tokenizer is None:
-        raise PromptError(
-            problem("a text, but this model has no tokenizer", "token ids [batch, pos]")
-        )
+        raise PromptError("a text, but this model has no tokenizer", "token ids [batch, pos]")
     return [torch.tensor(tokenizer.encode(text), dtype=torch.long) for text in texts]
 
 
 def _from_rows(rows: Sequence[Tensor]) -> Batch:
     if not len(rows):
-        raise PromptError(problem("no prompts", "one prompt or more"))
+        raise PromptError("no prompts", "one prompt or more")
     lengths = torch.tensor([len(row) for row in rows])
     width = int(lengths.max())
     return Batch(
@@ -134,36 +124,26 @@ def _check(batch: Batch, config: Config) -> None:
     shape, lengths = list(batch.tokens.shape), batch.lengths.tolist()
     if not lengths or [len(lengths)] != shape[:-1] or max(lengths) > shape[1]:
         raise PromptError(
-            problem(
-                f"a Batch of tokens {shape} and lengths {lengths}",
-                "one row or more, and each row's length, up to the width",
-            )
+            f"a Batch of tokens {shape} and lengths {lengths}",
+            "one row or more, and each row's length, up to the width",
         )
     if int(batch.lengths.min()) < 1:
         where = int(batch.lengths.argmin())
         raise PromptError(
-            problem(
-                f"prompt {where} is empty",
-                "one token or more",
-                "'<|endoftext|>' asks what comes first",
-            )
+            f"prompt {where} is empty", "one token or more", "'<|endoftext|>' asks what comes first"
         )
     if int(batch.lengths.max()) > config.n_ctx:
         where = int(batch.lengths.argmax())
         raise PromptError(
-            problem(
-                f"prompt {where} has {int(batch.lengths[where])} tokens",
-                f"up to {config.n_ctx} (the model's context)",
-                "cutting it at the front",
-            )
+            f"prompt {where} has {int(batch.lengths[where])} tokens",
+            f"up to {config.n_ctx} (the model's context)",
+            "cutting it at the front",
         )
     wrong = (batch.tokens < 0) | (batch.tokens >= config.n_vocab)
     if bool(wrong.any()):
         row, column = wrong.nonzero()[0].tolist()
         raise PromptError(
-            problem(
-                f"token id {int(batch.tokens[row, column])} in prompt {row} at position {column}",
-                f"0 to {config.n_vocab - 1} (the model's vocabulary)",
-                "the tokenizer that belongs to the model",
-            )
+            f"token id {int(batch.tokens[row, column])} in prompt {row} at position {column}",
+            f"0 to {config.n_vocab - 1} (the model's vocabulary)",
+            "the tokenizer that belongs to the model",
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from minigpt.errors import ParamsError, problem
+from minigpt.errors import ParamsError
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,10 @@ class Config:
         for name in ("n_layer", "n_head", "d_model", "d_mlp", "n_ctx", "n_vocab"):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
-                raise ParamsError(problem(f"Config({name}={value!r})", "whole numbers from 1 up"))
+                raise ParamsError(f"Config({name}={value!r})", "whole numbers from 1 up")
         if self.d_model % self.n_head:
             raise ParamsError(
-                problem(
-                    f"d_model={self.d_model} with n_head={self.n_head}",
-                    "a width that the heads divide",
-                )
+                f"d_model={self.d_model} with n_head={self.n_head}", "a width that the heads divide"
             )
 
     @property

@@ -5,7 +5,11 @@ from __future__ import annotations
 
 
 class MiniGPTError(ValueError):
-    """The root of this project's errors; a ValueError, so that old habits of catching work."""
+    """What was given, what is legal, what to type. The root of this project's errors; a ValueError,
+    so that old habits of catching work."""
+
+    def __init__(self, given: str, legal: str = "", try_: str = "") -> None:
+        super().__init__(problem(given, legal, try_))
 
 
 class AddressError(MiniGPTError):

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from minigpt import ops
 from minigpt.batch import Batch, as_batch
 from minigpt.config import Config
-from minigpt.errors import PatchError, problem
+from minigpt.errors import PatchError
 from minigpt.params import Block, Params, tensors
 from minigpt.patch import Patch
 from minigpt.recompute.rerun import rerun
@@ -164,11 +164,9 @@ class GPT2:
         """
         if self.attend is not ops.eager:
             raise PatchError(
-                problem(
-                    "a rerun with fused attention, which never forms the pattern",
-                    "attention='eager'",
-                    "weights.load(..., attention='eager')",
-                )
+                "a rerun with fused attention, which never forms the pattern",
+                "attention='eager'",
+                "weights.load(..., attention='eager')",
             )
         return (
             rerun(trace, patch)

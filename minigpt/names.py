@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from functools import cache
 
 from minigpt.address import Address, parse
-from minigpt.errors import AddressError, problem
+from minigpt.errors import AddressError
 
 TOOLS = ("transformerlens", "eap", "autocircuit", "paper", "lh")
 # A row: our text, then each tool's in the order of TOOLS. Of two rows with the same text the first
@@ -87,11 +87,9 @@ def ours(text: str | Address, n_layer: int | None = None) -> Address:
         model = "" if n_layer is None else f" in a model of {n_layer} layers"
         instead = next((hint for word, hint in INSTEAD.items() if word in text), "") or _near(text)
         raise AddressError(
-            problem(
-                f"'{text}' names nothing known here{model}",
-                f"an address such as 'a9.9.q', or a name of {', '.join(TOOLS)}",
-                instead,
-            )
+            f"'{text}' names nothing known here{model}",
+            f"an address such as 'a9.9.q', or a name of {', '.join(TOOLS)}",
+            instead,
         ) from error
 
 
@@ -101,7 +99,7 @@ def theirs(address: str | Address, tool: str, n_layer: int | None = None) -> str
     Raises AddressError where the tool has no name for it.
     """
     if tool not in TOOLS:
-        raise AddressError(problem(f"no names of {tool!r} are known here", ", ".join(TOOLS)))
+        raise AddressError(f"no names of {tool!r} are known here", ", ".join(TOOLS))
     found, edges = _in_model(parse(address), n_layer), tool in _WITH_EDGES
     names = [_translate(str(site), _SAID[tool], n_layer) for site in found.sites]
     alone = len(names) == 1 and not names[0].startswith("->")
@@ -112,7 +110,7 @@ def theirs(address: str | Address, tool: str, n_layer: int | None = None) -> str
         *["and an edge of two"] * edges,
     ]
     instead = "" if found.at is None else f"'{Address(found.sites)}', and the position as an index"
-    raise AddressError(problem(f"{tool} has no name for '{found}'", ", ".join(legal), instead))
+    raise AddressError(f"{tool} has no name for '{found}'", ", ".join(legal), instead)
 
 
 def _translate(text: str, forms: Iterable[tuple[str, str]], n_layer: int | None) -> str:
@@ -143,9 +141,7 @@ def _in_model(address: Address, n_layer: int | None) -> Address:
             and site.layer >= n_layer + (site.kind == "resid")
         ):
             raise AddressError(
-                problem(
-                    f"'{address}': layer {site.layer} of {n_layer}", f"layers 0 to {n_layer - 1}"
-                )
+                f"'{address}': layer {site.layer} of {n_layer}", f"layers 0 to {n_layer - 1}"
             )
     return address
 

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from minigpt.config import Config
-from minigpt.errors import ParamsError, problem
+from minigpt.errors import ParamsError
 
 # field: (name in the checkpoint, shape); D d_model, N d_mlp, V n_vocab, C n_ctx
 STEM = {
@@ -152,10 +152,8 @@ def check(config: Config, given: Mapping[str, Tensor]) -> None:
         )
     if faults:
         raise ParamsError(
-            problem(
-                f"these tensors make no model of {config}:\n    " + "\n    ".join(faults),
-                "the names and shapes of minigpt.params.shapes(config)",
-            )
+            f"these tensors make no model of {config}:\n    " + "\n    ".join(faults),
+            "the names and shapes of minigpt.params.shapes(config)",
         )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from minigpt import ops
-from minigpt.errors import PromptError, problem
+from minigpt.errors import PromptError
 from minigpt.model import GPT2
 
 # For each layer the keys and values so far, [1, head, pos, d_head] each.
@@ -30,7 +30,7 @@ class Choice:
     def __post_init__(self) -> None:
         if self.temperature < 0 or self.top_k < 0:
             raise PromptError(
-                problem(f"temperature={self.temperature}, top_k={self.top_k}", "numbers from 0 up")
+                f"temperature={self.temperature}, top_k={self.top_k}", "numbers from 0 up"
             )
 
     def draw(self, logits: Float[Tensor, "vocab"], generator: torch.Generator) -> int:
@@ -68,11 +68,9 @@ def continuation(model: GPT2, tokens: Tensor, n: int, choice: Choice = Choice())
     them."""
     if len(tokens) + n > model.config.n_ctx:
         raise PromptError(
-            problem(
-                f"{len(tokens)} tokens and {n} more",
-                f"{model.config.n_ctx} together",
-                f"n={model.config.n_ctx - len(tokens)}",
-            )
+            f"{len(tokens)} tokens and {n} more",
+            f"{model.config.n_ctx} together",
+            f"n={model.config.n_ctx - len(tokens)}",
         )
     generator = torch.Generator(model.device).manual_seed(choice.seed)
     trace = model.run(tokens)

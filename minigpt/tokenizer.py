@@ -10,7 +10,7 @@ from pathlib import Path
 
 import tiktoken
 
-from minigpt.errors import PromptError, problem
+from minigpt.errors import PromptError
 
 END = "<|endoftext|>"
 
@@ -45,9 +45,7 @@ class Tokenizer:
             return ids[0]
         pieces = " + ".join(repr(self.text(i)) for i in ids) or "nothing"
         raise PromptError(
-            problem(
-                f"{text!r} is {len(ids)} tokens: {pieces}", "one token", self._other_spacing(text)
-            )
+            f"{text!r} is {len(ids)} tokens: {pieces}", "one token", self._other_spacing(text)
         )
 
     def _other_spacing(self, text: str) -> str:
@@ -79,9 +77,7 @@ def gpt2() -> Tokenizer:
         return Tokenizer(tiktoken.get_encoding("gpt2"))
     except (OSError, ValueError) as error:
         raise PromptError(
-            problem(
-                f"GPT-2's vocabulary could not be had: {type(error).__name__}: {error}",
-                "a network for the first time, or a folder that holds tiktoken's files",
-                "TIKTOKEN_CACHE_DIR=FOLDER in front of the command",
-            )
+            f"GPT-2's vocabulary could not be had: {type(error).__name__}: {error}",
+            "a network for the first time, or a folder that holds tiktoken's files",
+            "TIKTOKEN_CACHE_DIR=FOLDER in front of the command",
         ) from error

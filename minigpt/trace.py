@@ -19,7 +19,7 @@ from minigpt import ops
 from minigpt.address import Address, Site, parse
 from minigpt.batch import Batch
 from minigpt.config import Config
-from minigpt.errors import AddressError, problem
+from minigpt.errors import AddressError
 from minigpt.params import Block, Params
 from minigpt.receipt import Receipt
 
@@ -100,11 +100,7 @@ class Trace:
         found = parse(address, self.config)
         if found.site.kind != "mlp":
             raise AddressError(
-                problem(
-                    f"'{found}' has no activation",
-                    "an MLP or a neuron",
-                    "act('m3') or act('m3.n127')",
-                )
+                f"'{found}' has no activation", "an MLP or a neuron", "act('m3') or act('m3.n127')"
             )
         return self._read(found, _act)
 
@@ -114,11 +110,9 @@ class Trace:
         found = parse(address, self.config)
         if found.site.role != "port":
             raise AddressError(
-                problem(
-                    f"'{found}' has no LayerNorm",
-                    "a port",
-                    "scale('out'), scale('m3.in') or scale('a9.9.q')",
-                )
+                f"'{found}' has no LayerNorm",
+                "a port",
+                "scale('out'), scale('m3.in') or scale('a9.9.q')",
             )
         return self._read(
             found, lambda t, site, pick: ops.scale(pick(t.stream(site)), t.config.eps)

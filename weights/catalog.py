@@ -9,7 +9,6 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from minigpt.config import SIZES, Config
-from minigpt.errors import problem
 from minigpt.params import shapes
 from weights.errors import WeightsError
 from weights.files import WEIGHTS
@@ -75,11 +74,9 @@ def unknown(name: object) -> WeightsError:
     """The error for what is neither a name nor a file, with the names that are nearest to it."""
     near = get_close_matches(str(name).lower(), [known.name for known in KNOWN], n=3, cutoff=0.6)
     return WeightsError(
-        problem(
-            f"{str(name)!r} is no model known here, and no file or folder of that name exists",
-            LEGAL,
-            " or ".join(f'weights.load("{name}")' for name in near),
-        )
+        f"{str(name)!r} is no model known here, and no file or folder of that name exists",
+        LEGAL,
+        " or ".join(f'weights.load("{name}")' for name in near),
     )
 
 

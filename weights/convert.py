@@ -19,7 +19,6 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from minigpt.errors import problem
 from minigpt.params import UNEMBED, Params, tensors
 from weights.errors import WeightsError, WeightsWarning
 
@@ -74,7 +73,7 @@ def to_engine(content: Mapping[str, Any]) -> tuple[State, dict[str, Any]]:
 def from_engine(params: Params, layout: Layout = "huggingface") -> State:
     """The parameters as that program's state dict; to_engine takes it back."""
     if layout not in get_args(Layout):
-        raise WeightsError(problem(f"layout={layout!r}", ", ".join(get_args(Layout))))
+        raise WeightsError(f"layout={layout!r}", ", ".join(get_args(Layout)))
     state = tensors(params)
     if layout != "huggingface":
         state = transposed({**state, UNEMBED: params.unembed})
@@ -92,10 +91,8 @@ def unpacked(content: Mapping[str, Any]) -> tuple[Mapping[str, Tensor], dict[str
         if not isinstance(name, str) or not isinstance(x, Tensor)
     ]:
         raise WeightsError(
-            problem(
-                f"it holds things that are no tensors: {', '.join(strange[:8])}",
-                "names and tensors, alone or under one of " + ", ".join(STATES),
-            )
+            f"it holds things that are no tensors: {', '.join(strange[:8])}",
+            "names and tensors, alone or under one of " + ", ".join(STATES),
         )
     facts = content.get("model_args") if state is not content else None
     return state, dict(facts) if isinstance(facts, Mapping) else {}
@@ -106,10 +103,7 @@ def unwrapped(state: Mapping[str, Tensor]) -> State:
     found = {WRAPPERS.sub("", name): x for name, x in state.items()}
     if len(found) < len(state):
         raise WeightsError(
-            problem(
-                "two tensors for one name, such as wte.weight and transformer.wte.weight",
-                "one of each",
-            )
+            "two tensors for one name, such as wte.weight and transformer.wte.weight", "one of each"
         )
     return found
 

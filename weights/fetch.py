@@ -7,7 +7,6 @@ import re
 import warnings
 from pathlib import Path
 
-from minigpt.errors import problem
 from weights import catalog
 from weights.errors import WeightsError, WeightsWarning
 from weights.manifest import sha256
@@ -40,12 +39,10 @@ def verify(path: Path) -> None:
         path.unlink()
         blob.unlink(missing_ok=True)
         raise WeightsError(
-            problem(
-                f"{path} came out damaged: its checksum is {found[:16]}..., the hub's is "
-                f"{blob.name[:16]}...",
-                "the file as the hub has it (the damaged one is removed)",
-                "the same once more",
-            )
+            f"{path} came out damaged: its checksum is {found[:16]}..., the hub's is "
+            f"{blob.name[:16]}...",
+            "the file as the hub has it (the damaged one is removed)",
+            "the same once more",
         )
 
 
@@ -58,14 +55,12 @@ def _download(known: catalog.Known, file: str) -> Path:
     except Exception as error:
         why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else str(error.__cause__ or error)
         raise WeightsError(
-            problem(
-                f"{known.name} is not at hand: looked for {known.repo} in the hub's cache "
-                f"({constants.HF_HUB_CACHE}), "
-                f"then on the hub ({why})",
-                "a network, once; or a cache or folder that holds the model",
-                f'`interp fetch {known.name}` where there is a network; weights.load("FOLDER"), '
-                f"with {' and '.join(FILES)} in it; "
-                'HF_HUB_CACHE=FOLDER, where the cache lies elsewhere; weights.load("ioi-mini"), '
-                "which is always here",
-            )
+            f"{known.name} is not at hand: looked for {known.repo} in the hub's cache "
+            f"({constants.HF_HUB_CACHE}), "
+            f"then on the hub ({why})",
+            "a network, once; or a cache or folder that holds the model",
+            f'`interp fetch {known.name}` where there is a network; weights.load("FOLDER"), '
+            f"with {' and '.join(FILES)} in it; "
+            'HF_HUB_CACHE=FOLDER, where the cache lies elsewhere; weights.load("ioi-mini"), '
+            "which is always here",
         ) from error

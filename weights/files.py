@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from minigpt.errors import problem
 from weights.errors import WeightsError
 
 # The files that a folder's weights may be in; the first that is there is read.
@@ -34,18 +33,16 @@ def weights_in(path: Path) -> Path:
     if found := next((path / name for name in WEIGHTS if (path / name).exists()), None):
         return found
     raise WeightsError(
-        problem(
-            f"the folder {path} holds no weights",
-            "one of " + ", ".join(WEIGHTS) + " in it",
-            "the weights' own file, where it has another name",
-        )
+        f"the folder {path} holds no weights",
+        "one of " + ", ".join(WEIGHTS) + " in it",
+        "the weights' own file, where it has another name",
     )
 
 
 def read(path: Path) -> dict[str, Any]:
     """Everything the file holds by name; WeightsError unless it is whole and nothing but data."""
     if not path.is_file():
-        raise WeightsError(problem(f"there is no file {path}", LEGAL))
+        raise WeightsError(f"there is no file {path}", LEGAL)
     if path.name.endswith(".index.json"):
         return _shards(path)
     _refuse_pointer(path)
@@ -54,7 +51,7 @@ def read(path: Path) -> dict[str, Any]:
     # a damaged file can raise nearly anything from inside the two parsers
     except Exception as error:
         raise WeightsError(
-            problem(f"{path} could not be read: {_reason(error)}", LEGAL, _remedy(path))
+            f"{path} could not be read: {_reason(error)}", LEGAL, _remedy(path)
         ) from error
 
 
@@ -63,11 +60,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise WeightsError(
-            problem(f"{path} could not be read: {error}", "a JSON object")
-        ) from error
+        raise WeightsError(f"{path} could not be read: {error}", "a JSON object") from error
     if not isinstance(found, dict):
-        raise WeightsError(problem(f"{path} holds a {type(found).__name__}", "a JSON object"))
+        raise WeightsError(f"{path} holds a {type(found).__name__}", "a JSON object")
     return found
 
 
@@ -91,18 +86,14 @@ def _shards(index: Path) -> dict[str, Any]:
         isinstance(name, str) and Path(name).name == name for name in where.values()
     ):
         raise WeightsError(
-            problem(
-                f"{index} says not where the tensors are",
-                "a weight_map from tensors to files beside it",
-            )
+            f"{index} says not where the tensors are",
+            "a weight_map from tensors to files beside it",
         )
     names = sorted(set(where.values()))
     if absent := [name for name in names if not (index.parent / name).is_file()]:
         raise WeightsError(
-            problem(
-                f"{index} names files that are not there: {', '.join(absent)}",
-                "all of " + ", ".join(names),
-            )
+            f"{index} names files that are not there: {', '.join(absent)}",
+            "all of " + ", ".join(names),
         )
     return {tensor: x for name in names for tensor, x in read(index.parent / name).items()}
 
@@ -111,11 +102,7 @@ def _refuse_pointer(path: Path) -> None:
     with path.open("rb") as file:
         if file.read(40).startswith(b"version https://git-lfs"):
             raise WeightsError(
-                problem(
-                    f"{path} is a pointer of git-lfs, not the weights themselves",
-                    LEGAL,
-                    "git lfs pull",
-                )
+                f"{path} is a pointer of git-lfs, not the weights themselves", LEGAL, "git lfs pull"
             )
 
 

@@ -12,7 +12,7 @@ import torch
 
 from minigpt import ops, tokenizer
 from minigpt.config import Config
-from minigpt.errors import MiniGPTError, problem
+from minigpt.errors import MiniGPTError
 from minigpt.model import GPT2
 from minigpt.params import UNEMBED, Params, build
 from minigpt.tokenizer import Tokenizer
@@ -78,18 +78,13 @@ def _params(
     facts = facts or _facts_beside(file)
     if facts.get("tie_word_embeddings") is False and UNEMBED not in state:
         raise WeightsError(
-            problem(
-                f"{UNEMBED} is missing, though config.json says that it is not tied",
-                "both, or neither",
-            )
+            f"{UNEMBED} is missing, though config.json says that it is not tied", "both, or neither"
         )
     state = convert.without_tied_head(state)
     config = shape.config_of(facts, state, n_head)
     if strange := [f"{name} ({x.dtype})" for name, x in state.items() if x.dtype not in DTYPES]:
         raise WeightsError(
-            problem(
-                f"numbers of another type: {', '.join(strange[:4])}", ", ".join(map(str, DTYPES))
-            )
+            f"numbers of another type: {', '.join(strange[:4])}", ", ".join(map(str, DTYPES))
         )
     return build(config, {name: x.to(device=device, dtype=dtype) for name, x in state.items()})
 
@@ -117,14 +112,14 @@ def _gpt2_tokenizer(config: Config) -> Tokenizer | None:
 
 def _check_request(device: str | torch.device, dtype: torch.dtype | None, attention: str) -> None:
     if attention not in ATTENTION:
-        raise WeightsError(problem(f"attention={attention!r}", ", ".join(ATTENTION)))
+        raise WeightsError(f"attention={attention!r}", ", ".join(ATTENTION))
     if dtype is not None and dtype not in DTYPES:
-        raise WeightsError(problem(f"dtype={dtype!r}", "None, " + ", ".join(map(str, DTYPES))))
+        raise WeightsError(f"dtype={dtype!r}", "None, " + ", ".join(map(str, DTYPES)))
     try:
         torch.zeros(1, device=device).item()
     # torch raises AssertionError for a device that it was built without
     except (RuntimeError, AssertionError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise WeightsError(
-            problem(f"device={device!r} cannot be used: {reason}", "cpu, cuda, cuda:0, mps")
+            f"device={device!r} cannot be used: {reason}", "cpu, cuda, cuda:0, mps"
         ) from error

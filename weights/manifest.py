@@ -13,7 +13,6 @@ from typing import Any
 from tqdm import tqdm
 
 from minigpt import tokenizer
-from minigpt.errors import problem
 from minigpt.tokenizer import Tokenizer
 from weights.errors import WeightsError
 from weights.files import read_json
@@ -44,12 +43,9 @@ def verify(folder: Path) -> None:
     ]
     if faults:
         raise WeightsError(
-            problem(
-                f"{folder} is not what its {NAME} says:\n    " + "\n    ".join(faults),
-                "the files as they were made",
-                "copy the folder again; or, where the change is meant, take 'files' out of its "
-                f"{NAME}",
-            )
+            f"{folder} is not what its {NAME} says:\n    " + "\n    ".join(faults),
+            "the files as they were made",
+            f"copy the folder again; or, where the change is meant, take 'files' out of its {NAME}",
         )
 
 
@@ -60,20 +56,16 @@ def read_tokenizer(folder: Path) -> Tokenizer | None:
     facts = read_json(folder / NAME).get("tokenizer")
     if not isinstance(facts, dict) or not {"name", "pattern"} <= facts.keys():
         raise WeightsError(
-            problem(
-                f"{folder / NAME} says not how {VOCABULARY} is used",
-                '"tokenizer": {"name": ..., "pattern": ...}',
-            )
+            f"{folder / NAME} says not how {VOCABULARY} is used",
+            '"tokenizer": {"name": ..., "pattern": ...}',
         )
     try:
         return tokenizer.from_file(folder / VOCABULARY, facts["name"], facts["pattern"])
     # a damaged vocabulary can raise nearly anything from inside tiktoken
     except Exception as error:
         raise WeightsError(
-            problem(
-                f"{folder / VOCABULARY} is no vocabulary: {error}",
-                "a base64 token and its number on a line",
-            )
+            f"{folder / VOCABULARY} is no vocabulary: {error}",
+            "a base64 token and its number on a line",
         ) from error
 
 
@@ -110,10 +102,8 @@ def _files(folder: Path) -> dict[str, dict[str, str]]:
         isinstance(facts, dict) and "sha256" in facts for facts in found.values()
     ):
         raise WeightsError(
-            problem(
-                f"'files' in {folder / NAME} is not of the form it has here",
-                '{"FILE": {"sha256": ...}}',
-            )
+            f"'files' in {folder / NAME} is not of the form it has here",
+            '{"FILE": {"sha256": ...}}',
         )
     return found
 

@@ -11,7 +11,6 @@ from tempfile import TemporaryDirectory
 
 from safetensors.torch import save_file
 
-from minigpt.errors import problem
 from minigpt.model import GPT2
 from minigpt.params import Params
 from minigpt.tokenizer import Tokenizer
@@ -32,9 +31,7 @@ def save(model: GPT2 | Params, folder: str | os.PathLike[str], *, overwrite: boo
     there = [name for name in FILES if (folder / name).exists()]
     if there and not overwrite:
         raise WeightsError(
-            problem(
-                f"{folder} already holds {', '.join(there)}", "a folder without", "overwrite=True"
-            )
+            f"{folder} already holds {', '.join(there)}", "a folder without", "overwrite=True"
         )
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder, prefix=".save-") as draft:

@@ -10,7 +10,6 @@ from typing import Any
 from torch import Tensor
 
 from minigpt.config import Config
-from minigpt.errors import problem
 from minigpt.params import Params
 from weights.errors import WeightsError
 
@@ -44,21 +43,16 @@ def config_of(
     values = {**measured(state), **said(facts)}
     if n_head is not None and values.setdefault("n_head", n_head) != n_head:
         raise WeightsError(
-            problem(
-                f"n_head={n_head}, but the checkpoint says n_head={values['n_head']}",
-                "n_head left out",
-            )
+            f"n_head={n_head}, but the checkpoint says n_head={values['n_head']}", "n_head left out"
         )
     if unknown := [name for name in NAMES if name not in values and name != "eps"]:
         only_heads = unknown == ["n_head"]
         seen = ", ".join(list(state)[:4]) or "none"
         raise WeightsError(
-            problem(
-                f"nothing tells {', '.join(unknown)}: not the tensors ({seen} ...), no config "
-                "beside them",
-                "a config.json with " + ", ".join(NAMES[name][0] for name in unknown),
-                "weights.load(..., n_head=12), with this model's number" if only_heads else "",
-            )
+            f"nothing tells {', '.join(unknown)}: not the tensors ({seen} ...), no config "
+            "beside them",
+            "a config.json with " + ", ".join(NAMES[name][0] for name in unknown),
+            "weights.load(..., n_head=12), with this model's number" if only_heads else "",
         )
     return Config(**values)
 
@@ -101,11 +95,9 @@ def refuse_other_models(facts: Mapping[str, Any]) -> None:
     ]
     if other:
         raise WeightsError(
-            problem(
-                "its config describes another model than GPT-2, whose logits would come out "
-                "wrong:\n    " + "\n    ".join(other),
-                "GPT-2's own architecture",
-            )
+            "its config describes another model than GPT-2, whose logits would come out "
+            "wrong:\n    " + "\n    ".join(other),
+            "GPT-2's own architecture",
         )
 
 

@@ -23,7 +23,7 @@ from interp.audit.row import Audit, Row, Section, Table
 from interp.metrics import Metric
 from interp.tasks import Prompts
 from minigpt import GPT2, Params
-from minigpt.errors import MiniGPTError, problem
+from minigpt.errors import MiniGPTError
 
 __all__ = ["SECTIONS", "Audit", "AuditError", "Row", "Section", "Table", "audit", "questions"]
 SECTIONS = ("parity", "closure", "determinism", "patches", "precision", "sources", "sensitivity")
@@ -50,16 +50,12 @@ def audit(
     prompts without a corrupt side or distractors.
     """
     if unknown := set(only) - set(SECTIONS):
-        raise AuditError(
-            problem(f"no section is called {', '.join(sorted(unknown))}", ", ".join(SECTIONS))
-        )
+        raise AuditError(f"no section is called {', '.join(sorted(unknown))}", ", ".join(SECTIONS))
     asked = questions(model) if pairs is None else pairs
     if asked.corrupt is None or asked.distractors is None:
         raise AuditError(
-            problem(
-                "an audit of prompts without corrupt prompts or distractors",
-                "pairs with answers and distractors, as `interp patch --pairs` reads",
-            )
+            "an audit of prompts without corrupt prompts or distractors",
+            "pairs with answers and distractors, as `interp patch --pairs` reads",
         )
     makers = _makers(model, asked, metrics.logit_diff(asked), against, outside, progress)
     with tqdm(

@@ -19,7 +19,7 @@ from torch import Tensor
 from interp.metrics import Metric
 from interp.tasks import Prompts
 from minigpt import GPT2, Batch, Trace
-from minigpt.errors import PatchError, problem
+from minigpt.errors import PatchError
 from minigpt.patch import Patch
 from minigpt.patch.edit import ZERO, Source
 
@@ -49,9 +49,9 @@ class Ablation:
         progress: bool = False,
     ) -> None:
         if source not in SOURCES:
-            raise PatchError(problem(f"ablation={source!r}", ", ".join(map(repr, SOURCES))))
+            raise PatchError(f"ablation={source!r}", ", ".join(map(repr, SOURCES)))
         if over not in ("heads", "heads mlps"):
-            raise PatchError(problem(f"over={over!r}", "'heads' or 'heads mlps'"))
+            raise PatchError(f"over={over!r}", "'heads' or 'heads mlps'")
         self.model, self.pairs, self.metric, self.over, self.progress = (
             model,
             pairs,
@@ -151,10 +151,8 @@ def _together(batch: Batch, by: Tensor | None, reference: Prompts) -> tuple[Batc
     more, theirs = _side(reference), reference.groups
     if (by is None) != (theirs is None):
         raise PatchError(
-            problem(
-                "prompts with groups and reference prompts without, or the other way round",
-                "groups for both, or for neither",
-            )
+            "prompts with groups and reference prompts without, or the other way round",
+            "groups for both, or for neither",
         )
     rows = (
         torch.arange(len(more.tokens))
@@ -164,11 +162,9 @@ def _together(batch: Batch, by: Tensor | None, reference: Prompts) -> tuple[Batc
     width = batch.tokens.shape[1]
     if len(rows) and int(more.lengths[rows].max()) > width:
         raise PatchError(
-            problem(
-                f"reference prompts of up to {int(more.lengths[rows].max())} tokens for prompts "
-                f"of up to {width}",
-                "prompts of a group of one length",
-            )
+            f"reference prompts of up to {int(more.lengths[rows].max())} tokens for prompts "
+            f"of up to {width}",
+            "prompts of a group of one length",
         )
     found = more.tokens[rows, :width]
     tokens = torch.cat([batch.tokens, torch.nn.functional.pad(found, (0, width - found.shape[1]))])
@@ -185,11 +181,9 @@ def _resampled(batch: Batch, pairs: Prompts, seed: int) -> Batch:
         mine = (by == group).nonzero().flatten()
         if len(mine) == 1:
             raise PatchError(
-                problem(
-                    f"ablation='resample': group {int(group)} has one prompt only",
-                    "two or more prompts in each group",
-                    "more prompts",
-                )
+                f"ablation='resample': group {int(group)} has one prompt only",
+                "two or more prompts in each group",
+                "more prompts",
             )
         order = mine[torch.randperm(len(mine), generator=draw)]
         rows[order] = order.roll(1)

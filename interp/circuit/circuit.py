@@ -24,7 +24,7 @@ from interp.tasks import Prompts
 from minigpt import GPT2, Config, parse
 from minigpt.address import edges as every_edge
 from minigpt.address import nodes as every_node
-from minigpt.errors import MiniGPTError, problem
+from minigpt.errors import MiniGPTError
 from minigpt.names import ours, theirs
 
 
@@ -46,7 +46,7 @@ class Circuit:
         put("edges", tuple(dict.fromkeys(str(_edge(edge)) for edge in edges)))
         twice = sorted({node for node in self.nodes if self.nodes.count(node) > 1})
         if twice:
-            raise CircuitError(problem(f"{', '.join(twice)} in two roles", "each node in one role"))
+            raise CircuitError(f"{', '.join(twice)} in two roles", "each node in one role")
 
     def __hash__(self) -> int:
         return hash((tuple(self.roles.items()), self.edges))
@@ -61,7 +61,7 @@ class Circuit:
         for name, some in self.roles.items():
             if node in some:
                 return name
-        raise CircuitError(problem(f"no node '{node}' in the circuit", ", ".join(self.nodes)))
+        raise CircuitError(f"no node '{node}' in the circuit", ", ".join(self.nodes))
 
     def without(self, *nodes: str) -> Circuit:
         """The circuit less some nodes, and less the roles and edges that lose all they are made
@@ -97,10 +97,8 @@ class Circuit:
             return criteria.faithfulness(on, self.nodes)
         if by != "edges" or not self.edges:
             raise CircuitError(
-                problem(
-                    f"by={by!r} of a circuit with {len(self.edges)} edges",
-                    "'nodes', or 'edges' where the circuit has some",
-                )
+                f"by={by!r} of a circuit with {len(self.edges)} edges",
+                "'nodes', or 'edges' where the circuit has some",
             )
         every = list(every_edge(model.config))
         return Faithfulness(on.full, on.edges(self.edges, every), on.edges((), every))
@@ -153,11 +151,9 @@ class Circuit:
             role, colon, nodes = line.partition(":")
             if line and (not colon or role.strip() in roles):
                 raise CircuitError(
-                    problem(
-                        f"{line!r} is no line of a circuit",
-                        "a role, a colon, its nodes; each role once",
-                        "name mover: a9.9@END a9.6@END",
-                    )
+                    f"{line!r} is no line of a circuit",
+                    "a role, a colon, its nodes; each role once",
+                    "name mover: a9.9@END a9.6@END",
                 )
             if line:
                 roles[role.strip()] = nodes
@@ -181,10 +177,8 @@ class Circuit:
             return cls(data["roles"], data.get("edges", ()))
         if not {"nodes", "edges"} <= set(data):
             raise CircuitError(
-                problem(
-                    f"a circuit with the keys {', '.join(data)}",
-                    "roles and edges, or EAP-IG's cfg, nodes and edges",
-                )
+                f"a circuit with the keys {', '.join(data)}",
+                "roles and edges, or EAP-IG's cfg, nodes and edges",
             )
         inside = {
             name
@@ -242,10 +236,8 @@ class Circuit:
             return cls.from_dict(json.loads(text))
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise CircuitError(
-                problem(
-                    f"JSON that holds no circuit: {error}",
-                    '{"roles": {"name mover": ["a9.9@END"]}, "edges": []}',
-                )
+                f"JSON that holds no circuit: {error}",
+                '{"roles": {"name mover": ["a9.9@END"]}, "edges": []}',
             ) from error
 
 
@@ -253,7 +245,7 @@ def _node(text: str) -> Any:
     found = parse(text)
     if len(found.sites) > 1 or found.site.role != "node":
         raise CircuitError(
-            problem(f"'{text}' in a role", "nodes, at positions where they have one: a9.9@END")
+            f"'{text}' in a role", "nodes, at positions where they have one: a9.9@END"
         )
     return found
 
@@ -261,7 +253,7 @@ def _node(text: str) -> Any:
 def _edge(text: str) -> Any:
     found = parse(text)
     if len(found.sites) != 2:
-        raise CircuitError(problem(f"'{text}' among the edges", "edges: a5.5>a8.6.v"))
+        raise CircuitError(f"'{text}' among the edges", "edges: a5.5>a8.6.v")
     return found
 
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from interp.circuit.ablation import Ablation, Nodes
 from interp.numerics.bootstrap import interval
 from minigpt import Config, Site, parse
-from minigpt.errors import MiniGPTError, problem
+from minigpt.errors import MiniGPTError
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,9 +241,7 @@ def _drawn(config: Config, nodes: Nodes, layers: bool, rng: random.Random) -> tu
     found = [parse(node, config) for node in nodes]
     if any(each.site.kind != "attn" or each.site.part is None for each in found):
         raise MiniGPTError(
-            problem(
-                "a random circuit like one that has other nodes than heads", "circuits of heads"
-            )
+            "a random circuit like one that has other nodes than heads", "circuits of heads"
         )
     for (layer, at), count in sorted(
         Counter((each.site.layer if layers else None, each.at) for each in found).items(), key=str

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from itertools import takewhile
 
 from interp.debugger.question import QuestionError
-from minigpt.errors import problem
 
 Twins = tuple[int | None, ...]
 
@@ -30,12 +29,10 @@ def twins(left: Sequence[str], right: Sequence[str]) -> Twins:
             else "they begin and end with different tokens"
         )
         raise QuestionError(
-            problem(
-                f"prompts of {len(left)} and {len(right)} tokens cannot be aligned: {what}\n    "
-                f"{_row(left)}\n    {_row(right)}",
-                "prompts of as many tokens, or that differ in one stretch",
-                "words that are one token each on both sides",
-            )
+            f"prompts of {len(left)} and {len(right)} tokens cannot be aligned: {what}\n    "
+            f"{_row(left)}\n    {_row(right)}",
+            "prompts of as many tokens, or that differ in one stretch",
+            "words that are one token each on both sides",
         )
     shift, after = len(right) - len(left), max(after, 1)
     return tuple(

@@ -12,7 +12,6 @@ from interp.debugger.columns import norms
 from interp.debugger.question import QuestionError
 from interp.debugger.session import Runs, Side
 from minigpt import Site, parse
-from minigpt.errors import problem
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ def attention(runs: Runs, head: str) -> Attention:
     """The patterns of a head: "a2.6", or a row's address "a2.6@13"."""
     site = parse(head.partition("@")[0], runs.model.config).site
     if site.kind != "attn" or site.part is None:
-        raise QuestionError(problem(f"'{head}' has no pattern", "a head", "'a2.6'"))
+        raise QuestionError(f"'{head}' has no pattern", "a head", "'a2.6'")
     return Attention(str(site), tuple(_pattern(side, site) for side in runs.sides))
 
 

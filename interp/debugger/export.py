@@ -17,7 +17,6 @@ from interp.debugger.pathmap import PathMap
 from interp.debugger.question import Question, QuestionError
 from interp.debugger.session import Runs
 from interp.debugger.totals import Totals
-from minigpt.errors import problem
 
 # What can be asked of a question's runs. details and attention are of the selected node, upstream
 # of the trail's last step.
@@ -38,7 +37,7 @@ _ROWS = {"Summary": "next", "Table": "rows", "Upstream": "sources", "Graph": "ed
 def result(runs: Runs, name: str) -> Any:
     """A result by its name."""
     if name not in RESULTS:
-        raise QuestionError(problem(f"the result {name!r}", ", ".join(RESULTS)))
+        raise QuestionError(f"the result {name!r}", ", ".join(RESULTS))
     return RESULTS[name](runs)
 
 
@@ -64,7 +63,7 @@ def as_python(question: Question, name: str, load: str = "") -> str:
     """A script that prints the result's JSON in a fresh process. load: the name or folder that the
     model was loaded from, if not its name."""
     if name not in RESULTS:
-        raise QuestionError(problem(f"the result {name!r}", ", ".join(RESULTS)))
+        raise QuestionError(f"the result {name!r}", ", ".join(RESULTS))
     given = [(field.name, getattr(question, field.name)) for field in fields(question)]
     changed = [
         f"    {field}={value!r}," for field, value in given if value != getattr(Question(), field)

@@ -14,7 +14,6 @@ from interp.debugger.question import QuestionError
 from interp.debugger.session import Runs, Side
 from interp.debugger.totals import CHUNK, edit, effects_of
 from minigpt import Config, Site
-from minigpt.errors import problem
 from minigpt.patch import Patch
 
 # By what a node reads, and how many nodes a graph may have.
@@ -77,7 +76,7 @@ def graphs(runs: Runs) -> Iterator[Graph]:
         key=lambda p: (p.site.stage, p.at, str(p)),
     )
     if len(found) > MAX_NODES:
-        raise QuestionError(problem(f"a graph of {len(found)} nodes", f"up to {MAX_NODES}"))
+        raise QuestionError(f"a graph of {len(found)} nodes", f"up to {MAX_NODES}")
     every = [*found, Place(Site("out"), len(runs.left.tokens) - 1)]
     edges = [
         (f"{a.site}>{port}@{a.at}", a, port, b)
@@ -147,11 +146,7 @@ def _node(text: str, runs: Runs) -> Place:
     place = Place.parse(text, runs.left.trace)
     if place.site.role != "node" or place.key is not None:
         raise QuestionError(
-            problem(
-                f"'{text}' is no node of a graph",
-                "a node at a position",
-                "'a2.6@13', 'm1@4', 'emb@9'",
-            )
+            f"'{text}' is no node of a graph", "a node at a position", "'a2.6@13', 'm1@4', 'emb@9'"
         )
     return place
 

@@ -19,7 +19,6 @@ from torch import Tensor
 from interp.debugger.align import Twins
 from interp.debugger.question import QuestionError
 from minigpt import Address, Trace, parse
-from minigpt.errors import problem
 from minigpt.patch import Patch
 from minigpt.patch.edit import Edit, source
 
@@ -51,13 +50,11 @@ def line(operation: str, target: str, factor: float | None = None) -> str:
     """The line of an operation on a node, stream point, pattern, port or edge, at a position or
     everywhere: "a2.6@13 = 0"."""
     if operation not in OPERATIONS:
-        raise QuestionError(problem(f"the operation {operation!r}", ", ".join(OPERATIONS)))
+        raise QuestionError(f"the operation {operation!r}", ", ".join(OPERATIONS))
     if (factor is None) == (operation == "scale") or not math.isfinite(factor or 0.0):
         raise QuestionError(
-            problem(
-                f"{operation} with the factor {factor}",
-                "a finite factor for scale, and for nothing else",
-            )
+            f"{operation} with the factor {factor}",
+            "a finite factor for scale, and for nothing else",
         )
     return f"{parse(target)} = {OPERATIONS[operation][0].format(factor=f'{factor or 0.0:.12g}')}"
 
@@ -73,11 +70,9 @@ def _line(text: str, sources: Sources) -> Patch:
     target, sign, word = (part.strip() for part in text.partition("="))
     if not sign or not target:
         raise QuestionError(
-            problem(
-                f"'{text}' is no intervention",
-                f"ADDRESS = SOURCE, a source being {SOURCES}",
-                "'a2.6@13 = 0'",
-            )
+            f"'{text}' is no intervention",
+            f"ADDRESS = SOURCE, a source being {SOURCES}",
+            "'a2.6@13 = 0'",
         )
     if scaled := _SCALED.fullmatch(word):
         return _given(
@@ -85,11 +80,9 @@ def _line(text: str, sources: Sources) -> Patch:
         )
     if word == "other" and sources.other is None:
         raise QuestionError(
-            problem(
-                f"'{text}' without another prompt",
-                "a second prompt, from which the value is taken",
-                f"'{target} = 0'",
-            )
+            f"'{text}' without another prompt",
+            "a second prompt, from which the value is taken",
+            f"'{target} = 0'",
         )
     if word == "other" and sources.twins != tuple(range(sources.this.tokens.shape[1])):
         return _given(target, _twin(_address(target, sources), sources), word)
@@ -99,7 +92,7 @@ def _line(text: str, sources: Sources) -> Patch:
         else {"this": sources.this}
     )
     if word not in ("0", "mean(reference)", *known):
-        raise QuestionError(problem(f"'{text}': the source '{word}'", SOURCES, f"'{target} = 0'"))
+        raise QuestionError(f"'{text}': the source '{word}'", SOURCES, f"'{target} = 0'")
     return Patch.parse(
         text, {**known, "reference": sources.reference()} if word == "mean(reference)" else known
     )
@@ -108,20 +101,16 @@ def _line(text: str, sources: Sources) -> Patch:
 def _factor(text: str) -> float:
     """A factor of a size that leaves every value finite."""
     if not abs(float(text)) <= MAX_FACTOR:
-        raise QuestionError(
-            problem(f"the factor {text}", f"-{MAX_FACTOR:,.0f} to {MAX_FACTOR:,.0f}")
-        )
+        raise QuestionError(f"the factor {text}", f"-{MAX_FACTOR:,.0f} to {MAX_FACTOR:,.0f}")
     return float(text)
 
 
 def _address(target: str, sources: Sources) -> Address:
     if target.startswith("hold "):
         raise QuestionError(
-            problem(
-                f"'{target}' at a value of its own",
-                "hold with 0, this, mean(reference), or other of as many tokens",
-                "one line a node",
-            )
+            f"'{target}' at a value of its own",
+            "hold with 0, this, mean(reference), or other of as many tokens",
+            "one line a node",
         )
     found = parse(target, sources.this.config)
     sources.this.batch.index(-1 if found.at is None else found.at)
@@ -164,11 +153,8 @@ def _twin(address: Address, sources: Sources) -> Float[Tensor, "batch *rest"]:
             else f"position {next(i for i in here if sources.twins[i] is None)} has"
         )
         raise QuestionError(
-            problem(
-                f"'{address} = other': the prompts differ in length, and {lost} no twin on the "
-                "other",
-                "a position that both prompts have",
-                f"'{address.sites[0]}@-1 = other'",
-            )
+            f"'{address} = other': the prompts differ in length, and {lost} no twin on the other",
+            "a position that both prompts have",
+            f"'{address.sites[0]}@-1 = other'",
         )
     return _value(sources.other, address, there)

@@ -11,7 +11,6 @@ from torch import Tensor
 from interp.debugger.align import Twins
 from interp.debugger.question import QuestionError
 from minigpt import Site, Trace, parse
-from minigpt.errors import problem
 
 KINDS = {"attn": "head", "mlp": "mlp", "emb": "embedding", "pos": "embedding", "input": "embedding"}
 
@@ -45,7 +44,7 @@ class Place:
         found = parse(address, trace.config)
         if found.at is None:
             raise QuestionError(
-                problem(f"'{text}' is at no position", "a node and a position", f"'{found}@-1'")
+                f"'{text}' is at no position", "a node and a position", f"'{found}@-1'"
             )
         place = cls(
             found.site,
@@ -58,7 +57,7 @@ class Place:
             or place.key > place.at
         ):
             raise QuestionError(
-                problem(f"'{text}'", "a head, and a key no later than its query", "'a2.6@13<3'")
+                f"'{text}'", "a head, and a key no later than its query", "'a2.6@13<3'"
             )
         return place
 
@@ -94,5 +93,5 @@ class Place:
 def _position(text: str, whole: str, trace: Trace) -> int:
     at = parse(f"emb@{text}").at
     if at is None:
-        raise QuestionError(problem(f"'{whole}': no key after '<'", "a position", f"'{whole}0'"))
+        raise QuestionError(f"'{whole}': no key after '<'", "a position", f"'{whole}0'")
     return int(trace.batch.index(at)[0])

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl, urlencode
 
-from minigpt.errors import MiniGPTError, problem
+from minigpt.errors import MiniGPTError
 
 METRICS = ("logits", "probability", "loss", "rank")
 SPLITS = ("keys", "neurons")
@@ -104,19 +104,15 @@ class Question:
             *(("split", each, SPLITS) for each in self.split),
         ):
             if given not in legal:
-                raise QuestionError(problem(f"{name}={given!r}", " ".join(map(repr, legal))))
+                raise QuestionError(f"{name}={given!r}", " ".join(map(repr, legal)))
         if not 1 <= self.k <= MAX_K:
-            raise QuestionError(problem(f"k={self.k}", f"1 to {MAX_K}"))
+            raise QuestionError(f"k={self.k}", f"1 to {MAX_K}")
         if len(self.trail) > MAX_STEPS:
-            raise QuestionError(
-                problem(f"a trail of {len(self.trail)} steps", f"up to {MAX_STEPS}")
-            )
+            raise QuestionError(f"a trail of {len(self.trail)} steps", f"up to {MAX_STEPS}")
         if len(self.prompts) > MAX_PROMPTS:
             raise QuestionError(
-                problem(
-                    f"{len(self.prompts)} prompts",
-                    f"up to {MAX_PROMPTS}: the prompt, the other and the reference together",
-                )
+                f"{len(self.prompts)} prompts",
+                f"up to {MAX_PROMPTS}: the prompt, the other and the reference together",
             )
 
     @property
@@ -131,19 +127,15 @@ class Question:
         found: dict[str, Any] = {}
         for name, value in _pairs(params):
             if name not in _FIELDS:
-                raise QuestionError(
-                    problem(f"nothing is called {name!r} in a question", " ".join(_FIELDS))
-                )
+                raise QuestionError(f"nothing is called {name!r} in a question", " ".join(_FIELDS))
             if _FIELDS[name] == "tuple":
                 found[name] = (*found.get(name, ()), value)
             elif name in found:
                 raise QuestionError(
-                    problem(
-                        f"{name} is given twice",
-                        "once; only "
-                        f"{' '.join(n for n, kind in _FIELDS.items() if kind == 'tuple')} "
-                        "repeat",
-                    )
+                    f"{name} is given twice",
+                    "once; only "
+                    f"{' '.join(n for n, kind in _FIELDS.items() if kind == 'tuple')} "
+                    "repeat",
                 )
             else:
                 found[name] = _whole(name, value) if _FIELDS[name] == "int" else value
@@ -182,26 +174,22 @@ def _whole(name: str, text: Any) -> int:
     try:
         return int(text)
     except ValueError:
-        raise QuestionError(problem(f"{name}={text!r}", "a whole number")) from None
+        raise QuestionError(f"{name}={text!r}", "a whole number") from None
 
 
 def _check_text(name: str, value: Any) -> None:
     items = value if isinstance(value, tuple) else (value,)
     if len(items) > MAX_ITEMS:
-        raise QuestionError(problem(f"{len(items)} {name}", f"up to {MAX_ITEMS}"))
+        raise QuestionError(f"{len(items)} {name}", f"up to {MAX_ITEMS}")
     for text in (item for item in items if isinstance(item, str)):
         if len(text) > MAX_CHARACTERS:
             raise QuestionError(
-                problem(
-                    f"{name} of {len(text):,} characters",
-                    f"up to {MAX_CHARACTERS:,}, and {MAX_TOKENS:,} tokens",
-                )
+                f"{name} of {len(text):,} characters",
+                f"up to {MAX_CHARACTERS:,}, and {MAX_TOKENS:,} tokens",
             )
         if any("\ud800" <= c <= "\udfff" for c in text):
             raise QuestionError(
-                problem(
-                    f"{name} holds half of a surrogate pair", "text that can be written as UTF-8"
-                )
+                f"{name} holds half of a surrogate pair", "text that can be written as UTF-8"
             )
 
 

@@ -22,7 +22,6 @@ from interp.debugger.question import QuestionError
 from interp.debugger.session import Runs, Side
 from interp.numerics import bounds
 from minigpt import Site, Trace, ops
-from minigpt.errors import problem
 from minigpt.params import Block
 
 STATED = (
@@ -138,11 +137,9 @@ def places(runs: Runs) -> tuple[Place, ...]:
             place.site.kind == "mlp" and place.site.part is not None
         ):
             raise QuestionError(
-                problem(
-                    f"'{text}' is no step upstream",
-                    "a head's score 'a3.1.q@13<9' (.k, .v, or none for query and key), "
-                    "what it takes 'a3.1.v@13', a neuron 'm2.n17@5'",
-                )
+                f"'{text}' is no step upstream",
+                "a head's score 'a3.1.q@13<9' (.k, .v, or none for query and key), "
+                "what it takes 'a3.1.v@13', a neuron 'm2.n17@5'",
             )
     return found
 
@@ -235,12 +232,9 @@ def _downstream(side: Side, trail: Sequence[Place], head: Site) -> Float[Tensor,
     if len(trail) == 1:
         if place.at != len(side.tokens) - 1:
             raise QuestionError(
-                problem(
-                    f"'{place}' measured by the {side.metric.name}, which is read at the last "
-                    "position",
-                    "a head at the last position, or a step before this one that reads there",
-                    f"'{replace(place, at=len(side.tokens) - 1, key=None)}'",
-                )
+                f"'{place}' measured by the {side.metric.name}, which is read at the last position",
+                "a head at the last position, or a step before this one that reads there",
+                f"'{replace(place, at=len(side.tokens) - 1, key=None)}'",
             )
         return attribution.gradient(trace, side.metric)[0]
     readings = [
@@ -250,11 +244,8 @@ def _downstream(side: Side, trail: Sequence[Place], head: Site) -> Float[Tensor,
     ]
     if not readings:
         raise QuestionError(
-            problem(
-                f"'{place}' after '{trail[-2]}', which does not read what {head} writes at "
-                f"{place.at}",
-                "an earlier head, at a position that the step before reads",
-            )
+            f"'{place}' after '{trail[-2]}', which does not read what {head} writes at {place.at}",
+            "an earlier head, at a position that the step before reads",
         )
     return torch.stack([r.share * r.gradient(trace) for r in readings]).sum(0)
 

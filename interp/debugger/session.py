@@ -17,7 +17,6 @@ from interp.debugger.question import MAX_TOKENS, Question, QuestionError
 from interp.metrics import Metric
 from interp.tasks import Prompts
 from minigpt import GPT2, Batch, Tokenizer, Trace
-from minigpt.errors import problem
 from minigpt.patch import Patch
 
 # Bytes of traces that a session keeps; shuffles of a prompt that stand for the reference where none
@@ -88,15 +87,13 @@ class Runs:
         as many tokens."""
         if self.other is None or len(self.other.tokens) != len(self.left.tokens):
             raise QuestionError(
-                problem(
-                    "path patching without a second prompt"
-                    if self.other is None
-                    else (
-                        f"path patching between prompts of {len(self.left.tokens)} and "
-                        f"{len(self.other.tokens)} tokens"
-                    ),
-                    "a second prompt of as many tokens, one thing changed",
-                )
+                "path patching without a second prompt"
+                if self.other is None
+                else (
+                    f"path patching between prompts of {len(self.left.tokens)} and "
+                    f"{len(self.other.tokens)} tokens"
+                ),
+                "a second prompt of as many tokens, one thing changed",
             )
         return Prompts(
             self.left.base.tokens.tolist(),
@@ -120,10 +117,8 @@ class Session:
         tokenizer = model.tokenizer
         if tokenizer is None:
             raise QuestionError(
-                problem(
-                    f"a question in words, but {model.name} has no tokenizer",
-                    "a model with a vocabulary",
-                )
+                f"a question in words, but {model.name} has no tokenizer",
+                "a model with a vocabulary",
             )
         clean = self._run(question, question.prompt)
         other = self._run(question, question.other) if question.other else None
@@ -157,7 +152,7 @@ class Session:
         """What stands on the left and on the right, and the side after the interventions."""
         if question.compare == "other" and other is None:
             raise QuestionError(
-                problem("compare='other' without another prompt", "a second prompt, or compare=''")
+                "compare='other' without another prompt", "a second prompt, or compare=''"
             )
         patch = compiled(question.patches, side.sources)
         if not patch:
@@ -180,11 +175,7 @@ class Session:
     def _model(self, name: str) -> GPT2:
         if name not in self.models:
             raise QuestionError(
-                problem(
-                    f"the model {name!r}",
-                    ", ".join(self.models),
-                    f"model={next(iter(self.models))}",
-                )
+                f"the model {name!r}", ", ".join(self.models), f"model={next(iter(self.models))}"
             )
         return self.models[name]
 
@@ -227,14 +218,12 @@ def _batch(model: GPT2, texts: Sequence[str], n: int | None = None) -> Batch:
     found = model.batch(list(texts))
     for text, length in zip(texts, found.lengths.tolist(), strict=True):
         if length > MAX_TOKENS:
-            raise QuestionError(problem(f"a prompt of {length:,} tokens", f"up to {MAX_TOKENS:,}"))
+            raise QuestionError(f"a prompt of {length:,} tokens", f"up to {MAX_TOKENS:,}")
         if n is not None and length != n and model.tokenizer is not None:
             raise QuestionError(
-                problem(
-                    f"a reference prompt of {length} tokens for a prompt of {n}: "
-                    f"{'|'.join(model.tokenizer.tokens(text))}",
-                    f"reference prompts of {n} tokens, so that a position means one thing",
-                )
+                f"a reference prompt of {length} tokens for a prompt of {n}: "
+                f"{'|'.join(model.tokenizer.tokens(text))}",
+                f"reference prompts of {n} tokens, so that a position means one thing",
             )
     return Batch(found.tokens, found.lengths, {"END": found.lengths - 1})
 
@@ -289,10 +278,7 @@ def _metric(name: str, answers: tuple[int, ...], distractors: tuple[int, ...]) -
     """The metric at the last position of one prompt."""
     if both := set(answers) & set(distractors):
         raise QuestionError(
-            problem(
-                f"token {min(both)} is an answer and a distractor",
-                "different tokens on the two sides",
-            )
+            f"token {min(both)} is an answer and a distractor", "different tokens on the two sides"
         )
     right = torch.tensor([answers])
     if name == "logits":

@@ -15,7 +15,7 @@ from interp.debugger import api
 from interp.debugger.guard import Guard
 from interp.debugger.session import Session
 from interp.debugger.workers import Workers
-from minigpt.errors import MiniGPTError, NoEffectWarning, problem
+from minigpt.errors import MiniGPTError, NoEffectWarning
 
 
 def application(session: Session, workers: Workers, host: str = "127.0.0.1") -> FastAPI:
@@ -66,11 +66,9 @@ def _socket(host: str, port: int) -> socket.socket:
         )
     except OSError as error:
         raise MiniGPTError(
-            problem(
-                f"--host {host} --port {port}: {error.strerror or error}",
-                "an address of this machine, a port that is free",
-                f"--port {port + 1}",
-            )
+            f"--host {host} --port {port}: {error.strerror or error}",
+            "an address of this machine, a port that is free",
+            f"--port {port + 1}",
         ) from error
 
 

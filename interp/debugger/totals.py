@@ -14,7 +14,7 @@ from interp.debugger.question import MAX_K, QuestionError
 from interp.debugger.session import Runs, Side
 from minigpt import GPT2, parse
 from minigpt.address import heads
-from minigpt.errors import PatchError, problem
+from minigpt.errors import PatchError
 from minigpt.patch import Patch
 from minigpt.receipt import Receipt
 
@@ -45,7 +45,7 @@ def totals(runs: Runs, addresses: Sequence[str] | None = None) -> Iterator[Total
     """
     names = list(dict.fromkeys(_everywhere(runs) if addresses is None else addresses))
     if len(names) > MAX_ADDRESSES:
-        raise QuestionError(problem(f"{len(names)} addresses", f"up to {MAX_ADDRESSES}"))
+        raise QuestionError(f"{len(names)} addresses", f"up to {MAX_ADDRESSES}")
     edits = [[_edit(name, runs, side) for side in runs.sides] for name in names]
     return _chunks(runs, names, edits)
 
@@ -132,11 +132,9 @@ def _unseen(place: Place, runs: Runs, side: Side) -> Patch:
     """The head without the weight of one key."""
     if runs.question.instead != "0":
         raise QuestionError(
-            problem(
-                f"'{place}' replaced by {runs.question.instead}",
-                "0: what a head takes from one position can only be left out",
-                f"'{place.site}@{place.at}' for the whole head",
-            )
+            f"'{place}' replaced by {runs.question.instead}",
+            "0: what a head takes from one position can only be left out",
+            f"'{place.site}@{place.at}' for the whole head",
         )
     row = side.trace[f"{place.site}.pattern@{place.at}"].clone()
     row[:, place.key] = 0

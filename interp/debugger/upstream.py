@@ -19,7 +19,6 @@ from interp.debugger.question import QuestionError
 from interp.debugger.score import STATED, places, score, words
 from interp.debugger.session import Runs
 from minigpt import Site, parse
-from minigpt.errors import problem
 
 
 @dataclass(frozen=True)
@@ -121,11 +120,9 @@ def _trail(runs: Runs, depth: int | None) -> tuple[Place, ...]:
     trail = places(runs)
     if not trail or not -len(trail) <= (depth or 0) < len(trail):
         raise QuestionError(
-            problem(
-                "a step upstream without a trail" if not trail else f"step {depth} of {len(trail)}",
-                "steps such as 'a3.4.q@13<1', 'a3.4.v@13', 'm2.n17@5'",
-                "trail=a3.4.q@13<1",
-            )
+            "a step upstream without a trail" if not trail else f"step {depth} of {len(trail)}",
+            "steps such as 'a3.4.q@13<1', 'a3.4.v@13', 'm2.n17@5'",
+            "trail=a3.4.q@13<1",
         )
     return trail if depth is None else trail[: range(len(trail))[depth] + 1]
 
@@ -137,10 +134,8 @@ def _parts(runs: Runs, trail: Sequence[Place]) -> list[Parts]:
         there = [step.under(runs.twins) for step in trail]
         if None in there:
             raise QuestionError(
-                problem(
-                    f"'{trail[there.index(None)]}' has no twin on the other prompt",
-                    "positions that both prompts have",
-                )
+                f"'{trail[there.index(None)]}' has no twin on the other prompt",
+                "positions that both prompts have",
             )
         back = inverse(runs.twins, len(runs.right.tokens))
         found.append(
@@ -157,7 +152,7 @@ def _parts(runs: Runs, trail: Sequence[Place]) -> list[Parts]:
 def _instead(runs: Runs) -> str:
     if runs.question.instead == "other" and runs.other is None:
         raise QuestionError(
-            problem("instead='other' without another prompt", "a second prompt, or instead=0")
+            "instead='other' without another prompt", "a second prompt, or instead=0"
         )
     return runs.question.instead
 

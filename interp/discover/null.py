@@ -22,7 +22,7 @@ from statistics import NormalDist
 import torch
 
 from interp.effects import Effects
-from minigpt.errors import MiniGPTError, problem
+from minigpt.errors import MiniGPTError
 
 # The standard deviation of a normal crowd by its median absolute deviation: 1 / Phi^-1(3/4).
 NORMAL = 1 / NormalDist().inv_cdf(0.75)
@@ -64,11 +64,9 @@ def cutoff(effects: Effects, total: float, threshold: float, level: float) -> Cu
     or more; level: chance of a false find."""
     if not (0 <= threshold < 1 and 0 < level < 1):
         raise MiniGPTError(
-            problem(
-                f"threshold={threshold}, level={level}",
-                "a share of the whole effect, from 0 to 1; a chance between 0 and 1",
-                "threshold=0.02, level=0.05",
-            )
+            f"threshold={threshold}, level={level}",
+            "a share of the whole effect, from 0 to 1; a chance between 0 and 1",
+            "threshold=0.02, level=0.05",
         )
     centre = effects.values.median()
     spread = NORMAL * float((effects.values - centre).abs().median())

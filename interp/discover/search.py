@@ -28,7 +28,7 @@ from interp.metrics import Metric
 from interp.tasks import Prompts
 from minigpt import GPT2, parse
 from minigpt.address import heads
-from minigpt.errors import PromptError, problem
+from minigpt.errors import PromptError
 from minigpt.patch import Patch
 
 # Keys and values are followed to positions that get this share of a head's attention or more: less
@@ -194,18 +194,14 @@ def _search(
 ) -> _Search:
     if len(pairs) < 2:
         raise PromptError(
-            problem(
-                f"{len(pairs)} pair of prompts, from which no chance can be told",
-                "two pairs or more",
-                "a hundred",
-            )
+            f"{len(pairs)} pair of prompts, from which no chance can be told",
+            "two pairs or more",
+            "a hundred",
         )
     if pairs.groups is None and pairs.batch.ragged:
         raise PromptError(
-            problem(
-                "prompts of several lengths without groups, over which a knock-out takes its means",
-                "groups=... for each prompt",
-            )
+            "prompts of several lengths without groups, over which a knock-out takes its means",
+            "groups=... for each prompt",
         )
     clean, corrupt = (metric(model.run(side)).mean() for side in (pairs, pairs.corrupted))
     end = next(

@@ -17,7 +17,7 @@ from interp.circuit.ablation import Ablation
 from interp.metrics import Metric
 from interp.tasks import Prompts, ioi
 from minigpt import GPT2, Patch, Tokenizer, Trace, parse
-from minigpt.errors import MiniGPTError, problem
+from minigpt.errors import MiniGPTError
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,11 +37,9 @@ class Lab:
         """The model's own; the task is made of words."""
         if self.model.tokenizer is None:
             raise MiniGPTError(
-                problem(
-                    "indirect objects for a model without a vocabulary",
-                    "a model with one: ioi-mini, gpt2",
-                    "keep GPT-2's vocabulary at hand (TIKTOKEN_CACHE_DIR)",
-                )
+                "indirect objects for a model without a vocabulary",
+                "a model with one: ioi-mini, gpt2",
+                "keep GPT-2's vocabulary at hand (TIKTOKEN_CACHE_DIR)",
             )
         return self.model.tokenizer
 

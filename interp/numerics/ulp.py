@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from minigpt.errors import MiniGPTError, problem
+from minigpt.errors import MiniGPTError
 
 BITS = {
     torch.float64: torch.int64,
@@ -35,11 +35,9 @@ def distance(a: Float[Tensor, "*axes"], b: Float[Tensor, "*axes"]) -> Int[Tensor
     """
     if a.dtype != b.dtype or a.dtype not in BITS:
         raise UlpError(
-            problem(
-                f"the distance of {a.dtype} from {b.dtype}",
-                "two tensors of one floating-point type",
-                "b.to(a.dtype)",
-            )
+            f"the distance of {a.dtype} from {b.dtype}",
+            "two tensors of one floating-point type",
+            "b.to(a.dtype)",
         )
     x, y = _ordered(a), _ordered(b)
     steps = x - y

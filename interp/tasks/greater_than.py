@@ -19,7 +19,7 @@ from interp.metrics import Metric
 from interp.tasks.prompts import Prompts
 from interp.tasks.vocabulary import single
 from minigpt import Tokenizer
-from minigpt.errors import PromptError, problem
+from minigpt.errors import PromptError
 
 NOUNS = """
 abduction accord affair agreement appraisal assaults assessment attack attempts campaign captivity
@@ -71,11 +71,9 @@ def metric(pairs: Prompts) -> Metric:
     2023, section 2.2); needs the tokenizer."""
     if pairs.tokenizer is None:
         raise PromptError(
-            problem(
-                "pairs without a tokenizer",
-                "pairs that know their tokenizer",
-                "greater_than.prompts(model.tokenizer)",
-            )
+            "pairs without a tokenizer",
+            "pairs that know their tokenizer",
+            "greater_than.prompts(model.tokenizer)",
         )
     ids = torch.tensor([pairs.tokenizer.single(f"{year:02d}") for year in range(100)])
     signs = _signs(ids, pairs.batch.tokens.gather(1, pairs.positions["YY"][:, None]))
@@ -101,11 +99,9 @@ def legal_years(tokenizer: Tokenizer) -> list[int]:
     if not years:
         pieces = " + ".join(map(repr, tokenizer.tokens(" 1732")))
         raise PromptError(
-            problem(
-                f"this vocabulary cuts ' 1732' into {pieces}",
-                "one that cuts years into ' 17' + '32'",
-                "gpt2 or ioi-mini",
-            )
+            f"this vocabulary cuts ' 1732' into {pieces}",
+            "one that cuts years into ' 17' + '32'",
+            "gpt2 or ioi-mini",
         )
     return years
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from interp.heads import words
 from interp.tasks.prompts import Prompts
 from minigpt import Tokenizer
-from minigpt.errors import PromptError, problem
+from minigpt.errors import PromptError
 
 
 def prompts(
@@ -55,14 +55,12 @@ def _halves(
 ) -> tuple[Int[Tensor, "n length"], Int[Tensor, "n length"]]:
     """For each prompt two rows of tokens of which no two are the same."""
     if n < 1:
-        raise PromptError(problem(f"{n} prompts", "one or more"))
+        raise PromptError(f"{n} prompts", "one or more")
     if length < 2 or len(ids) < 2 * length:
         raise PromptError(
-            problem(
-                f"halves of {length} tokens, out of {len(ids)}",
-                "2 tokens or more, and twice as many to draw from",
-                f"length={max(2, len(ids) // 2)}",
-            )
+            f"halves of {length} tokens, out of {len(ids)}",
+            "2 tokens or more, and twice as many to draw from",
+            f"length={max(2, len(ids) // 2)}",
         )
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.stack(

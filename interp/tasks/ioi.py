@@ -19,7 +19,7 @@ import torch
 from interp.tasks.prompts import Prompts
 from interp.tasks.vocabulary import single
 from minigpt import Tokenizer
-from minigpt.errors import PromptError, problem
+from minigpt.errors import PromptError
 
 NAMES = """
 Aaron Adam Alexander Alicia Allison Amanda Amber Amy Andrea Andrew Angela Anthony Ashley Benjamin
@@ -230,11 +230,9 @@ def _draw(
 def _role(whose: str) -> str:
     if whose not in ("IO", "S"):
         raise PromptError(
-            problem(
-                f"an extra sentence about {whose!r}",
-                "'IO' or 'S' for each sentence",
-                'extra=("IO", "IO")',
-            )
+            f"an extra sentence about {whose!r}",
+            "'IO' or 'S' for each sentence",
+            'extra=("IO", "IO")',
         )
     return "S1" if whose == "S" else whose
 
@@ -275,4 +273,4 @@ def _known(**choices: tuple[object, object]) -> None:
     """PromptError unless each value is one of those that are legal for it."""
     for name, (given, legal) in choices.items():
         if given not in legal:  # type: ignore[operator]
-            raise PromptError(problem(f"{name}={given!r}", ", ".join(map(repr, legal))))  # type: ignore[call-overload]
+            raise PromptError(f"{name}={given!r}", ", ".join(map(repr, legal)))  # type: ignore[call-overload]

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from minigpt import Batch, Tokenizer
-from minigpt.errors import PositionError, PromptError, problem
+from minigpt.errors import PositionError, PromptError
 
 Rows = Tensor | Sequence[Sequence[int] | Tensor]
 Choices = Tensor | Sequence[Any]
@@ -106,11 +106,9 @@ class Prompts:
         """The corrupt prompts, for model.run(prompts.corrupted)."""
         if self.corrupt is None:
             raise PromptError(
-                problem(
-                    "these prompts have no corrupt side",
-                    "pairs",
-                    "give corrupt prompts, or ablate by zero or mean",
-                )
+                "these prompts have no corrupt side",
+                "pairs",
+                "give corrupt prompts, or ablate by zero or mean",
             )
         return Batch(self.corrupt, self.lengths, self.positions)
 
@@ -159,7 +157,7 @@ class Prompts:
             text = path.read_text(encoding="utf-8")
         except OSError as error:
             raise PromptError(
-                problem(f"the prompts {path}: {error.strerror}", "a file that can be read")
+                f"the prompts {path}: {error.strerror}", "a file that can be read"
             ) from error
         return cls.from_records(_records(path, text), tokenizer)
 
@@ -170,15 +168,13 @@ class Prompts:
         """A record a prompt: clean, corrupt, answers, distractors (texts or ids), positions,
         group."""
         if not records:
-            raise PromptError(problem("a file without prompts", "one record or more"))
+            raise PromptError("a file without prompts", "one record or more")
         for i, record in enumerate(records):
             if missing := {"clean", "answers"} - set(record):
                 raise PromptError(
-                    problem(
-                        f"prompt {i} has no {' and no '.join(sorted(missing))}: it has "
-                        f"{', '.join(record)}",
-                        "clean, corrupt, answers, distractors, positions, group",
-                    )
+                    f"prompt {i} has no {' and no '.join(sorted(missing))}: it has "
+                    f"{', '.join(record)}",
+                    "clean, corrupt, answers, distractors, positions, group",
                 )
         names = [
             name for name in ("clean", "corrupt", "answers", "distractors") if name in records[0]
@@ -205,35 +201,29 @@ class Prompts:
 
     def _check_alignment(self, clean: list[Tensor], corrupt: list[Tensor] | None) -> None:
         if not clean:
-            raise PromptError(problem("no prompts", "one pair or more"))
+            raise PromptError("no prompts", "one pair or more")
         if corrupt is None:
             return
         if len(corrupt) != len(clean):
             raise PromptError(
-                problem(
-                    f"{len(clean)} clean prompts and {len(corrupt)} corrupt ones", "as many of both"
-                )
+                f"{len(clean)} clean prompts and {len(corrupt)} corrupt ones", "as many of both"
             )
         for i, (a, b) in enumerate(zip(clean, corrupt, strict=True)):
             if len(a) != len(b):
                 raise PromptError(
-                    problem(
-                        f"pair {i} is not aligned: {len(a)} and {len(b)} tokens\n    clean    "
-                        f"{self.text(a)}\n    corrupt  {self.text(b)}",
-                        "pairs of the same number of tokens",
-                        "names and words that are single tokens on both sides",
-                    )
+                    f"pair {i} is not aligned: {len(a)} and {len(b)} tokens\n    clean    "
+                    f"{self.text(a)}\n    corrupt  {self.text(b)}",
+                    "pairs of the same number of tokens",
+                    "names and words that are single tokens on both sides",
                 )
 
     def _check_positions(self, lengths: Tensor) -> None:
         for name, index in self.positions.items():
             if index.shape != lengths.shape or bool(((index < 0) | (index >= lengths)).any()):
                 raise PositionError(
-                    problem(
-                        f"position '{name}': {index.tolist() if index.ndim else int(index)} for "
-                        f"prompts of lengths {lengths.tolist()}",
-                        "an index from 0 up for each prompt, within it",
-                    )
+                    f"position '{name}': {index.tolist() if index.ndim else int(index)} for "
+                    f"prompts of lengths {lengths.tolist()}",
+                    "an index from 0 up for each prompt, within it",
                 )
 
 
@@ -252,15 +242,13 @@ def _choices(given: Choices, n: int, name: str) -> Int[Tensor, "prompts choices"
         ids = torch.as_tensor(given).long()
     except (ValueError, TypeError) as error:
         raise PromptError(
-            problem(f"{name} of different numbers for different prompts", "as many for each prompt")
+            f"{name} of different numbers for different prompts", "as many for each prompt"
         ) from error
     ids = ids[:, None] if ids.ndim == 1 else ids
     if ids.ndim != 2 or len(ids) != n:
         raise PromptError(
-            problem(
-                f"{name} of shape {list(ids.shape)} for {n} prompts",
-                "token ids [prompts] or [prompts, choices]",
-            )
+            f"{name} of shape {list(ids.shape)} for {n} prompts",
+            "token ids [prompts] or [prompts, choices]",
         )
     return ids
 
@@ -271,10 +259,8 @@ def _ids(given: Any, tokenizer: Tokenizer | None, name: str) -> list[int]:
         return given
     if tokenizer is None:
         raise PromptError(
-            problem(
-                f"{name}: {given!r} is a text, but there is no tokenizer",
-                "token ids, or the model's tokenizer",
-            )
+            f"{name}: {given!r} is a text, but there is no tokenizer",
+            "token ids, or the model's tokenizer",
         )
     if name in ("answers", "distractors"):
         return [tokenizer.single(text) for text in ([given] if isinstance(given, str) else given)]
@@ -293,10 +279,8 @@ def _records(path: Path, text: str) -> list[Mapping[str, Any]]:
         return [json.loads(line) for line in text.splitlines() if line.strip()]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise PromptError(
-            problem(
-                f"{path} holds no prompts: {error}",
-                "JSON lines, CSV with a header, or AutoCircuit's JSON ('prompts': [...])",
-            )
+            f"{path} holds no prompts: {error}",
+            "JSON lines, CSV with a header, or AutoCircuit's JSON ('prompts': [...])",
         ) from error
 
 

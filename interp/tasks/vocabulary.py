@@ -29,12 +29,10 @@ def single(tokenizer: Tokenizer, words: Sequence[str], what: str, least: int = 1
     dropped = [word for word in given if word not in known]
     if len(known) < least:
         raise PromptError(
-            problem(
-                f"{what}: {len(known)} of {len(given)} are one token in this "
-                f"vocabulary{_some(dropped)}",
-                f"{least} or more that are one token with a space before them",
-                f"{what}=[words that the model's vocabulary has whole]",
-            )
+            f"{what}: {len(known)} of {len(given)} are one token in this "
+            f"vocabulary{_some(dropped)}",
+            f"{least} or more that are one token with a space before them",
+            f"{what}=[words that the model's vocabulary has whole]",
         )
     if dropped:
         warnings.warn(

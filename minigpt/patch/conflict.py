@@ -8,7 +8,7 @@ from functools import lru_cache
 from itertools import combinations, product
 
 from minigpt.address import Site
-from minigpt.errors import PatchError, problem
+from minigpt.errors import PatchError
 from minigpt.patch.edit import Edit, Hold
 
 Part = tuple[bool, ...]
@@ -54,11 +54,9 @@ def _refuse_lost_parts(edits: Iterable[Edit]) -> None:
             for write in wholes.get(whole, ()):
                 if may_meet(write.target.at, edit.target.at):
                     raise PatchError(
-                        problem(
-                            f"'{write}' writes a whole, of which '{edit}' reads a part",
-                            f"'{whole}' as the sender too",
-                            f"writing the parts of '{whole}' one by one",
-                        )
+                        f"'{write}' writes a whole, of which '{edit}' reads a part",
+                        f"'{whole}' as the sender too",
+                        f"writing the parts of '{whole}' one by one",
                     )
 
 
@@ -109,11 +107,9 @@ def may_meet(a: int | str | None, b: int | str | None) -> bool:
 def conflict(a: Edit, b: Edit) -> PatchError:
     """The error that names both edits."""
     return PatchError(
-        problem(
-            f"'{a}' and '{b}' both decide what '{b.target}' is",
-            "each thing decided once",
-            "leave one of them out",
-        )
+        f"'{a}' and '{b}' both decide what '{b.target}' is",
+        "each thing decided once",
+        "leave one of them out",
     )
 
 
@@ -121,10 +117,7 @@ def _refuse_double_holds(holds: Iterable[Hold]) -> None:
     for a, b in combinations(holds, 2):
         if (a.source, a.but) != (b.source, b.but) and a.meets(b):
             raise PatchError(
-                problem(
-                    f"'{a}' and '{b}' hold one node at two values, or one frees what the other "
-                    "holds",
-                    "each node held once",
-                    "Patch.write(node, run), to which a hold gives way",
-                )
+                f"'{a}' and '{b}' hold one node at two values, or one frees what the other holds",
+                "each node held once",
+                "Patch.write(node, run), to which a hold gives way",
             )

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from minigpt.address import Address, Site, heads, parse
 from minigpt.config import Config
-from minigpt.errors import PatchError, problem
+from minigpt.errors import PatchError
 from minigpt.trace import Trace
 
 Given: TypeAlias = "Trace | Tensor | float | int | Source"
@@ -43,17 +43,13 @@ class Source:
                 name == "0" and self.run is None and self.value is None
             ):
                 raise PatchError(
-                    problem(
-                        f"a source named {name!r}",
-                        "a word of letters, digits, _ . and -, a letter first",
-                    )
+                    f"a source named {name!r}",
+                    "a word of letters, digits, _ . and -, a letter first",
                 )
         if self.by is not None and self.run is not None and len(self.by) != len(self.run.tokens):
             raise PatchError(
-                problem(
-                    f"{len(self.by)} groups for a run of {len(self.run.tokens)} prompts",
-                    "one number for each prompt",
-                )
+                f"{len(self.by)} groups for a run of {len(self.run.tokens)} prompts",
+                "one number for each prompt",
             )
 
     @property
@@ -139,11 +135,9 @@ class Hold:
         words = sorted(set(self.nodes.split()))
         if not words or self.source.value is not None:
             raise PatchError(
-                problem(
-                    f"'{self}'",
-                    "nodes, and the run (or its mean, or 0) at which they are held",
-                    "Patch.hold('heads', run), or Patch.write(node, tensor) for each node",
-                )
+                f"'{self}'",
+                "nodes, and the run (or its mean, or 0) at which they are held",
+                "Patch.hold('heads', run), or Patch.write(node, tensor) for each node",
             )
         for word in words:
             if word not in SETS:
@@ -153,11 +147,9 @@ class Hold:
         for free in self.free:
             if not any(_holds(word, free.site) for word in words):
                 raise PatchError(
-                    problem(
-                        f"'{self}' holds no {free.site}",
-                        "behind 'but', nodes that are held otherwise",
-                        "hold heads but a9.9@END = mean(run)",
-                    )
+                    f"'{self}' holds no {free.site}",
+                    "behind 'but', nodes that are held otherwise",
+                    "hold heads but a9.9@END = mean(run)",
                 )
 
     def __str__(self) -> str:
@@ -198,7 +190,7 @@ def source(given: Given, name: str = "") -> Source:
     if isinstance(given, (int, float)) and given == 0:
         return ZERO
     raise PatchError(
-        problem(f"a value {given!r} of type {type(given).__name__}", "a Trace, a tensor, or 0.0")
+        f"a value {given!r} of type {type(given).__name__}", "a Trace, a tensor, or 0.0"
     )
 
 
@@ -211,10 +203,8 @@ def own_value(
         return value.to(like).broadcast_to(like.shape)
     except RuntimeError as error:
         raise PatchError(
-            problem(
-                f"a value of shape {list(value.shape)} for '{address}'",
-                f"{list(like.shape)}, or what broadcasts to it",
-            )
+            f"a value of shape {list(value.shape)} for '{address}'",
+            f"{list(like.shape)}, or what broadcasts to it",
         ) from error
 
 
@@ -222,7 +212,7 @@ def _node(text: str, config: Config | None = None) -> Site:
     found = _sender(text, config)
     if found.at is not None:
         raise PatchError(
-            problem(f"hold '{text}'", "nodes without a position", f"Patch.write('{text}', run)")
+            f"hold '{text}'", "nodes without a position", f"Patch.write('{text}', run)"
         )
     return found.site
 
@@ -230,9 +220,7 @@ def _node(text: str, config: Config | None = None) -> Site:
 def _sender(text: str, config: Config | None = None) -> Address:
     found = parse(text, config)
     if len(found.sites) > 1 or found.site.role != "node":
-        raise PatchError(
-            problem(f"hold '{text}'", "'heads', 'mlps', or nodes side by side: 'a9.9 m3'")
-        )
+        raise PatchError(f"hold '{text}'", "'heads', 'mlps', or nodes side by side: 'a9.9 m3'")
     return found
 
 

@@ -27,7 +27,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from minigpt.address import Address, parse
-from minigpt.errors import PatchError, problem
+from minigpt.errors import PatchError
 from minigpt.patch.conflict import refuse
 from minigpt.patch.edit import NAME, ZERO, Edit, Given, Hold, Source, source
 from minigpt.trace import Trace
@@ -170,18 +170,14 @@ class Patch:
         found = parse(address)
         if len(found.sites) > 2:
             raise PatchError(
-                problem(
-                    f"'{found}' is a path of several edges",
-                    "one edge at a time",
-                    "patching.path(...), which goes edge by edge",
-                )
+                f"'{found}' is a path of several edges",
+                "one edge at a time",
+                "patching.path(...), which goes edge by edge",
             )
         edit = Edit(found, source(given, name))
         if edit.kind != kind:
             raise PatchError(
-                problem(
-                    f"Patch.{kind}('{found}', ...)", legal, f"Patch.{edit.kind}('{found}', ...)"
-                )
+                f"Patch.{kind}('{found}', ...)", legal, f"Patch.{edit.kind}('{found}', ...)"
             )
         return cls((edit,))
 
@@ -195,22 +191,18 @@ def _line(line: str, sources: Mapping[str, Trace | Tensor]) -> Patch:
     match = _LINE.fullmatch(line)
     if not match:
         raise PatchError(
-            problem(
-                f"'{line}' is no line of a patch",
-                "ADDRESS = NAME, ADDRESS = 0, ADDRESS = mean(NAME), "
-                "ADDRESS = mean(NAME by GROUPS), hold heads = NAME",
-                "'a9.9@-1 = corrupt; hold mlps = clean'",
-            )
+            f"'{line}' is no line of a patch",
+            "ADDRESS = NAME, ADDRESS = 0, ADDRESS = mean(NAME), "
+            "ADDRESS = mean(NAME by GROUPS), hold heads = NAME",
+            "'a9.9@-1 = corrupt; hold mlps = clean'",
         )
     hold, target, mean, by, name = match.groups()
     for each in (mean, by, name):
         if each not in (None, "0", *sources):
             raise PatchError(
-                problem(
-                    f"'{line}': nothing is called '{each}'",
-                    ", ".join(("0", *sources)),
-                    f"Patch.parse(text, {{'{each}': ...}})",
-                )
+                f"'{line}': nothing is called '{each}'",
+                ", ".join(("0", *sources)),
+                f"Patch.parse(text, {{'{each}': ...}})",
             )
     given = (
         _mean(mean, sources[mean], by, sources.get(by))
@@ -229,9 +221,7 @@ def _line(line: str, sources: Mapping[str, Trace | Tensor]) -> Patch:
 def _mean(name: str, run: Trace | Tensor, by: str | None, groups: Trace | Tensor | None) -> Source:
     if not isinstance(run, Trace) or isinstance(groups, Trace):
         raise PatchError(
-            problem(
-                f"mean({name}{f' by {by}' if by else ''})",
-                "the mean of a run, by a tensor of group numbers",
-            )
+            f"mean({name}{f' by {by}' if by else ''})",
+            "the mean of a run, by a tensor of group numbers",
         )
     return Source(name, run=run, mean=True, by=groups, by_name=by or "groups")

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from minigpt import ops
 from minigpt.address import Address, Site, parse
 from minigpt.device import limits
-from minigpt.errors import AddressError, problem
+from minigpt.errors import AddressError
 from minigpt.patch import Patch
 from minigpt.receipt import Receipt
 from minigpt.recompute.forward import Recalculation
@@ -111,11 +111,9 @@ def sweep(
     for address in addresses:
         if address.site.role != "stream" and address.site.kind != "out":
             raise AddressError(
-                problem(
-                    f"want='{address}' of many patches",
-                    "a stream point such as resid9@END, or out@-1",
-                    f"model.rerun(trace, patch)['{address}'] for one patch",
-                )
+                f"want='{address}' of many patches",
+                "a stream point such as resid9@END, or out@-1",
+                f"model.rerun(trace, patch)['{address}'] for one patch",
             )
     return Sweep(trace, list(patches), addresses, budget, progress)
 

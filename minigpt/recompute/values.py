@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from minigpt.address import Address, Site
-from minigpt.errors import PatchError, problem
+from minigpt.errors import PatchError
 from minigpt.patch.edit import Edit, Source, own_value
 from minigpt.trace import Trace
 
@@ -111,10 +111,8 @@ class Reader:
             return
         if run.params is not self.trace.params:
             raise PatchError(
-                problem(
-                    f"'{target} = {source}': the run is of another model",
-                    "runs of the model that is patched",
-                )
+                f"'{target} = {source}': the run is of another model",
+                "runs of the model that is patched",
             )
         if source.mean:
             self._check_mean(source, run, target)
@@ -125,12 +123,10 @@ class Reader:
         mine, theirs = self.trace.batch, run.batch
         if mine.tokens.shape != theirs.tokens.shape or bool((mine.lengths != theirs.lengths).any()):
             raise PatchError(
-                problem(
-                    f"'{target} = {source}': the runs do not match: {list(mine.tokens.shape)} "
-                    f"tokens and {list(theirs.tokens.shape)}, "
-                    f"lengths {mine.lengths.tolist()[:8]} and {theirs.lengths.tolist()[:8]}",
-                    "prompts of the same number and the same lengths, side by side",
-                )
+                f"'{target} = {source}': the runs do not match: {list(mine.tokens.shape)} "
+                f"tokens and {list(theirs.tokens.shape)}, "
+                f"lengths {mine.lengths.tolist()[:8]} and {theirs.lengths.tolist()[:8]}",
+                "prompts of the same number and the same lengths, side by side",
             )
 
     def _check_mean(self, source: Source, run: Trace, target: Address) -> None:
@@ -139,21 +135,17 @@ class Reader:
         ragged = theirs.ragged or mine.ragged
         if theirs.tokens.shape[1] != mine.tokens.shape[1] or (ragged and not grouped):
             raise PatchError(
-                problem(
-                    f"'{target} = {source}': a mean over prompts of lengths "
-                    f"{sorted(set(theirs.lengths.tolist()))} for prompts of "
-                    f"{mine.tokens.shape[1]} tokens",
-                    "prompts (of a group) of one length, so that a position means one thing",
-                )
+                f"'{target} = {source}': a mean over prompts of lengths "
+                f"{sorted(set(theirs.lengths.tolist()))} for prompts of "
+                f"{mine.tokens.shape[1]} tokens",
+                "prompts (of a group) of one length, so that a position means one thing",
             )
         if by is not None and (len(by) != len(theirs.tokens) or len(mine.tokens) > len(by)):
             raise PatchError(
-                problem(
-                    f"'{target} = {source}': {len(by)} groups for {len(theirs.tokens)} and "
-                    f"{len(mine.tokens)} prompts",
-                    "a group for every prompt of the run that is averaged, the patched prompts in "
-                    "the same order",
-                )
+                f"'{target} = {source}': {len(by)} groups for {len(theirs.tokens)} and "
+                f"{len(mine.tokens)} prompts",
+                "a group for every prompt of the run that is averaged, the patched prompts in "
+                "the same order",
             )
 
 

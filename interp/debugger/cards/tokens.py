@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from html import escape
 
 from interp.debugger.question import QuestionError
-from minigpt.errors import problem
 
 _ITEM = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[^",]+)\s*(?:,|$)')
 
@@ -22,11 +21,9 @@ def read(text: str) -> tuple[str, ...]:
         item = _ITEM.match(text, start)
         if item is None:
             raise QuestionError(
-                problem(
-                    f"tokens {text!r}",
-                    "words with commas between them, or tokens in double quotes",
-                    'Mary, " John"',
-                )
+                f"tokens {text!r}",
+                "words with commas between them, or tokens in double quotes",
+                'Mary, " John"',
             )
         found.append(_token(item[1].strip()))
         start = item.end()
@@ -61,7 +58,7 @@ def _token(item: str) -> str:
         return str(json.loads(item))
     except json.JSONDecodeError:
         raise QuestionError(
-            problem(f"the token {item}", r"what stands in quotes may hold \" \\ \n", r'"\n"')
+            f"the token {item}", r"what stands in quotes may hold \" \\ \n", r'"\n"'
         ) from None
 
 
