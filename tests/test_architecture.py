@@ -4,7 +4,7 @@ changes nothing."""
 from __future__ import annotations
 
 import ast
-import statistics
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,37 +13,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# Each file of minigpt imports only files that stand before it. A new file: put it after the last
-# one that it imports.
-ORDER = [
-    "errors",
-    "device",
-    "config",
-    "address",
-    "names",
-    "params",
-    "ops",
-    "tokenizer",
-    "batch",
-    "receipt",
-    "trace",
-    "patch.edit",
-    "patch.conflict",
-    "patch.patch",
-    "patch",
-    "reference",
-    "recompute",
-    "recompute.rows",
-    "recompute.plan",
-    "recompute.lower",
-    "recompute.needed",
-    "recompute.edits",
-    "recompute.attention",
-    "recompute.forward",
-    "recompute.sweep",
-    "model",
-    "sample",
-]
+HOUSE = "CONTRIBUTING.md"
+# The lines of a function: the median, the ninetieth percentile and the longest, at most.
+LONGEST = {"minigpt": (7, 16, 34), "weights": (10, 21, 31), "interp": (9, 25, 78)}
 PACKAGES = {"minigpt": (), "weights": ("minigpt",), "interp": ("minigpt",)}
 # The only files of interp that may name a model's weights.
 MAY_LOAD = ("interp.cli", "interp.debugger")
@@ -135,22 +107,43 @@ def served(name: str, source: str) -> list[str]:
     ]
 
 
+def rooms(table: str) -> dict[str, list[str]]:
+    """The rooms of each package in the order of the table that draws the house."""
+    found: dict[str, list[str]] = {}
+    package = ""
+    for line in table.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("|") and len(cells) == 3 and "`" in cells[2]:
+            package = cells[0].strip("`") or package
+            found.setdefault(package, []).extend(re.findall(r"`([\w.]+)`", cells[2]))
+    return found
+
+
+ROOMS = rooms((ROOT / HOUSE).read_text())
+
+
+def room(name: str) -> str | None:
+    """The room that a module is in, by its name in the table: its own file or a folder above it."""
+    package, _, rest = name.partition(".")
+    above = [rest.rsplit(".", n)[0] for n in range(rest.count(".") + 1)]
+    return next((place for place in above if place in ROOMS.get(package, ())), None)
+
+
 def wrong_order(name: str, source: str) -> list[str]:
-    """Imports inside minigpt that point forward or at the package as a whole, which imports
-    everything."""
-    if name == "minigpt":
+    """Imports inside a package that point to a later room, or at the package as a whole, which
+    imports everything."""
+    package, _, rest = name.partition(".")
+    own, order = room(name), ROOMS[package]
+    if not rest:
         return []
-    own = name.removeprefix("minigpt.")
-    if own not in ORDER:
-        return [
-            f"{name} is new: put it into ORDER in tests/test_architecture.py, after the last file "
-            "that it imports"
-        ]
-    earlier = [f"minigpt.{other}" for other in ORDER[: ORDER.index(own)]]
+    if own is None:
+        return [f"{name} is new: put it into the table of {HOUSE}, after the last room it imports"]
     return [
-        f"{name} imports {module}, which does not come before it in {' <- '.join(ORDER)}"
+        f"{name} imports {module}, which does not come before it in {' <- '.join(order)}"
         for module in sorted(imports(name, source))
-        if module not in earlier
+        if module.partition(".")[0] == package
+        and (other := room(module)) != own
+        and (other is None or order.index(other) > order.index(own))
     ]
 
 
@@ -201,6 +194,12 @@ def lengths(source: str) -> list[int]:
     ]
 
 
+def spread(found: list[int]) -> tuple[int, int, int]:
+    """Median, ninetieth percentile, longest."""
+    ordered = sorted(found)
+    return ordered[len(ordered) // 2], ordered[int(0.9 * (len(ordered) - 1))], ordered[-1]
+
+
 # --- the code as it is ----------------------------------------------------------------------------
 
 
@@ -214,13 +213,14 @@ def test_only_the_debuggers_outside_knows_of_a_server(name: str) -> None:
     assert not served(name, OURS[name]), "\n".join(served(name, OURS[name]))
 
 
-@pytest.mark.parametrize("name", sources("minigpt"))
-def test_each_file_of_the_engine_imports_only_earlier_ones(name: str) -> None:
+@pytest.mark.parametrize("name", OURS)
+def test_each_room_imports_only_earlier_ones(name: str) -> None:
     assert not wrong_order(name, OURS[name]), "\n".join(wrong_order(name, OURS[name]))
 
 
-def test_every_file_in_the_order_is_there() -> None:
-    assert {f"minigpt.{name}" for name in ORDER} | {"minigpt"} == set(sources("minigpt"))
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_room_of_the_table_is_there(package: str) -> None:
+    assert {room(name) for name in sources(package)} - {None} == set(ROOMS[package])
 
 
 def test_nothing_imports_itself_by_way_of_others() -> None:
@@ -285,25 +285,13 @@ def test_importing_changes_nothing_that_belongs_to_the_process(names: list[str])
     assert changed_by("\n".join(f"import {name}" for name in names)) == "[]"
 
 
-def test_the_length_of_functions_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
-    with capsys.disabled():
-        for package in PACKAGES:
-            found = sorted(
-                length for source in sources(package).values() for length in lengths(source)
-            )
-            long = [
-                f"{name} {source.count(chr(10))}"
-                for name, source in sources(package).items()
-                if source.count("\n") > 350
-            ]
-            p90 = found[int(0.9 * (len(found) - 1))]
-            print(
-                f"\n{package}: {len(found)} functions: median {statistics.median(found):.0f}, p90 "
-                f"{p90}, max {found[-1]} lines; "
-                f"files over 350 lines: {', '.join(long) or 'none'}",
-                end="",
-            )
-            assert len(found) > 10
+@pytest.mark.parametrize("package", LONGEST)
+def test_functions_are_short(package: str) -> None:
+    measured = spread(
+        [length for source in sources(package).values() for length in lengths(source)]
+    )
+    within = all(x <= bound for x, bound in zip(measured, LONGEST[package], strict=True))
+    assert within, f"{package}: median, p90, longest {measured}, at most {LONGEST[package]}"
 
 
 # --- twins: each of the checks above complains of what it is for ----------------------------------
@@ -367,8 +355,8 @@ def test_twin_a_function_that_knows_of_a_server_is_seen() -> None:
 
 def test_twin_a_file_that_is_not_in_the_order_is_seen() -> None:
     assert wrong_order("minigpt.surprise", "") == [
-        "minigpt.surprise is new: put it into ORDER in tests/test_architecture.py, after the last "
-        "file that it imports"
+        "minigpt.surprise is new: put it into the table of CONTRIBUTING.md, after the last room it "
+        "imports"
     ]
     assert (
         wrong_order(
@@ -377,6 +365,18 @@ def test_twin_a_file_that_is_not_in_the_order_is_seen() -> None:
         )
         == []
     )
+
+
+def test_twin_a_study_that_a_method_imports_is_seen() -> None:
+    (complaint,) = wrong_order("interp.circuit.criteria", "from interp.ioi import study")
+    assert complaint.startswith("interp.circuit.criteria imports interp.ioi")
+    assert not wrong_order(
+        "interp.circuit.criteria", "from interp.circuit.ablation import Ablation"
+    )
+
+
+def test_twin_a_long_function_is_seen() -> None:
+    assert spread([1, 2, 3, 4, 5, 6, 7, 8, 9, 90]) == (6, 9, 90)
 
 
 def test_twin_a_cycle_is_seen() -> None:
