@@ -12,6 +12,7 @@ from minigpt.recompute.sweep import Sweep
 from minigpt.tokenizer import Tokenizer
 from minigpt.trace import Trace
 
+__version__ = "0.2.0"
 __all__ = [
     "GPT2",
     "SIZES",
