@@ -4,18 +4,16 @@ head was found by."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from interp import figures
 from interp.circuit import Circuit
 from interp.discover.record import Discovery
 from interp.discover.roles import BACKUP, BY_TARGET, INHIBITION, NAME_MOVER, NEGATIVE, UNCLASSED
+from interp.effects import Effects
+from interp.ioi import words
 from interp.ioi.part import Part, Table
 from minigpt import parse
-
-LEGEND = (
-    "In the picture each head stands above the position at which it acts, at the height of "
-    "its layer; lines are what one hands on to another."
-)
 
 MEANS = {
     NAME_MOVER: "looks from the end at the answer and copies it into the output",
@@ -33,58 +31,53 @@ MEANS = {
 
 
 def found(evidence: Discovery, circuit: Circuit, n: int) -> Part:
-    """The circuit that was found, with the evidence for each of its heads."""
-    rows = [
-        (
-            each.role,
-            each.node,
-            _looks(each.scores.attention),
-            "; ".join(f"{effect:+.3f} through {name}" for name, effect in each.effects.items()),
-        )
-        for each in evidence.found
-    ]
-    maps = {
-        f"{each}: {' '.join(each.kept)} stand out": each.effects
-        for each in evidence.maps
-        if each.kept
-    }
-    return Part(
-        "found",
-        "The circuit that was found",
-        "section 3, as an algorithm",
-        "From the logits backwards: every head is path-patched to the output; those that stand "
-        "out are followed to what their queries, keys and "
-        f"values read, "
-        f"until nothing new stands out. An effect counts from {evidence.threshold:.0%} of the "
-        "metric up, where chance gives one in a map with a "
-        f"probability of "
-        f"{evidence.level:.0%}. {len(evidence.kept)} of {evidence.heads} heads were kept, on {n} "
-        f"prompts that are used for nothing else. {LEGEND}",
-        [
-            Table("", ("role", "head", "looks at", "effect on the logit difference"), rows),
-            _roles(circuit),
-        ],
-        maps,
-        {"circuit": evidence.figure()},
+    """The circuit that was found on n prompts, with the evidence for each of its heads."""
+    return replace(
+        words.FOUND,
+        text=words.FOUND.text.format(
+            threshold=evidence.threshold,
+            level=evidence.level,
+            kept=len(evidence.kept),
+            heads=evidence.heads,
+            n=n,
+        ),
+        tables=[_evidence(evidence), _roles(circuit)],
+        maps=_maps(evidence),
+        figures={"circuit": evidence.figure()},
         data={**circuit.to_dict(), "evidence": evidence.to_dict()},
     )
 
 
-def drawn(circuit: Circuit, heading: str, name: str, where: str) -> Part:
+def _evidence(evidence: Discovery) -> Table:
+    rows = [
+        (
+            head.role,
+            head.node,
+            _looks(head.scores.attention),
+            "; ".join(f"{effect:+.3f} through {name}" for name, effect in head.effects.items()),
+        )
+        for head in evidence.found
+    ]
+    return Table("", ("role", "head", "looks at", "effect on the logit difference"), rows)
+
+
+def _maps(evidence: Discovery) -> dict[str, Effects]:
+    """The maps on which something stands out."""
+    return {
+        f"{asked}: {' '.join(asked.kept)} stand out": asked.effects
+        for asked in evidence.maps
+        if asked.kept
+    }
+
+
+def drawn(circuit: Circuit) -> Part:
     """A circuit that was given."""
-    return Part(
-        name,
-        heading,
-        where,
-        LEGEND,
-        [_roles(circuit)],
-        figures={
-            "circuit": figures.diagram(
-                {node: circuit.role(node) for node in circuit.nodes},
-                _arrows(circuit),
-                "the circuit",
-            )
-        },
+    roles = {node: circuit.role(node) for node in circuit.nodes}
+    picture = figures.diagram(roles, _arrows(circuit), "the circuit")
+    return replace(
+        words.GIVEN,
+        tables=[_roles(circuit)],
+        figures={"circuit": picture},
         data=circuit.to_dict(),
     )
 

@@ -3,7 +3,7 @@ and the circuit that is looked at."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from interp import metrics
 from interp.circuit import Circuit
 from interp.circuit.ablation import Ablation
+from interp.ioi.part import Claim
 from interp.metrics import Metric
 from interp.tasks import Prompts, ioi
 from minigpt import GPT2, Patch, Tokenizer, Trace, parse
@@ -30,7 +31,6 @@ class Lab:
     n: int = 200
     seed: int = 0
     published: bool = False
-    mode: str = "paper"
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -50,7 +50,7 @@ class Lab:
 
     def against(self, corrupt: str) -> Prompts:
         """The same prompts, with other corrupt twins."""
-        return ioi.prompts(self.tokenizer, self.n, self.seed, corrupt=corrupt, mode=self.mode)
+        return ioi.prompts(self.tokenizer, self.n, self.seed, corrupt=corrupt)
 
     @cached_property
     def metric(self) -> Metric:
@@ -81,6 +81,10 @@ class Lab:
     def ports(self, role: str, which: str) -> list[str]:
         """What the heads of a role read their queries, keys or values from."""
         return [f"{head}.{which}" for head in self.heads(role)]
+
+    def claims(self, drawn_up: Iterable[Claim]) -> tuple[Claim, ...]:
+        """These, where the paper speaks of this model; else none."""
+        return tuple(drawn_up) if self.published else ()
 
     def difference(self, base: Trace, patches: Sequence[Patch]) -> Float[Tensor, "patches prompts"]:
         """The metric after each patch."""

@@ -4,8 +4,8 @@ finished is kept when it is interrupted."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from interp.circuit import Circuit
 from interp.discover import discover
-from interp.ioi import behaviour, diagram, judged, mechanism, published
+from interp.ioi import behaviour, diagram, judged, maps, mechanism, published
 from interp.ioi.lab import Lab
 from interp.ioi.part import Claim, Part
 from minigpt import GPT2
@@ -21,8 +21,8 @@ from minigpt import GPT2
 Step = Callable[[Lab], "Part | list[Part]"]
 MECHANISM: tuple[Step, ...] = (
     mechanism.direct,
-    mechanism.to_logits,
-    mechanism.to_heads,
+    maps.to_logits,
+    maps.to_heads,
     mechanism.redirected,
     mechanism.looking,
     mechanism.writing,
@@ -61,33 +61,12 @@ class Study:
     def short(self) -> list[str]:
         """What it comes to, in a few sentences, as far as it went."""
         data = {part.name: part.data for part in self.parts if not part.skipped}
-        lines = [
-            f"The model prefers IO by {task['logit_difference']:.2f} and is misled in "
-            f"{task['s_before_io']:.1%} of the prompts."
-            for name, task in data.items()
-            if name == "task"
+        judged_circuits = [name for name in data if name.startswith("faithfulness")]
+        return [
+            *([_preferred(data["task"])] if "task" in data else []),
+            *(_roles(name, circuit) for name, circuit in self.circuits.items()),
+            *(_alone(data[name], data.get(_nulls_beside(name), {})) for name in judged_circuits),
         ]
-        lines += [
-            f"The circuit {name}: "
-            + "; ".join(f"{role} {' '.join(nodes)}" for role, nodes in circuit.roles.items())
-            for name, circuit in self.circuits.items()
-        ]
-        for name in (name for name in data if name.startswith("faithfulness")):
-            said, beaten = (
-                data[name],
-                data.get(name.replace("faithfulness", "nulls"), {}).get(judged.MATCHED),
-            )
-            lines.append(
-                f"Alone it gives {said['circuit']:.2f} where the model gives {said['model']:.2f} "
-                f"({said['share']:.0%})"
-                + (
-                    f", and beats {beaten['beaten']:.1%} of random circuits with as many heads "
-                    "from each layer."
-                    if beaten
-                    else "."
-                )
-            )
-        return lines
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the pictures as plain values."""
@@ -120,88 +99,130 @@ def study(
     at this one instead. thorough: the paper's own numbers of random and greedy sets, which take
     minutes at full size.
     """
-    found, started = Study(name, n, seed), time.monotonic()
-    steps = list(_steps(model, found, circuit, is_gpt2, thorough))
+    record, started = Study(name, n, seed), time.monotonic()
+    steps = list(_steps(_Room(model, record, is_gpt2), circuit, thorough))
     try:
         with tqdm(steps, unit="part", disable=not progress) as bar:
             for title, step in bar:
                 bar.set_description(title)
-                found.parts += step()
+                record.parts += step()
     except KeyboardInterrupt:
-        found.interrupted = True
-    found.seconds = time.monotonic() - started
-    return found
+        record.interrupted = True
+    record.seconds = time.monotonic() - started
+    return record
+
+
+@dataclass(eq=False)
+class _Room:
+    """Where the steps are taken: the model, the record that they fill, a lab for each circuit."""
+
+    model: GPT2
+    record: Study
+    is_gpt2: bool
+    labs: dict[str, Lab] = field(default_factory=dict)
+
+    def lab(self, which: str) -> Lab:
+        """For one of the record's circuits, which is known only when the step is taken."""
+        if which not in self.labs:
+            self.labs[which] = self._lab(self.record.circuits[which])
+        return self.labs[which]
+
+    def _lab(self, circuit: Circuit) -> Lab:
+        return Lab(self.model, circuit, self.record.n, self.record.seed, self.is_gpt2)
+
+    def task(self) -> list[Part]:
+        """The task, which no circuit is needed for."""
+        return [behaviour.task(self._lab(Circuit({})))]
+
+    def discover(self) -> list[Part]:
+        """The circuit that is found, on prompts of another seed."""
+        apart = Lab(self.model, Circuit({}), min(self.record.n, 100), self.record.seed + 1)
+        evidence = discover(self.model, apart.pairs, apart.metric)
+        circuit = Circuit(evidence.roles, evidence.edges)
+        self.record.circuits["found here"] = circuit
+        return [diagram.found(evidence, circuit, apart.n)]
+
+    def take(self, circuit: Circuit) -> list[Part]:
+        """The circuit that was given."""
+        self.record.circuits["given"] = circuit
+        return [diagram.drawn(circuit)]
+
+    def measure(self, step: Step, which: str) -> list[Part]:
+        """One step of the mechanism, for one circuit."""
+        parts = step(self.lab(which))
+        return parts if isinstance(parts, list) else [parts]
+
+    def judge(self, criterion: Callable[[Lab], Part], which: str, main: str) -> list[Part]:
+        """One criterion on one circuit, titled with the circuit where it is not the main one."""
+        part = criterion(self.lab(which))
+        return [part if which == main else _titled(part, which)]
 
 
 def _steps(
-    model: GPT2, found: Study, circuit: Circuit | None, is_gpt2: bool, thorough: bool
+    room: _Room, circuit: Circuit | None, thorough: bool
 ) -> Iterator[tuple[str, Callable[[], Sequence[Part]]]]:
-    """What is to be done, by name, in order. The circuit that later steps look at is known only
-    when they are run."""
-    labs: dict[str, Lab] = {}
-
-    def lab(which: str) -> Lab:
-        return labs.setdefault(
-            which, Lab(model, found.circuits[which], found.n, found.seed, is_gpt2)
-        )
-
-    def look_for() -> list[Part]:
-        apart = Lab(model, Circuit({}), min(found.n, 100), found.seed + 1)
-        evidence = discover(model, apart.pairs, apart.metric)
-        found.circuits["found here"] = made = Circuit(evidence.roles, evidence.edges)
-        return [diagram.found(evidence, made, apart.n)]
-
-    def given() -> list[Part]:
-        assert circuit is not None
-        found.circuits["given"] = circuit
-        return [diagram.drawn(circuit, "The circuit that was given", "given", "as --circuit says")]
-
-    main = "given" if circuit is not None else "published" if is_gpt2 else "found here"
-    if is_gpt2:
-        found.circuits["published"] = published.CIRCUIT
-    yield "task", lambda: [behaviour.task(Lab(model, Circuit({}), found.n, found.seed, is_gpt2))]
+    """What is to be done, by name, in order."""
+    main = "given" if circuit is not None else "published" if room.is_gpt2 else "found here"
+    if room.is_gpt2:
+        room.record.circuits["published"] = published.CIRCUIT
+    yield "task", room.task
     if circuit is not None:
-        yield "circuit", given
+        yield "circuit", partial(room.take, circuit)
     else:
-        yield "discover", look_for
+        yield "discover", room.discover
     for step in MECHANISM:
-        yield step.__name__.replace("_", " "), lambda step=step: _listed(step(lab(main)))  # type: ignore[misc]
+        yield step.__name__.replace("_", " "), partial(room.measure, step, main)
     for which in dict.fromkeys([main, *(["found here"] if circuit is None else [])]):
-        for judge in (
-            judged.faithful,
-            judged.nulls,
-            partial(judged.complete, thorough=thorough),
-            partial(judged.minimal, thorough=thorough),
-        ):
-            yield f"criteria, {which}", partial(_judged, judge, lab, which, main)
+        for criterion in _criteria(thorough):
+            yield f"criteria, {which}", partial(room.judge, criterion, which, main)
 
 
-def _judged(
-    judge: Callable[[Lab], Part], lab: Callable[[str], Lab], which: str, main: str
-) -> list[Part]:
-    """One criterion on one circuit, titled with the circuit where it is not the main one."""
-    return [_titled(judge(lab(which)), which, main)]
+def _criteria(thorough: bool) -> list[Callable[[Lab], Part]]:
+    return [
+        judged.faithful,
+        judged.nulls,
+        partial(judged.complete, thorough=thorough),
+        partial(judged.minimal, thorough=thorough),
+    ]
 
 
-def _listed(found: Part | list[Part]) -> list[Part]:
-    return found if isinstance(found, list) else [found]
-
-
-def _titled(part: Part, which: str, main: str) -> Part:
-    """A part's name and heading say which circuit it is about, where there are two."""
-    return (
-        part
-        if which == main
-        else Part(
-            f"{part.name}_{which.replace(' ', '_')}",
-            f"{part.heading} (the circuit {which})",
-            part.where,
-            part.text,
-            part.tables,
-            part.maps,
-            part.figures,
-            (),
-            part.data,
-            part.skipped,
-        )
+def _titled(part: Part, which: str) -> Part:
+    """A part whose name and heading say which circuit it is about; the paper says nothing of it."""
+    return replace(
+        part,
+        name=f"{part.name}_{which.replace(' ', '_')}",
+        heading=f"{part.heading} (the circuit {which})",
+        claims=(),
     )
+
+
+# ---- what it comes to, in sentences
+
+
+def _preferred(task: Mapping[str, float]) -> str:
+    return (
+        f"The model prefers IO by {task['logit_difference']:.2f} and is misled in "
+        f"{task['s_before_io']:.1%} of the prompts."
+    )
+
+
+def _roles(name: str, circuit: Circuit) -> str:
+    roles = "; ".join(f"{role} {' '.join(nodes)}" for role, nodes in circuit.roles.items())
+    return f"The circuit {name}: {roles}"
+
+
+def _nulls_beside(faithfulness: str) -> str:
+    """The name of the part with random circuits for the same circuit."""
+    return faithfulness.replace("faithfulness", "nulls")
+
+
+def _alone(judge: Mapping[str, Any], nulls: Mapping[str, Any]) -> str:
+    """What the circuit gives by itself, and how random ones do beside it."""
+    gives = (
+        f"Alone it gives {judge['circuit']:.2f} where the model gives {judge['model']:.2f} "
+        f"({judge['share']:.0%})"
+    )
+    if judged.MATCHED not in nulls:
+        return f"{gives}."
+    beaten = nulls[judged.MATCHED]["beaten"]
+    return f"{gives}, and beats {beaten:.1%} of random circuits with as many heads from each layer."
