@@ -8,7 +8,7 @@ linearised. The metric's change is what is returned: patched run less patched-up
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -23,8 +23,11 @@ from minigpt.address import heads, streams
 from minigpt.errors import AddressError, PatchError
 from minigpt.patch import Patch
 from minigpt.patch.edit import Source
+from minigpt.receipt import Receipt
 
 At = int | str | None
+# What path patching may mean, by what becomes of the MLPs.
+MEANINGS = {"recompute": "IOI", "frozen": "edge"}
 SETS = ("heads", "attns", "mlps", "resid", "neurons", "neurons:m3")
 
 
@@ -46,14 +49,9 @@ def nodes(
     """
     base, other = _sides(model, pairs, direction)
     names = addresses(base, over)
-    return _effects(
-        f"patching ({direction})",
-        model,
-        base,
-        metric,
-        names,
-        [Patch.write(name, other) for name in names],
-        progress,
+    patches = [Patch.write(name, other) for name in names]
+    return _Question(model, metric, base, progress).effects(
+        f"patching ({direction})", names, patches
     )
 
 
@@ -75,17 +73,10 @@ def knockout(
     the reference; "pairs", what it is on the corrupt prompt.
     """
     base = model.run(prompts)
-    given = _ablation(model, prompts, reference or prompts, source, seed)
+    instead = _ablation(model, prompts, reference or prompts, source, seed)
     names = addresses(base, over)
-    return _effects(
-        f"knock-out ({source})",
-        model,
-        base,
-        metric,
-        names,
-        [Patch.write(name, given) for name in names],
-        progress,
-    )
+    patches = [Patch.write(name, instead) for name in names]
+    return _Question(model, metric, base, progress).effects(f"knock-out ({source})", names, patches)
 
 
 def paths(
@@ -112,48 +103,22 @@ def paths(
     and everything after them is recomputed. mlps="frozen": the edge meaning: receivers see the
     sender along the direct edges only.
     """
+    _check_meaning(mlps)
     base, other = _sides(model, pairs, direction)
     kept = standing or Patch()
     base = model.rerun(base, kept) if standing else base
-    names = addresses(base, senders)
-    ports = [_port(text, model) for text in receivers]
-    method = (
-        f"path patching to {', '.join(map(str, ports))} "
-        f"({'IOI' if mlps == 'recompute' else 'edge'})"
-    )
+    names, ports = addresses(base, senders), [_port(text, model) for text in receivers]
+    method = f"path patching to {', '.join(map(str, ports))} ({MEANINGS[mlps]})"
+    question = _Question(model, metric, base, progress)
     if mlps == "frozen":
-        return _effects(
-            method,
-            model,
-            base,
-            metric,
-            names,
-            [_reads(name, ports, other, at) | kept for name in names],
-            progress,
-        )
-    if mlps != "recompute":
-        raise PatchError(
-            f"mlps='{mlps}'", "'recompute' (the IOI paper's meaning) or 'frozen' (the edge meaning)"
-        )
-    sent = [
-        Patch.write(_placed(name, at), other) | Patch.hold("heads", base) | kept for name in names
-    ]
+        edges = [_reads(name, ports, other, at) | kept for name in names]
+        return question.effects(method, names, edges)
+    held = Patch.hold("heads", base) | kept
+    sent = [Patch.write(_placed(name, at), other) | held for name in names]
     if [str(port) for port in ports] == ["out"]:
-        return _effects(method, model, base, metric, names, sent, progress)
-    points = list(dict.fromkeys(_point(port, model) for port in ports))
-    first = model.rerun(base, sent, [_placed(point, at) for point in points], progress=progress)
-    seen = first.values if len(points) > 1 else first.values[:, None]
-    found = _effects(
-        method,
-        model,
-        base,
-        metric,
-        names,
-        [_inputs(ports, points, each, model, at) | kept for each in seen],
-        progress,
-    )
-    assert found.receipt is not None
-    return replace(found, receipt=first.receipt + found.receipt)
+        return question.effects(method, names, sent)
+    inputs, bill = question.inputs(ports, at, sent)
+    return question.effects(method, names, [patch | kept for patch in inputs], bill)
 
 
 def path(
@@ -172,22 +137,17 @@ def path(
     """
     base, other = _sides(model, pairs, direction)
     first, *ports = parse(chain, model.config).sites
-    run, sender, place = other, first, at
     if not ports or ports[-1].kind != "out":
         raise AddressError(
             f"'{chain}' does not end at the output", "a path to out, as in a5.5>a8.6.v>out"
         )
+    run, sender, place = other, first, at
     for port in ports:
         run = model.rerun(base, Patch.read(_placed(f"{sender}>{port}", place), run))
         sender, place = port.writer if port.kind != "out" else port, None
-    return Effects(
-        "path patching (tree)",
-        metric.name,
-        (chain,),
-        (metric(run) - metric(base))[None],
-        metric(base),
-        model.config,
-    )
+    before, after = metric(base), metric(run)
+    change = (after - before)[None]
+    return Effects("path patching (tree)", metric.name, (chain,), change, before, model.config)
 
 
 def edges(
@@ -202,29 +162,21 @@ def edges(
     """Edge patching, one edge at a time, LayerNorm recomputed; every edge of the graph unless some
     are given."""
     base, other = _sides(model, pairs, direction)
-    names = (
-        list(every_edge(model.config))
-        if edges is None
-        else [str(parse(edge, model.config)) for edge in edges]
-    )
-    given = Source("other", run=other)
+    names = list(every_edge(model.config)) if edges is None else _parsed(base, edges)
+    # Edges into one port are computed together, so they are asked for one after the other.
     order = sorted(range(len(names)), key=lambda i: str(parse(names[i]).sites[-1]))
-    found = _effects(
-        f"edge patching ({direction})",
-        model,
-        base,
-        metric,
-        [names[i] for i in order],
-        [Patch.read(names[i], given) for i in order],
-        progress,
+    ordered, source = [names[i] for i in order], Source("other", run=other)
+    patches = [Patch.read(name, source) for name in ordered]
+    effects = _Question(model, metric, base, progress).effects(
+        f"edge patching ({direction})", ordered, patches
     )
-    return found.rows(torch.tensor(order, dtype=torch.long).argsort().tolist())
+    return effects.rows(torch.tensor(order, dtype=torch.long).argsort().tolist())
 
 
 def addresses(trace: Trace, over: str | Sequence[str]) -> list[str]:
     """The addresses that a set's name stands for in this run's model: see `nodes`."""
     if not isinstance(over, str):
-        return [str(parse(each, trace.config)) for each in over]
+        return _parsed(trace, over)
     name, sign, place = over.partition("@")
     sites = [str(site) for site in _set(trace, name)]
     if not sign:
@@ -241,26 +193,34 @@ def addresses(trace: Trace, over: str | Sequence[str]) -> list[str]:
     return [f"{site}@{t}" for site in sites for t in range(trace.tokens.shape[1])]
 
 
+def _parsed(trace: Trace, texts: Sequence[str]) -> list[str]:
+    return [str(parse(text, trace.config)) for text in texts]
+
+
 def _set(trace: Trace, name: str) -> list[Site]:
     config = trace.config
-    if name in ("heads", "attns", "mlps", "resid"):
-        return {
-            "heads": lambda: list(heads(config)),
-            "attns": lambda: [Site("attn", i) for i in range(config.n_layer)],
-            "mlps": lambda: [Site("mlp", i) for i in range(config.n_layer)],
-            "resid": lambda: list(streams(config)),
-        }[name]()
+    if name == "heads":
+        return list(heads(config))
+    if name == "resid":
+        return list(streams(config))
+    if name in ("attns", "mlps"):
+        return [Site("attn" if name == "attns" else "mlp", i) for i in range(config.n_layer)]
+    return [Site("mlp", i, n) for i in _neuron_layers(trace, name) for n in range(config.d_mlp)]
+
+
+def _neuron_layers(trace: Trace, name: str) -> Sequence[int | None]:
+    """The layers that "neurons" (all) or "neurons:m3" stands for."""
     kind, _, layer = name.partition(":")
-    if kind != "neurons" or (
-        layer and not (parse(layer, config).site.kind == "mlp" and parse(layer).site.part is None)
-    ):
+    if name == "neurons":
+        return range(trace.config.n_layer)
+    site = parse(layer, trace.config).site if kind == "neurons" else None
+    if site is None or site.kind != "mlp" or site.part is not None:
         raise AddressError(
             f"'{name}' is no set of nodes",
             ", ".join(SETS) + ", each with or without @",
             "a list of addresses: ['a9.9', 'm3']",
         )
-    layers = [parse(layer).site.layer] if layer else range(config.n_layer)
-    return [Site("mlp", i, n) for i in layers for n in range(config.d_mlp)]
+    return [site.layer]
 
 
 def _sides(model: GPT2, pairs: Prompts, direction: str) -> tuple[Trace, Trace]:
@@ -274,46 +234,74 @@ def _sides(model: GPT2, pairs: Prompts, direction: str) -> tuple[Trace, Trace]:
     return (clean, corrupt) if direction == "noising" else (corrupt, clean)
 
 
-def _effects(
-    method: str,
-    model: GPT2,
-    base: Trace,
-    metric: Metric,
-    names: Sequence[str],
-    patches: Sequence[Patch],
-    progress: bool,
-) -> Effects:
-    before = metric(base)
-    after, receipt = metric.after(model, base, patches, progress=progress)
-    change = after - before
-    return Effects(method, metric.name, tuple(names), change, before, model.config, receipt)
+@dataclass(frozen=True, eq=False)
+class _Question:
+    """The run that is patched, and the metric that is read."""
+
+    model: GPT2
+    metric: Metric
+    base: Trace
+    progress: bool
+
+    def effects(
+        self,
+        method: str,
+        names: Sequence[str],
+        patches: Sequence[Patch],
+        earlier: Receipt | None = None,
+    ) -> Effects:
+        """The metric's change by each patch; earlier: the bill of the runs that patches came
+        from."""
+        before = self.metric(self.base)
+        after, bill = self.metric.after(self.model, self.base, patches, progress=self.progress)
+        bill = bill if earlier is None else earlier + bill
+        name, config = self.metric.name, self.model.config
+        return Effects(method, name, tuple(names), after - before, before, config, bill)
+
+    def inputs(
+        self, ports: Sequence[Site], at: At, sent: Sequence[Patch]
+    ) -> tuple[list[Patch], Receipt]:
+        """For each patch, one by which the ports alone see what it makes of the stream; and the
+        bill."""
+        points = list(dict.fromkeys(_point(port, self.model) for port in ports))
+        places = [_placed(point, at) for point in points]
+        swept = self.model.rerun(self.base, sent, places, progress=self.progress)
+        streams = swept.values if len(points) > 1 else swept.values[:, None]
+        return [_inputs(ports, points, seen, self.model, at) for seen in streams], swept.receipt
 
 
 def _ablation(
     model: GPT2, prompts: Prompts, reference: Prompts, source: str, seed: int
 ) -> Source | Trace | float:
+    """What nodes write instead of their own."""
     if source == "zero":
         return 0.0
     if source == "pairs":
         return model.run(prompts.corrupted)
-    if source in ("mean", "group"):
-        if source == "group" and reference.groups is None:
-            raise PatchError(
-                "source='group', but the prompts have no groups", "prompts with groups=..."
-            )
-        return Source(
-            "reference",
-            run=model.run(reference),
-            mean=True,
-            by=reference.groups if source == "group" else None,
-        )
+    if source == "mean":
+        return Source("reference", run=model.run(reference), mean=True)
+    if source == "group":
+        return _group_mean(model, reference)
     if source != "resample":
         raise PatchError(f"source='{source}'", "'zero', 'mean', 'group', 'resample' or 'pairs'")
-    drawn = torch.randint(
-        len(reference), (len(prompts),), generator=torch.Generator().manual_seed(seed)
-    )
-    batch = reference.batch
-    return model.run(Batch(batch.tokens[drawn], batch.lengths[drawn]))
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randint(len(reference), (len(prompts),), generator=generator)
+    return model.run(Batch(reference.batch.tokens[drawn], reference.batch.lengths[drawn]))
+
+
+def _group_mean(model: GPT2, reference: Prompts) -> Source:
+    if reference.groups is None:
+        raise PatchError(
+            "source='group', but the prompts have no groups", "prompts with groups=..."
+        )
+    return Source("reference", run=model.run(reference), mean=True, by=reference.groups)
+
+
+def _check_meaning(mlps: str) -> None:
+    if mlps not in MEANINGS:
+        raise PatchError(
+            f"mlps='{mlps}'", "'recompute' (the IOI paper's meaning) or 'frozen' (the edge meaning)"
+        )
 
 
 def _placed(address: str, at: At) -> str:
@@ -329,11 +317,12 @@ def _port(text: str, model: GPT2) -> Site:
 
 def _reads(sender: str, ports: Sequence[Site], other: Trace, at: At) -> Patch:
     """The edges from a sender to those of the ports that come after it."""
-    patch, node = Patch(), parse(sender).site
-    for port in ports:
-        if node.stage < port.stage:
-            patch |= Patch.read(_placed(f"{node}>{port}", at), other)
-    return patch
+    node = parse(sender).site
+    return Patch.all(
+        Patch.read(_placed(f"{node}>{port}", at), other)
+        for port in ports
+        if node.stage < port.stage
+    )
 
 
 def _point(port: Site, model: GPT2) -> str:
@@ -351,7 +340,7 @@ def _inputs(
     at: At,
 ) -> Patch:
     """Every receiver sees the stream that the first run had there."""
-    patch = Patch()
-    for port in ports:
-        patch |= Patch.input(_placed(str(port), at), seen[points.index(_point(port, model))])
-    return patch
+    return Patch.all(
+        Patch.input(_placed(str(port), at), seen[points.index(_point(port, model))])
+        for port in ports
+    )
