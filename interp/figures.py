@@ -4,6 +4,7 @@ nothing."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 from jaxtyping import Float
@@ -13,6 +14,9 @@ from minigpt import parse
 
 FOR, AGAINST = "#2166ac", "#b2182b"
 SCALE = [(0.0, AGAINST), (0.25, "#ef8a62"), (0.5, "#f7f7f7"), (0.75, "#67a9cf"), (1.0, FOR)]
+
+# Where a node is drawn: across (its position's column) and up (its layer).
+Spot = tuple[float, int]
 
 
 def grid(values: Float[Tensor, "layer head"], title: str) -> go.Figure:
@@ -100,55 +104,48 @@ def diagram(roles: Mapping[str, str], arrows: Sequence[tuple[str, str]], title: 
     """A circuit: heads at positions ("a2.6@END" -> what it is) and who writes to whom; layer 0 at
     the bottom, a column a position, the first found last."""
     columns = list(dict.fromkeys(node.partition("@")[2] for node in roles))[::-1]
-    at, top = (
-        _spots(list(roles), columns),
-        max((parse(node).site.layer or 0 for node in roles), default=0),
-    )
+    spots = _spots(list(roles), columns)
+    top = max((layer for _, layer in spots.values()), default=0)
     figure = go.Figure()
     for writer, reader in arrows:
-        figure.add_annotation(
-            x=at[reader][0],
-            y=at[reader][1],
-            ax=at[writer][0],
-            ay=at[writer][1],
-            xref="x",
-            yref="y",
-            axref="x",
-            ayref="y",
-            text="",
-            showarrow=True,
-            arrowhead=2,
-            arrowwidth=1,
-            arrowcolor="rgba(120,130,140,.5)",
-            standoff=12,
-            startstandoff=8,
-        )
+        figure.add_annotation(**_arrow(spots[writer], spots[reader]))
     for role in dict.fromkeys(roles.values()):
-        own = [node for node in roles if roles[node] == role]
-        figure.add_scatter(
-            x=[at[node][0] for node in own],
-            y=[at[node][1] for node in own],
-            mode="markers+text",
-            name=role,
-            marker={"size": 18},
-            text=[node.partition("@")[0] for node in own],
-            textposition="top center",
-            hovertemplate="%{text}<br>" + role + "<extra></extra>",
-        )
-    figure.update_xaxes(
-        title="position",
-        tickvals=list(range(len(columns))),
-        ticktext=columns,
-        showgrid=False,
-        zeroline=False,
-    )
-    figure.update_yaxes(
-        title="layer", dtick=1, showgrid=False, zeroline=False, range=[-0.5, top + 0.5]
-    )
+        heads = {node: spots[node] for node in roles if roles[node] == role}
+        figure.add_scatter(**_marks(heads, role))
+    bare = {"showgrid": False, "zeroline": False}
+    ticks = list(range(len(columns)))
+    figure.update_xaxes(title="position", tickvals=ticks, ticktext=columns, **bare)
+    figure.update_yaxes(title="layer", dtick=1, range=[-0.5, top + 0.5], **bare)
     return styled(figure, title, height=220 + 80 * top)
 
 
-def _spots(nodes: Sequence[str], columns: Sequence[str]) -> dict[str, tuple[float, int]]:
+def _arrow(tail: Spot, tip: Spot) -> dict[str, Any]:
+    """As an annotation, whose arrow alone is seen."""
+    return {
+        "text": "",
+        **dict(zip(("ax", "ay", "x", "y"), (*tail, *tip), strict=True)),
+        **{"axref": "x", "ayref": "y", "xref": "x", "yref": "y"},
+        **{"showarrow": True, "arrowhead": 2, "arrowwidth": 1},
+        "arrowcolor": "rgba(120,130,140,.5)",
+        **{"standoff": 12, "startstandoff": 8},
+    }
+
+
+def _marks(heads: Mapping[str, Spot], role: str) -> dict[str, Any]:
+    """The heads of a role, each with its name above it."""
+    return {
+        "x": [column for column, _ in heads.values()],
+        "y": [layer for _, layer in heads.values()],
+        "mode": "markers+text",
+        "name": role,
+        "marker": {"size": 18},
+        "text": [node.partition("@")[0] for node in heads],
+        "textposition": "top center",
+        "hovertemplate": "%{text}<br>" + role + "<extra></extra>",
+    }
+
+
+def _spots(nodes: Sequence[str], columns: Sequence[str]) -> dict[str, Spot]:
     """Where each node is drawn: in its position's column at its layer's height, side by side with
     those that are there too."""
     shared: dict[tuple[str, int], list[str]] = {}

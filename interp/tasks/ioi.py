@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -147,22 +147,17 @@ def prompts(
     "S"; the authors insert two: ("IO", "IO"). Words that are not one token are left out, with a
     warning.
     """
-    _known(
-        corrupt=(corrupt, [*CORRUPTIONS, None]),
-        mode=(mode, MODES),
-        template=(template, [*range(1, 16), None]),
-        order=(order, [*ORDERS, None]),
-    )
+    _known("corrupt", corrupt, [*CORRUPTIONS, None])
+    _known("mode", mode, MODES)
+    _known("template", template, [*range(1, 16), None])
+    _known("order", order, [*ORDERS, None])
     words = {
         "names": single(tokenizer, names, "names", least=5),
         "PLACE": single(tokenizer, places, "places"),
         "OBJECT": single(tokenizer, objects, "objects"),
     }
-    kinds = _kinds(
-        random.Random(seed),
-        [template] if template else MODES[mode],
-        [order] if order else list(ORDERS),
-    )
+    templates = [template] if template else MODES[mode]
+    kinds = _kinds(random.Random(seed), templates, [order] if order else list(ORDERS))
     draws = [
         _draw(f"{seed}.{i}", kind, words, long, extra)
         for i, kind in zip(range(n), kinds, strict=False)
@@ -269,8 +264,7 @@ def _filled(sentence: str, words: Mapping[str, str]) -> str:
     return re.sub(r"\[(\w+)\]", lambda slot: words[slot[1]], sentence)
 
 
-def _known(**choices: tuple[object, object]) -> None:
-    """PromptError unless each value is one of those that are legal for it."""
-    for name, (given, legal) in choices.items():
-        if given not in legal:  # type: ignore[operator]
-            raise PromptError(f"{name}={given!r}", ", ".join(map(repr, legal)))  # type: ignore[call-overload]
+def _known(name: str, value: object, legal: Collection[object]) -> None:
+    """PromptError unless the value is one of those that are legal for it."""
+    if value not in legal:
+        raise PromptError(f"{name}={value!r}", ", ".join(map(repr, legal)))

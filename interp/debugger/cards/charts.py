@@ -14,6 +14,10 @@ FADING = [f"rgba(47,123,208,{step:.2f})" for step in STEPS]
 SIGNED = [f"rgba(210,69,69,{step:.2f})" for step in reversed(STEPS)] + FADING
 FONT = {"color": INK, "fontFamily": "system-ui, sans-serif", "fontSize": 11}
 RING = {"borderColor": INK, "borderWidth": 2}
+MARKS = {
+    "itemStyle": {"borderWidth": 1, "borderColor": LINE},
+    "emphasis": {"itemStyle": RING},
+}
 MONO = {**FONT, "fontFamily": "ui-monospace, monospace"}
 Cell = tuple[int, int, float, str]
 
@@ -58,41 +62,35 @@ def heat(
         {"value": [x, y, value], "name": words, **({"itemStyle": RING} if (x, y) == pinned else {})}
         for x, y, value, words in cells
     ]
-    axis = {
-        "type": "category",
-        "axisTick": {"show": False},
-        "axisLine": {"show": False},
-        "splitLine": {"show": False},
-    }
     return {
         "animation": False,
         "textStyle": FONT,
         "grid": {"left": 8, "right": 8, "top": 4, "bottom": 4, "containLabel": True},
         "tooltip": {"formatter": "{b}", "confine": True, "transitionDuration": 0},
-        "xAxis": {
-            **axis,
-            "data": list(columns),
-            "axisLabel": {**MONO, "interval": 0, "rotate": rotate},
-        },
-        "yAxis": {
-            **axis,
-            "data": list(rows),
-            "inverse": True,
-            "axisLabel": {**MONO, "interval": 0},
-        },
-        "visualMap": {
-            "show": False,
-            "min": -top if signed else 0,
-            "max": top,
-            "dimension": 2,
-            "inRange": {"color": SIGNED if signed else FADING},
-        },
-        "series": [
-            {
-                "type": "heatmap",
-                "data": data,
-                "itemStyle": {"borderWidth": 1, "borderColor": LINE},
-                "emphasis": {"itemStyle": RING},
-            }
-        ],
+        "xAxis": _axis(columns, rotate=rotate),
+        "yAxis": {**_axis(rows), "inverse": True},
+        "visualMap": _colours(signed, top),
+        "series": [{"type": "heatmap", "data": data, **MARKS}],
+    }
+
+
+def _axis(names: Sequence[str], **label: Any) -> dict[str, Any]:
+    """A category for each name, without lines of its own."""
+    bare = {line: {"show": False} for line in ("axisTick", "axisLine", "splitLine")}
+    return {
+        "type": "category",
+        **bare,
+        "data": list(names),
+        "axisLabel": {**MONO, "interval": 0, **label},
+    }
+
+
+def _colours(signed: bool, top: float) -> dict[str, Any]:
+    """Which colour a value has: from nothing to `top`, or from -`top`."""
+    return {
+        "show": False,
+        "min": -top if signed else 0,
+        "max": top,
+        "dimension": 2,
+        "inRange": {"color": SIGNED if signed else FADING},
     }

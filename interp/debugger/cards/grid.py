@@ -19,6 +19,32 @@ TINTED = {
     "cellClass": "n",
     "headerClass": "n",
 }
+OPTIONS = {
+    "columnDefs": [],
+    "rowData": [],
+    "suppressFieldDotNotation": True,
+    ":getRowId": "p => p.data.id",
+    "animateRows": False,
+    "rowHeight": 27,
+    "headerHeight": 30,
+    "groupHeaderHeight": 26,
+    "suppressMovableColumns": True,
+    "tooltipShowDelay": 400,
+    "enableBrowserTooltips": True,
+    "overlayNoRowsTemplate": "<span class=note>no rows</span>",
+    "defaultColDef": {
+        "sortable": False,
+        "resizable": True,
+        "suppressHeaderMenuButton": True,
+        "sortingOrder": ["desc"],
+    },
+    "rowClassRules": {
+        ":chosen": "p => p.data.node === p.context.chosen",
+        ":closing": "p => !!p.node.rowPinned",
+    },
+    ":onSortChanged": "e => debuggerPage.sorted(e)",
+    ":onCellKeyDown": "e => debuggerPage.key(e)",
+}
 Column = dict[str, Any]
 Record = dict[str, Any]
 
@@ -61,8 +87,8 @@ def sides(field: str, title: str, hint: str, names: Sequence[str], **more: Any) 
         "headerTooltip": hint,
         "headerClass": "group",
         "children": [
-            number(each, name.removesuffix(" prompt"), f"{hint} {name}.", field, 78, **more)
-            for each, name in parts
+            number(part, name.removesuffix(" prompt"), f"{hint} {name}.", field, 78, **more)
+            for part, name in parts
         ],
     }
 
@@ -77,48 +103,16 @@ class Grid:
         on_sort: Callable[[str], Any] | None = None,
     ) -> None:
         self.mark = mark
-        self.element = (
-            ui.aggrid(
-                {
-                    "columnDefs": [],
-                    "rowData": [],
-                    "suppressFieldDotNotation": True,
-                    ":getRowId": "p => p.data.id",
-                    "animateRows": False,
-                    "rowHeight": 27,
-                    "headerHeight": 30,
-                    "groupHeaderHeight": 26,
-                    "suppressMovableColumns": True,
-                    "tooltipShowDelay": 400,
-                    "enableBrowserTooltips": True,
-                    "context": self._context({}, ""),
-                    "overlayNoRowsTemplate": "<span class=note>no rows</span>",
-                    "defaultColDef": {
-                        "sortable": False,
-                        "resizable": True,
-                        "suppressHeaderMenuButton": True,
-                        "sortingOrder": ["desc"],
-                    },
-                    "rowClassRules": {
-                        ":chosen": "p => p.data.node === p.context.chosen",
-                        ":closing": "p => !!p.node.rowPinned",
-                    },
-                    ":onSortChanged": "e => debuggerPage.sorted(e)",
-                    ":onCellKeyDown": "e => debuggerPage.key(e)",
-                },
-                theme="balham",
-                auto_size_columns=False,
-            )
-            .classes("grid")
-            .props(f"data-testid={mark}")
-        )
-        self.element.on(
-            "rowClicked",
-            lambda event: (
-                on_choose(event.args["data"]["node"]) if "node" in event.args["data"] else None
-            ),
-            ["data"],
-        )
+        options = {**OPTIONS, "context": self._context({}, "")}
+        self.element = ui.aggrid(options, theme="balham", auto_size_columns=False)
+        self.element.classes("grid").props(f"data-testid={mark}")
+
+        def clicked(event: Any) -> Any:
+            """A closing line stands for no node."""
+            row = event.args["data"]
+            return on_choose(row["node"]) if "node" in row else None
+
+        self.element.on("rowClicked", clicked, ["data"])
         ui.on(f"chosen-{mark}", lambda event: on_choose(event.args))
         if on_sort is not None:
             ui.on(f"sorted-{mark}", lambda event: on_sort(event.args))
@@ -181,6 +175,6 @@ def closing(rest: Both, whole: Both) -> list[Record]:
 def sorted_by(field: str, columns: list[Column]) -> list[Column]:
     """The columns, one of them with the mark of what the rows are sorted by."""
     for column in columns:
-        for each in column.get("children", [column]):
-            each["sort"] = "desc" if each["field"] == field else None
+        for single in column.get("children", [column]):
+            single["sort"] = "desc" if single["field"] == field else None
     return columns
