@@ -19,6 +19,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 from minigpt.config import Config
 from minigpt.errors import AddressError
@@ -67,13 +68,13 @@ def _patterns() -> Iterator[tuple[str, re.Pattern[str]]]:
     for kind, (_, *texts) in GRAMMAR.items():
         for text in texts:
             if text:
-                fields = re.escape(text).replace(r"\{", "{").replace(r"\}", "}")
-                yield (
-                    kind,
-                    re.compile(
-                        re.sub(r"\{(\w+)\}", lambda field: f"(?P<{field[1]}>{_NUMBER})", fields)
-                    ),
-                )
+                yield kind, _pattern(text)
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    """What spells this form, its fields being numbers."""
+    form = re.escape(text).replace(r"\{", "{").replace(r"\}", "}")
+    return re.compile(re.sub(r"\{(\w+)\}", rf"(?P<\1>{_NUMBER})", form))
 
 
 _PATTERNS = tuple(_patterns())
@@ -101,8 +102,7 @@ class Site:
 
     @property
     def stage(self) -> int:
-        """When it happens in a forward pass: a number that grows from the embedding to the
-        output."""
+        """When it happens in a forward pass: a number that grows from embedding to output."""
         if self.kind in ("out", "out.b"):
             return _LAST + (self.kind == "out.b")
         return 0 if self.layer is None else 10 * self.layer + _STAGE[self.kind]
@@ -113,13 +113,11 @@ class Site:
         return Site("mlp" if self.kind == "in" else "attn", self.layer, self.part)
 
     def contains(self, other: Site) -> bool:
-        """Whether other is a part of this whole: a9 of a9.9, m3 of m3.n127, input of emb. Nothing
-        contains itself."""
+        """Whether this is a whole and other a part of it: a9 and a9.9, m3 and m3.n127."""
         if self.part is not None or self.layer != other.layer:
             return False
-        return _WHOLE.get(other.kind) == self.kind or (
-            self.kind == other.kind and other.part is not None
-        )
+        numbered = self.kind == other.kind and other.part is not None
+        return numbered or _WHOLE.get(other.kind) == self.kind
 
 
 @dataclass(frozen=True)
@@ -201,17 +199,21 @@ def _check_order(sites: tuple[Site, ...], text: str) -> None:
             f"'{text}' is no edge",
             "a node, then one port or more: writer>reader, as in a5.5>a8.6.v>out",
         )
-    for a, b in zip(sites, ports, strict=False):
-        if a.kind == "out":
-            raise AddressError(
-                f"'{text}' goes on after out, where the stream ends", "out as the last of a path"
-            )
-        writer = a if a.role == "node" else a.writer
-        if writer.stage > b.stage:
-            raise AddressError(
-                f"'{text}' runs backwards: {writer} writes after {b} has read",
-                "edges from an earlier writer to a later reader",
-            )
+    for a, b in pairwise(sites):
+        _check_step(a, b, text)
+
+
+def _check_step(a: Site, b: Site, text: str) -> None:
+    if a.kind == "out":
+        raise AddressError(
+            f"'{text}' goes on after out, where the stream ends", "out as the last of a path"
+        )
+    writer = a if a.role == "node" else a.writer
+    if writer.stage > b.stage:
+        raise AddressError(
+            f"'{text}' runs backwards: {writer} writes after {b} has read",
+            "edges from an earlier writer to a later reader",
+        )
 
 
 def _check_range(site: Site, config: Config) -> None:
@@ -270,9 +272,8 @@ def edges(config: Config) -> Iterator[str]:
     writers = ["input"]
     for layer in range(config.n_layer):
         own = list(map(str, heads(config, layer)))
-        yield from (
-            f"{writer}>{head}.{port}" for head in own for port in "qkv" for writer in writers
-        )
+        ports = [f"{head}.{port}" for head in own for port in "qkv"]
+        yield from (f"{writer}>{port}" for port in ports for writer in writers)
         writers += own
         yield from (f"{writer}>m{layer}.in" for writer in writers)
         writers.append(f"m{layer}")
@@ -281,13 +282,12 @@ def edges(config: Config) -> Iterator[str]:
 
 def heads(config: Config, layer: int | None = None) -> Iterator[Site]:
     """The heads of one layer, or of all."""
-    for each in range(config.n_layer) if layer is None else (layer,):
-        yield from (Site("attn", each, head) for head in range(config.n_head))
+    for own in range(config.n_layer) if layer is None else (layer,):
+        yield from (Site("attn", own, head) for head in range(config.n_head))
 
 
 def streams(config: Config) -> Iterator[Site]:
-    """Every point of the residual stream, in order: resid0, resid0.mid, ... up to what the final
-    LayerNorm reads."""
+    """Every stream point in order: resid0, resid0.mid, ... up to what the final LayerNorm reads."""
     for layer in range(config.n_layer):
         yield Site("resid", layer)
         yield Site("mid", layer)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from minigpt.config import Config
 from minigpt.errors import PositionError, PromptError
@@ -44,11 +44,7 @@ class Batch:
     def index(self, at: int | str) -> Int[Tensor, "batch"]:
         """Each prompt's absolute position for 3, -1 (the prompt's own last) or a name;
         PositionError where it has none."""
-        rows = (
-            self._named(at)
-            if isinstance(at, str)
-            else torch.full_like(self.lengths, at) + (self.lengths if at < 0 else 0)
-        )
+        rows = self._named(at) if isinstance(at, str) else self._numbered(at)
         wrong = ((rows < 0) | (rows >= self.lengths)).nonzero().flatten().tolist()
         if wrong:
             n = int(self.lengths[wrong[0]])
@@ -57,6 +53,9 @@ class Batch:
                 f"@0 to @{n - 1}, or @-1 to @-{n}",
             )
         return rows
+
+    def _numbered(self, at: int) -> Int[Tensor, "batch"]:
+        return torch.full_like(self.lengths, at) + (self.lengths if at < 0 else 0)
 
     def _named(self, name: str) -> Int[Tensor, "batch"]:
         """A name's own positions; or, of "S2+1" where only S2 has a name, the ones after those."""
@@ -86,59 +85,76 @@ def as_batch(
     return Batch(found.tokens.to(device), found.lengths.to(device), found.positions)
 
 
-def _rows(given: object, tokenizer: Tokenizer | None) -> Sequence[Tensor]:
-    if isinstance(given, Tensor):
-        if (
-            given.is_floating_point()
-            or given.is_complex()
-            or given.dtype == torch.bool
-            or given.ndim not in (1, 2)
-        ):
-            raise PromptError(
-                f"a tensor {given.dtype} of shape {list(given.shape)}",
-                "whole token ids [batch, pos] or [pos]",
-            )
-        return list(given[None] if given.ndim == 1 else given)
-    texts = [given] if isinstance(given, str) else given
-    if not isinstance(texts, (list, tuple)) or not all(isinstance(t, str) for t in texts):
-        raise PromptError(
-            f"prompts of type {type(given).__name__}",
-            "a text, a list of texts, or token ids [batch, pos]",
-        )
+def _rows(prompts: object, tokenizer: Tokenizer | None) -> Sequence[Tensor]:
+    """The token ids of each prompt."""
+    if isinstance(prompts, Tensor):
+        return _id_rows(prompts)
+    texts = _texts(prompts)
     if tokenizer is None:
         raise PromptError("a text, but this model has no tokenizer", "token ids [batch, pos]")
     return [torch.tensor(tokenizer.encode(text), dtype=torch.long) for text in texts]
+
+
+def _id_rows(ids: Tensor) -> list[Tensor]:
+    whole = not (ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool)
+    if not whole or ids.ndim not in (1, 2):
+        raise PromptError(
+            f"a tensor {ids.dtype} of shape {list(ids.shape)}",
+            "whole token ids [batch, pos] or [pos]",
+        )
+    return list(ids[None] if ids.ndim == 1 else ids)
+
+
+def _texts(prompts: object) -> Sequence[str]:
+    texts = [prompts] if isinstance(prompts, str) else prompts
+    if not isinstance(texts, (list, tuple)) or not all(isinstance(t, str) for t in texts):
+        raise PromptError(
+            f"prompts of type {type(prompts).__name__}",
+            "a text, a list of texts, or token ids [batch, pos]",
+        )
+    return texts
 
 
 def _from_rows(rows: Sequence[Tensor]) -> Batch:
     if not len(rows):
         raise PromptError("no prompts", "one prompt or more")
     lengths = torch.tensor([len(row) for row in rows])
-    width = int(lengths.max())
-    return Batch(
-        torch.stack([F.pad(row.long().cpu(), (0, width - len(row))) for row in rows]), lengths
-    )
+    return Batch(pad_sequence([row.long().cpu() for row in rows], batch_first=True), lengths)
 
 
 def _check(batch: Batch, config: Config) -> None:
+    """PromptError unless the model can read every prompt."""
+    _check_shape(batch)
+    _check_lengths(batch, config)
+    _check_ids(batch, config)
+
+
+def _check_shape(batch: Batch) -> None:
     shape, lengths = list(batch.tokens.shape), batch.lengths.tolist()
     if not lengths or [len(lengths)] != shape[:-1] or max(lengths) > shape[1]:
         raise PromptError(
             f"a Batch of tokens {shape} and lengths {lengths}",
             "one row or more, and each row's length, up to the width",
         )
-    if int(batch.lengths.min()) < 1:
-        where = int(batch.lengths.argmin())
+
+
+def _check_lengths(batch: Batch, config: Config) -> None:
+    shortest, longest = int(batch.lengths.argmin()), int(batch.lengths.argmax())
+    if int(batch.lengths[shortest]) < 1:
         raise PromptError(
-            f"prompt {where} is empty", "one token or more", "'<|endoftext|>' asks what comes first"
+            f"prompt {shortest} is empty",
+            "one token or more",
+            "'<|endoftext|>' asks what comes first",
         )
-    if int(batch.lengths.max()) > config.n_ctx:
-        where = int(batch.lengths.argmax())
+    if int(batch.lengths[longest]) > config.n_ctx:
         raise PromptError(
-            f"prompt {where} has {int(batch.lengths[where])} tokens",
+            f"prompt {longest} has {int(batch.lengths[longest])} tokens",
             f"up to {config.n_ctx} (the model's context)",
             "cutting it at the front",
         )
+
+
+def _check_ids(batch: Batch, config: Config) -> None:
     wrong = (batch.tokens < 0) | (batch.tokens >= config.n_vocab)
     if bool(wrong.any()):
         row, column = wrong.nonzero()[0].tolist()

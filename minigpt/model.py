@@ -52,9 +52,8 @@ def layer(
     qkv = linear(ops.layer_norm(x, block.ln1_w, block.ln1_b, config.eps), block.w_qkv, block.b_qkv)
     z = attention(qkv, config.n_head, groups, attend)
     mid = linear(z, block.w_o, block.b_o).add_(x)
-    act = ops.gelu(
-        linear(ops.layer_norm(mid, block.ln2_w, block.ln2_b, config.eps), block.w_in, block.b_in)
-    )
+    normed = ops.layer_norm(mid, block.ln2_w, block.ln2_b, config.eps)
+    act = ops.gelu(linear(normed, block.w_in, block.b_in))
     out = linear(act, block.w_out, block.b_out).add_(mid)
     return Cells(resid=x, qkv=qkv, z=z, mid=mid, act=act, out=out)
 
@@ -125,12 +124,10 @@ class GPT2:
         than twice the heads (more would share out small products).
         """
         batch = self.batch(prompts)
-        x = embed(self.params, batch.tokens)
+        x, groups = embed(self.params, batch.tokens), grouped(batch.lengths)
         cells: list[Cells] = []
         for block in self.params.blocks:
-            cells.append(
-                layer(block, self.config, x, grouped(batch.lengths), self.attend, ops.settled)
-            )
+            cells.append(layer(block, self.config, x, groups, self.attend, ops.settled))
             x = cells[-1].out
         return Trace(self.params, batch, tuple(cells))
 
@@ -159,8 +156,7 @@ class GPT2:
         makes of `want`, as a Sweep.
 
         budget: bytes that the working values of a sweep may take, what suits the device unless one
-        is given. Warns with NoEffectWarning where
-        nothing changed.
+        is given. Warns with NoEffectWarning where nothing changed.
         """
         if self.attend is not ops.eager:
             raise PatchError(
@@ -184,10 +180,7 @@ class GPT2:
         same but for the last digits.
         """
         batch = self.batch(tokens)
-        x, groups = (
-            embed(self.params, batch.tokens),
-            grouped(torch.full_like(batch.lengths, batch.tokens.shape[1])),
-        )
+        x, groups = embed(self.params, batch.tokens), [(batch.tokens.shape[1], slice(None))]
         for block in self.params.blocks:
             x = layer(block, self.config, x, groups, self.attend, ops.linear).out
         x = ops.layer_norm(x, self.params.ln_w, self.params.ln_b, self.config.eps)

@@ -75,22 +75,12 @@ def ours(text: str | Address, n_layer: int | None = None) -> Address:
     """
     if not isinstance(text, str):
         return _in_model(parse(text), n_layer)
-    writer, arrow, reader = text.partition("->")
-    for tool in _WITH_EDGES if arrow else TOOLS:
-        sites = [_translate(writer, _HEARD[tool], n_layer)]
-        sites += [_translate(reader, _ENDS[tool].items(), n_layer)] if arrow else []
-        if all(sites):
-            return parse(">".join(sites))
+    if translated := _heard(text, n_layer):
+        return parse(translated)
     try:
         return _in_model(parse(text), n_layer)
     except AddressError as error:
-        model = "" if n_layer is None else f" in a model of {n_layer} layers"
-        instead = next((hint for word, hint in INSTEAD.items() if word in text), "") or _near(text)
-        raise AddressError(
-            f"'{text}' names nothing known here{model}",
-            f"an address such as 'a9.9.q', or a name of {', '.join(TOOLS)}",
-            instead,
-        ) from error
+        raise _nobodys(text, n_layer) from error
 
 
 def theirs(address: str | Address, tool: str, n_layer: int | None = None) -> str:
@@ -105,12 +95,37 @@ def theirs(address: str | Address, tool: str, n_layer: int | None = None) -> str
     alone = len(names) == 1 and not names[0].startswith("->")
     if found.at is None and all(names) and (alone or (edges and len(names) == 2)):
         return "->".join(name.removeprefix("->") for name in names)
-    legal = [
-        *dict.fromkeys(us.format(L=9, P=9) for _, us in _HEARD[tool]),
-        *["and an edge of two"] * edges,
-    ]
-    instead = "" if found.at is None else f"'{Address(found.sites)}', and the position as an index"
-    raise AddressError(f"{tool} has no name for '{found}'", ", ".join(legal), instead)
+    raise _nameless(found, tool)
+
+
+def _heard(text: str, n_layer: int | None) -> str:
+    """A name of the first tool that has it, or of an edge of such names, as an address; "" where
+    none has."""
+    writer, arrow, reader = text.partition("->")
+    for tool in _WITH_EDGES if arrow else TOOLS:
+        sites = [_translate(writer, _HEARD[tool], n_layer)]
+        sites += [_translate(reader, _ENDS[tool].items(), n_layer)] if arrow else []
+        if all(sites):
+            return ">".join(sites)
+    return ""
+
+
+def _nobodys(text: str, n_layer: int | None) -> AddressError:
+    model = "" if n_layer is None else f" in a model of {n_layer} layers"
+    instead = next((hint for word, hint in INSTEAD.items() if word in text), "") or _near(text)
+    return AddressError(
+        f"'{text}' names nothing known here{model}",
+        f"an address such as 'a9.9.q', or a name of {', '.join(TOOLS)}",
+        instead,
+    )
+
+
+def _nameless(address: Address, tool: str) -> AddressError:
+    legal = [*dict.fromkeys(us.format(L=9, P=9) for _, us in _HEARD[tool])]
+    legal += ["and an edge of two"] * (tool in _WITH_EDGES)
+    bare = Address(address.sites)
+    instead = "" if address.at is None else f"'{bare}', and the position as an index"
+    return AddressError(f"{tool} has no name for '{address}'", ", ".join(legal), instead)
 
 
 def _translate(text: str, forms: Iterable[tuple[str, str]], n_layer: int | None) -> str:

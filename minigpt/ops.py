@@ -92,17 +92,14 @@ def gelu(x: Float[Tensor, "... n"]) -> Float[Tensor, "... n"]:
     """
     flat, size = x.view(-1), limits(x.device).elements
     for start in range(0, len(flat), size):
-        part = flat[start : start + size]
-        t = (
-            torch.pow(part, 3.0)
-            .mul_(0.044715)
-            .add_(part)
-            .mul_(math.sqrt(2.0 / math.pi))
-            .tanh_()
-            .add_(1.0)
-        )
-        part.mul_(0.5).mul_(t)
+        _gelu(flat[start : start + size])
     return x
+
+
+def _gelu(x: Tensor) -> None:
+    cubic = torch.pow(x, 3.0).mul_(0.044715).add_(x)
+    t = cubic.mul_(math.sqrt(2.0 / math.pi)).tanh_().add_(1.0)
+    x.mul_(0.5).mul_(t)
 
 
 def split_heads(

@@ -6,7 +6,7 @@ is folded or centred. Knows nothing of files.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 
 import torch
@@ -79,29 +79,19 @@ class Params:
         self, device: str | torch.device | None = None, dtype: torch.dtype | None = None
     ) -> Params:
         """The same parameters on another device or in another type; shares what need not change."""
-        return build(
-            self.config,
-            {name: x.to(device=device, dtype=dtype) for name, x in tensors(self).items()},
-        )
+        moved = {name: x.to(device=device, dtype=dtype) for name, x in tensors(self).items()}
+        return build(self.config, moved)
 
 
 def shapes(config: Config, *, tied: bool = True) -> dict[str, tuple[int, ...]]:
     """The name and shape of every tensor of a checkpoint."""
-    sizes = {
-        "D": config.d_model,
-        "3D": 3 * config.d_model,
-        "N": config.d_mlp,
-        "V": config.n_vocab,
-        "C": config.n_ctx,
-    }
-    rows = list(STEM.values())
-    rows += [
-        (f"h.{layer}.{name}", shape)
-        for layer in range(config.n_layer)
-        for name, shape in BLOCK.values()
-    ]
-    rows += [] if tied else [(UNEMBED, "V D")]
-    return {name: tuple(sizes[letter] for letter in shape.split()) for name, shape in rows}
+    d, n = config.d_model, config.d_mlp
+    sizes = {"D": d, "3D": 3 * d, "N": n, "V": config.n_vocab, "C": config.n_ctx}
+    rows = dict(STEM.values())
+    for layer in range(config.n_layer):
+        rows |= {f"h.{layer}.{name}": shape for name, shape in BLOCK.values()}
+    rows |= {} if tied else {UNEMBED: "V D"}
+    return {name: tuple(sizes[size] for size in shape.split()) for name, shape in rows.items()}
 
 
 def build(config: Config, given: Mapping[str, Tensor]) -> Params:
@@ -131,36 +121,37 @@ def tensors(params: Params) -> dict[str, Tensor]:
 def check(config: Config, given: Mapping[str, Tensor]) -> None:
     """Raise ParamsError unless these tensors are all there, of the right shapes, of one type and
     finite."""
-    wanted = shapes(config, tied=UNEMBED not in given)
-    faults = [
-        f"missing: {name} {list(shape)}" for name, shape in wanted.items() if name not in given
-    ]
-    faults += [f"extra: {name} {list(x.shape)}" for name, x in given.items() if name not in wanted]
-    faults += [
-        f"shape: {name} is {list(given[name].shape)}, should be {list(shape)}"
-        for name, shape in wanted.items()
-        if name in given and tuple(given[name].shape) != shape
-    ]
-    faults += [
-        f"not finite: {name} holds NaN or infinity"
-        for name in wanted
-        if name in given and not _finite(given[name])
-    ]
-    if len(types := {(x.dtype, x.device) for name, x in given.items() if name in wanted}) > 1:
-        faults.append(
-            "mixed: " + ", ".join(sorted(f"{dtype} on {device}" for dtype, device in types))
-        )
-    if faults:
+    if faults := list(_faults(config, given)):
         raise ParamsError(
             f"these tensors make no model of {config}:\n    " + "\n    ".join(faults),
             "the names and shapes of minigpt.params.shapes(config)",
         )
 
 
+def _faults(config: Config, given: Mapping[str, Tensor]) -> Iterator[str]:
+    """A line for each thing that is wrong: what is missing, what is too much, then tensor by
+    tensor, then the types."""
+    wanted = shapes(config, tied=UNEMBED not in given)
+    known = {name: given[name] for name in wanted if name in given}
+    yield from (f"missing: {name} {list(wanted[name])}" for name in wanted if name not in given)
+    yield from (f"extra: {name} {list(given[name].shape)}" for name in given if name not in wanted)
+    for name, x in known.items():
+        if tuple(x.shape) != wanted[name]:
+            yield f"shape: {name} is {list(x.shape)}, should be {list(wanted[name])}"
+    yield from (
+        f"not finite: {name} holds NaN or infinity" for name in known if not _finite(known[name])
+    )
+    yield from _mixed(known.values())
+
+
+def _mixed(known: Iterable[Tensor]) -> Iterator[str]:
+    types = {(x.dtype, x.device) for x in known}
+    if len(types) > 1:
+        yield "mixed: " + ", ".join(sorted(f"{dtype} on {device}" for dtype, device in types))
+
+
 def _finite(x: Tensor) -> bool:
     """Whether no element is NaN or infinite, without a temporary of x's size."""
-    return (
-        not x.is_floating_point()
-        or not x.numel()
-        or all(bool(torch.isfinite(end)) for end in torch.aminmax(x))
-    )
+    if not x.is_floating_point() or not x.numel():
+        return True
+    return all(bool(torch.isfinite(end)) for end in torch.aminmax(x))

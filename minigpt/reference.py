@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from minigpt.address import Address, Site, parse
 from minigpt.config import Config
 from minigpt.patch import Patch
-from minigpt.patch.edit import Source
+from minigpt.patch.edit import Edit, Source
 
 Array = NDArray[np.float64]
 Weights = Mapping[str, Array]  # by their names in the checkpoint
@@ -37,63 +37,62 @@ def forward(w: Weights, c: Config, tokens: list[int], sheet: Sheet) -> None:
     """One prompt through the model. The stream is a running sum: each part reads it and adds what
     it writes."""
     fill, read, n = sheet.fill, sheet.read, len(tokens)
-    stream = fill(
-        "input", fill("emb", w["wte.weight"][tokens]) + fill("pos", w["wpe.weight"][:n])
-    )  # [pos, d_model]
+    embedded = fill("emb", w["wte.weight"][tokens]) + fill("pos", w["wpe.weight"][:n])
+    stream = fill("input", embedded)  # [pos, d_model]
     for i in range(c.n_layer):
-        block = {
-            name.removeprefix(f"h.{i}."): x for name, x in w.items() if name.startswith(f"h.{i}.")
-        }
+        block = of_layer(w, i)
         stream = fill(f"resid{i}", stream)
         stream = fill(f"resid{i}.mid", stream + attention(block, c, i, sheet))
         stream = stream + mlp(block, c, i, sheet)
     fill(f"resid{c.n_layer}", stream)
     bias = fill("out.b", np.tile(w["ln_f.bias"], (n, 1)))
-    out = fill(
-        "out", layer_norm(read("out", f"resid{c.n_layer}"), w["ln_f.weight"], bias, c.eps)
-    )  # [pos, d_model]
+    seen = read("out", f"resid{c.n_layer}")
+    out = fill("out", layer_norm(seen, w["ln_f.weight"], bias, c.eps))  # [pos, d_model]
     sheet.cells["logits"] = out @ w.get("lm_head.weight", w["wte.weight"]).T  # [pos, vocab]
 
 
+def of_layer(w: Weights, i: int) -> Weights:
+    """One layer's weights, by their names within it."""
+    prefix = f"h.{i}."
+    return {name.removeprefix(prefix): x for name, x in w.items() if name.startswith(prefix)}
+
+
 def attention(w: Weights, c: Config, i: int, sheet: Sheet) -> Float[Array, "pos d_model"]:
-    """What layer a{i} writes: its heads and its bias. Each head reads the stream three times: for
-    queries, keys and values."""
-    fill, read, parts = sheet.fill, sheet.read, []
-    for head in range(c.n_head):
-        a, own = f"a{i}.{head}", slice(head * c.d_head, (head + 1) * c.d_head)
-        made = []
-        for port, m, b in zip(
-            "qkv",
-            np.split(w["attn.c_attn.weight"], 3, -1),
-            np.split(w["attn.c_attn.bias"], 3),
-            strict=True,
-        ):
-            x = layer_norm(
-                read(f"{a}.{port}", f"resid{i}"), w["ln_1.weight"], w["ln_1.bias"], c.eps
-            )  # [pos, d_model]
-            made.append(fill(f"{a}.{port}", x @ m[:, own] + b[own]))  # [pos, d_head]
-        q, k, v = made
-        pattern = fill(f"{a}.pattern", causal_softmax(q @ k.T / np.sqrt(c.d_head)))  # [pos, key]
-        z = fill(f"{a}.z", pattern @ v)  # [pos, d_head]
-        parts.append(fill(a, z @ w["attn.c_proj.weight"][own]))  # [pos, d_model]
-    parts.append(fill(f"a{i}.b", np.tile(w["attn.c_proj.bias"], (len(z), 1))))
-    return fill(f"a{i}", np.sum(parts, axis=0))
+    """What layer a{i} writes: its heads and its bias."""
+    parts = [head(w, c, i, n, sheet) for n in range(c.n_head)]
+    parts.append(sheet.fill(f"a{i}.b", np.tile(w["attn.c_proj.bias"], (len(parts[0]), 1))))
+    return sheet.fill(f"a{i}", np.sum(parts, axis=0))
+
+
+def head(w: Weights, c: Config, i: int, n: int, sheet: Sheet) -> Float[Array, "pos d_model"]:
+    """What head a{i}.{n} writes. It reads the stream three times: for queries, keys and values."""
+    fill, a = sheet.fill, f"a{i}.{n}"
+    q, k, v = (seen(w, c, i, n, port, sheet) for port in "qkv")  # each [pos, d_head]
+    pattern = fill(f"{a}.pattern", causal_softmax(q @ k.T / np.sqrt(c.d_head)))  # [pos, key]
+    z = fill(f"{a}.z", pattern @ v)  # [pos, d_head]
+    return fill(a, z @ w["attn.c_proj.weight"][c.head_columns(n)])
+
+
+def seen(
+    w: Weights, c: Config, i: int, n: int, port: str, sheet: Sheet
+) -> Float[Array, "pos d_head"]:
+    """The queries, keys or values that head a{i}.{n} makes of what this port reads."""
+    third, name, own = "qkv".index(port), f"a{i}.{n}.{port}", c.head_columns(n)
+    m = np.split(w["attn.c_attn.weight"], 3, -1)[third]  # [d_model, d_model]
+    b = np.split(w["attn.c_attn.bias"], 3)[third]
+    x = sheet.read(name, f"resid{i}")  # [pos, d_model]
+    x = layer_norm(x, w["ln_1.weight"], w["ln_1.bias"], c.eps)
+    return sheet.fill(name, x @ m[:, own] + b[own])
 
 
 def mlp(w: Weights, c: Config, i: int, sheet: Sheet) -> Float[Array, "pos d_model"]:
     """What layer m{i} writes: its neurons and its bias. A neuron writes its activation times its
     own row of W_out."""
     fill, w_out = sheet.fill, w["mlp.c_proj.weight"]
-    x = fill(
-        f"m{i}.in",
-        layer_norm(
-            sheet.read(f"m{i}.in", f"resid{i}.mid"), w["ln_2.weight"], w["ln_2.bias"], c.eps
-        ),
-    )
+    x = sheet.read(f"m{i}.in", f"resid{i}.mid")  # [pos, d_model]
+    x = fill(f"m{i}.in", layer_norm(x, w["ln_2.weight"], w["ln_2.bias"], c.eps))
     act = gelu(x @ w["mlp.c_fc.weight"] + w["mlp.c_fc.bias"])  # [pos, d_mlp]
-    parts = [
-        fill(f"m{i}.n{n}", np.outer(act[:, n], w_out[n])) for n in range(c.d_mlp)
-    ]  # each [pos, d_model]
+    parts = [fill(f"m{i}.n{n}", np.outer(act[:, n], w_out[n])) for n in range(c.d_mlp)]
     parts.append(fill(f"m{i}.b", np.tile(w["mlp.c_proj.bias"], (len(x), 1))))
     return fill(f"m{i}", np.sum(parts, axis=0))
 
@@ -129,9 +128,8 @@ class Change(NamedTuple):
     site: Site
     rows: list[int]  # the positions at which it does
     source: Source
-    at: int | str | None = (
-        None  # the position as the patch has it, None for all: whether a tensor has an axis pos
-    )
+    # The position as the patch has it, None for all: whether a tensor has an axis pos.
+    at: int | str | None = None
     sender: Site | None = None  # of the edge that is read
 
 
@@ -181,19 +179,20 @@ class Sheet:
             return self.tensor(change, site)
         if source.run is None:
             return 0.0
-        prompts = self.runs[source.name].prompts
-        if not source.mean:
-            prompts = [prompts[self.index]]
-        elif source.by is not None:
-            prompts = [
-                cells
-                for cells, group in zip(prompts, source.by, strict=True)
-                if group == source.by[self.index]
-            ]
-        x: Array = np.mean([cells[str(site)] for cells in prompts], axis=0)
+        x: Array = np.mean([cells[str(site)] for cells in self.prompts(source)], axis=0)
         if site.kind == "pattern":  # over this prompt's keys; there is no weight beyond the other's
             x = np.pad(x, ((0, 0), (0, self.length)))[:, : self.length]
         return x[change.rows]
+
+    def prompts(self, source: Source) -> list[Cells]:
+        """The run's prompt in this one's place; for a mean all of them, or those of its group."""
+        prompts = self.runs[source.name].prompts
+        if not source.mean:
+            return [prompts[self.index]]
+        if source.by is None:
+            return prompts
+        own = source.by[self.index]
+        return [cells for cells, by in zip(prompts, source.by, strict=True) if by == own]
 
     def tensor(self, change: Change, site: Site) -> Float[Array, "rows *rest"] | float:
         """The same from a tensor, which broadcasts over the axes of what is changed. Of one that is
@@ -215,35 +214,26 @@ def changes(
 ) -> list[Change]:
     """The patch as it concerns one prompt: positions as numbers, and each hold as the writes that
     it is a shorthand for."""
-    found = [
-        Change(
-            e.kind,
-            e.target.sites[-1],
-            rows(e.target.at, length, index, positions),
-            e.source,
-            e.target.at,
-            e.target.sites[0] if e.kind == "read" else None,
-        )
-        for e in patch.edits
-    ]
-    writes = [change for change in found if change.kind == "write"]
+    said = [edited(edit, rows(edit.target.at, length, index, positions)) for edit in patch.edits]
+    writes = [change for change in said if change.kind == "write"]
     for hold in patch.holds:
         for node in hold.sites(c):
-            otherwise = {
-                row for change in writes if decides(change.site, node) for row in change.rows
-            }
-            otherwise |= {
-                row for at in hold.places(node) for row in rows(at, length, index, positions)
-            }
-            found.append(
-                Change(
-                    "write",
-                    node,
-                    [row for row in range(length) if row not in otherwise],
-                    hold.source,
-                )
-            )
-    return found
+            free = [rows(at, length, index, positions) for at in hold.places(node)]
+            free += [change.rows for change in writes if decides(change.site, node)]
+            said.append(held(node, hold.source, length, free))
+    return said
+
+
+def edited(edit: Edit, where: list[int]) -> Change:
+    """An edit at these positions."""
+    *sender, site = edit.target.sites
+    return Change(edit.kind, site, where, edit.source, edit.target.at, *sender)
+
+
+def held(node: Site, source: Source, length: int, free: list[list[int]]) -> Change:
+    """The write of a node that is held, in all rows but the free ones."""
+    others = {row for some in free for row in some}
+    return Change("write", node, [row for row in range(length) if row not in others], source)
 
 
 def covers(written: Site, site: Site) -> bool:
@@ -324,6 +314,12 @@ def together(found: list[Array]) -> Array | list[Array]:
     return np.stack(found) if len({x.shape for x in found}) == 1 else found
 
 
+def axis_sizes(c: Config, batch: int, width: int) -> dict[str, int]:
+    """How long each axis is that a tensor in a patch can have."""
+    places = {"pos": width, "key": width}
+    return {"batch": batch, **places, "head": c.n_head, "d_head": c.d_head, "d_model": c.d_model}
+
+
 def run(
     weights: Weights,
     config: Config,
@@ -336,18 +332,11 @@ def run(
     from, this file's own Run of it, by its name there. `positions`: for each name of a position,
     which one it is in each prompt."""
     w = {name: np.asarray(x, dtype=np.float64) for name, x in weights.items()}
-    width, c = max(map(len, tokens)), config
-    sizes = {
-        "batch": len(tokens),
-        "pos": width,
-        "key": width,
-        "head": c.n_head,
-        "d_head": c.d_head,
-        "d_model": c.d_model,
-    }
+    sizes = axis_sizes(config, len(tokens), max(map(len, tokens)))
     prompts: list[Cells] = []
     for index, prompt in enumerate(tokens):
         prompts.append({})
-        said = changes(patch or Patch(), c, len(prompt), index, positions or {})
-        forward(w, c, list(prompt), Sheet(index, len(prompt), said, runs or {}, sizes, prompts[-1]))
+        said = changes(patch or Patch(), config, len(prompt), index, positions or {})
+        sheet = Sheet(index, len(prompt), said, runs or {}, sizes, prompts[-1])
+        forward(w, config, list(prompt), sheet)
     return Run(config, prompts, positions or {})

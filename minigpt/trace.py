@@ -7,7 +7,7 @@ operations the pass itself used.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -213,18 +213,16 @@ def _pos(t: Trace, _site: Site, pick: Pick) -> Tensor:
 
 
 def _attn(t: Trace, site: Site, pick: Pick) -> Tensor:
-    """A head's write: its weighted values through its own rows of W_O; the layer's: as the pass
-    computed it."""
+    """A head's write: its z through its own rows of W_O; a layer's: as the pass has it."""
     block, z = _block(t, site), pick(t.cells[_layer(site)].z)
     if site.part is None:
         return ops.settled(z, block.w_o, block.b_o)
-    own = slice(site.part * t.config.d_head, (site.part + 1) * t.config.d_head)
+    own = t.config.head_columns(site.part)
     return ops.settled(z[..., own], block.w_o[own])
 
 
 def _mlp(t: Trace, site: Site, pick: Pick) -> Tensor:
-    """A neuron's write: its activation times its row of W_out; the layer's: as the pass computed
-    it."""
+    """A neuron's write: its activation times its row of W_out; a layer's: as the pass has it."""
     block = _block(t, site)
     if site.part is None:
         return ops.settled(_act(t, site, pick), block.w_out, block.b_out)
@@ -266,17 +264,18 @@ def _pattern(t: Trace, site: Site, pick: Pick) -> Tensor:
     part = slice(None) if site.part is None else slice(site.part, site.part + 1)
     q, k = (t.heads(_layer(site), which)[:, part] for which in "qk")
     weights = pick(_weights(q, k, t.batch.lengths).transpose(1, 2))
-    for other, override in t.overrides.items():
-        if (
-            other.kind == "pattern"
-            and other.layer == site.layer
-            and site.part in (None, other.part)
-        ):
-            column = other.part if site.part is None else 0
-            weights[..., column, :] = torch.where(
-                pick(override.rows)[..., None], pick(override.values), weights[..., column, :]
-            )
+    for head, override in _pattern_overrides(t, site):
+        column = head if site.part is None else 0
+        own, edited = weights[..., column, :], pick(override.values)
+        weights[..., column, :] = torch.where(pick(override.rows)[..., None], edited, own)
     return weights if site.part is None else weights.squeeze(-2)
+
+
+def _pattern_overrides(t: Trace, site: Site) -> Iterator[tuple[int | None, Override]]:
+    """What edits put into the patterns of this head, or of the heads of this layer, by head."""
+    for other, override in t.overrides.items():
+        if (other.kind, other.layer) == ("pattern", site.layer) and site.part in (None, other.part):
+            yield other.part, override
 
 
 def _weights(q: Tensor, k: Tensor, lengths: Tensor) -> Tensor:
@@ -297,9 +296,8 @@ def _mlp_in(t: Trace, site: Site, pick: Pick) -> Tensor:
 def _out(t: Trace, site: Site, pick: Pick) -> Tensor:
     out = ops.layer_norm(pick(t.stream(site)), t.params.ln_w, t.params.ln_b, t.config.eps)
     if override := t.overrides.get(Site("out.b")):
-        out = out + torch.where(
-            pick(override.rows)[..., None], pick(override.values) - t.params.ln_b, 0
-        )
+        change = pick(override.values) - t.params.ln_b
+        out = out + torch.where(pick(override.rows)[..., None], change, 0)
     return out
 
 

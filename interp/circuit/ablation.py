@@ -52,13 +52,8 @@ class Ablation:
             raise PatchError(f"ablation={source!r}", ", ".join(map(repr, SOURCES)))
         if over not in ("heads", "heads mlps"):
             raise PatchError(f"over={over!r}", "'heads' or 'heads mlps'")
-        self.model, self.pairs, self.metric, self.over, self.progress = (
-            model,
-            pairs,
-            metric,
-            over,
-            progress,
-        )
+        self.model, self.pairs, self.metric = model, pairs, metric
+        self.over, self.progress = over, progress
         self.source = _source(model, pairs, reference, source, seed)
         self._runs: dict[tuple[str, ...], Trace] = {}
 
@@ -87,8 +82,9 @@ class Ablation:
         what K changes is computed."""
         base = self._run(tuple(circuit))
         left = [[node for node in circuit if node not in set(nodes)] for nodes in sets]
+        whole = len(circuit)
         return self._metric(
-            base, [self._kept(nodes) if len(nodes) < len(circuit) else None for nodes in left]
+            base, [self._kept(some) if len(some) < whole else None for some in left]
         )
 
     def edges(self, kept: Sequence[str], every: Sequence[str]) -> Float[Tensor, "prompts"]:
@@ -118,9 +114,8 @@ class Ablation:
         values = self.metric(base).repeat(len(patches), 1)
         changed = {i: patch for i, patch in enumerate(patches) if patch is not None}
         if changed:
-            after, _ = self.metric.after(
-                self.model, base, list(changed.values()), progress=self.progress
-            )
+            patched = list(changed.values())
+            after, _ = self.metric.after(self.model, base, patched, progress=self.progress)
             values[list(changed)] = after
         return values
 
@@ -154,22 +149,25 @@ def _together(batch: Batch, by: Tensor | None, reference: Prompts) -> tuple[Batc
             "prompts with groups and reference prompts without, or the other way round",
             "groups for both, or for neither",
         )
-    rows = (
-        torch.arange(len(more.tokens))
-        if by is None or theirs is None
-        else torch.isin(theirs, by).nonzero().flatten()
+    if by is None or theirs is None:
+        return _joined(batch, more), None
+    rows = torch.isin(theirs, by).nonzero().flatten()
+    return _joined(batch, Batch(more.tokens[rows], more.lengths[rows])), torch.cat(
+        [by, theirs[rows]]
     )
-    width = batch.tokens.shape[1]
-    if len(rows) and int(more.lengths[rows].max()) > width:
+
+
+def _joined(batch: Batch, more: Batch) -> Batch:
+    """Both, as wide as the first."""
+    width, lengths = batch.tokens.shape[1], more.lengths
+    if len(lengths) and int(lengths.max()) > width:
         raise PatchError(
-            f"reference prompts of up to {int(more.lengths[rows].max())} tokens for prompts "
-            f"of up to {width}",
+            f"reference prompts of up to {int(lengths.max())} tokens for prompts of up to {width}",
             "prompts of a group of one length",
         )
-    found = more.tokens[rows, :width]
-    tokens = torch.cat([batch.tokens, torch.nn.functional.pad(found, (0, width - found.shape[1]))])
-    both = None if by is None or theirs is None else torch.cat([by, theirs[rows]])
-    return Batch(tokens, torch.cat([batch.lengths, more.lengths[rows]])), both
+    tokens = more.tokens[:, :width]
+    padded = torch.nn.functional.pad(tokens, (0, width - tokens.shape[1]))
+    return Batch(torch.cat([batch.tokens, padded]), torch.cat([batch.lengths, lengths]))
 
 
 def _resampled(batch: Batch, pairs: Prompts, seed: int) -> Batch:

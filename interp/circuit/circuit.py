@@ -21,7 +21,7 @@ from interp.circuit.ablation import Ablation
 from interp.circuit.criteria import Faithfulness, Need, Removal
 from interp.metrics import Metric
 from interp.tasks import Prompts
-from minigpt import GPT2, Config, parse
+from minigpt import GPT2, Address, Config, parse
 from minigpt.address import edges as every_edge
 from minigpt.address import nodes as every_node
 from minigpt.errors import MiniGPTError
@@ -180,36 +180,16 @@ class Circuit:
                 f"a circuit with the keys {', '.join(data)}",
                 "roles and edges, or EAP-IG's cfg, nodes and edges",
             )
-        inside = {
-            name
-            for name, node in data["nodes"].items()
-            if (node["in_graph"] if isinstance(node, Mapping) else node)
-        }
-        edges = [str(ours(name)) for name, edge in data["edges"].items() if edge["in_graph"]]
-        return cls(
-            {
-                "circuit": [
-                    str(ours(name))
-                    for name in data["nodes"]
-                    if name in inside - {"input", "logits"}
-                ]
-            },
-            edges,
-        )
+        nodes = [name for name, node in data["nodes"].items() if _in_graph(node)]
+        edges = [name for name, edge in data["edges"].items() if edge["in_graph"]]
+        circuit = [str(ours(name)) for name in nodes if name not in ("input", "logits")]
+        return cls({"circuit": circuit}, [str(ours(edge)) for edge in edges])
 
     def to_eap(self, config: Config) -> dict[str, Any]:
         """The graph as EAP-IG and MIB write it: every node and edge, and whether it is in.
         Positions are lost: theirs has none."""
         inside = {str(parse(node).site) for node in self.nodes} | {"input", "out"}
-        names = [
-            "input",
-            *(
-                str(site)
-                for site in every_node(config)
-                if site.kind in ("attn", "mlp") and (site.kind == "mlp") == (site.part is None)
-            ),
-            "out",
-        ]
+        kept = {edge: edge in set(self.edges) for edge in every_edge(config)}
         return {
             "cfg": {
                 "n_layers": config.n_layer,
@@ -217,13 +197,10 @@ class Circuit:
                 "parallel_attn_mlp": False,
                 "d_model": config.d_model,
             },
-            "nodes": {theirs(name, "eap"): {"in_graph": name in inside} for name in names},
+            "nodes": {theirs(name, "eap"): {"in_graph": name in inside} for name in _eap(config)},
             "edges": {
-                theirs(edge, "eap"): {
-                    "score": float(edge in set(self.edges)),
-                    "in_graph": edge in set(self.edges),
-                }
-                for edge in every_edge(config)
+                theirs(edge, "eap"): {"score": float(is_kept), "in_graph": is_kept}
+                for edge, is_kept in kept.items()
             },
         }
 
@@ -241,20 +218,31 @@ class Circuit:
             ) from error
 
 
-def _node(text: str) -> Any:
-    found = parse(text)
-    if len(found.sites) > 1 or found.site.role != "node":
+def _in_graph(node: Any) -> bool:
+    """As EAP-IG says it of a node, or MIB, plainly."""
+    return bool(node["in_graph"] if isinstance(node, Mapping) else node)
+
+
+def _eap(config: Config) -> list[str]:
+    """The nodes of EAP-IG's graph: the input, heads and MLPs, the output."""
+    writers = [site for site in every_node(config) if site.kind in ("attn", "mlp")]
+    return ["input", *map(str, writers), "out"]
+
+
+def _node(text: str) -> Address:
+    address = parse(text)
+    if len(address.sites) > 1 or address.site.role != "node":
         raise CircuitError(
             f"'{text}' in a role", "nodes, at positions where they have one: a9.9@END"
         )
-    return found
+    return address
 
 
-def _edge(text: str) -> Any:
-    found = parse(text)
-    if len(found.sites) != 2:
+def _edge(text: str) -> Address:
+    address = parse(text)
+    if len(address.sites) != 2:
         raise CircuitError(f"'{text}' among the edges", "edges: a5.5>a8.6.v")
-    return found
+    return address
 
 
 def _nodes(words: str | Sequence[str]) -> tuple[str, ...]:

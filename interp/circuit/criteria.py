@@ -20,7 +20,8 @@ from tqdm import tqdm
 
 from interp.circuit.ablation import Ablation, Nodes
 from interp.numerics.bootstrap import interval
-from minigpt import Config, Site, parse
+from minigpt import Config, parse
+from minigpt.address import heads
 from minigpt.errors import MiniGPTError
 
 
@@ -57,27 +58,25 @@ class Faithfulness:
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values, with bootstrap intervals of the means and quartiles of the
         prompts' own ratios."""
-        ends = interval(
-            torch.stack([self.model, self.circuit, self.empty, self.model - self.circuit])
-        )
-        named = dict(zip(("model", "circuit", "empty", "difference"), ends.tolist(), strict=True))
-        quartiles = (
-            (self.circuit / self.model)
-            .quantile(torch.tensor([0.25, 0.5, 0.75], dtype=self.model.dtype))
-            .tolist()
-        )
+        runs = {"model": self.model, "circuit": self.circuit, "empty": self.empty}
+        figures = ("gap", "share", "mean_of_ratios", "recovered")
         return {
-            "model": float(self.model.mean()),
-            "circuit": float(self.circuit.mean()),
-            "empty": float(self.empty.mean()),
-            "gap": self.gap,
-            "share": self.share,
-            "mean_of_ratios": self.mean_of_ratios,
-            "recovered": self.recovered,
-            "intervals": named,
-            "ratio_quartiles": quartiles,
+            **{name: float(run.mean()) for name, run in runs.items()},
+            **{name: getattr(self, name) for name in figures},
+            "intervals": self._intervals({**runs, "difference": self.model - self.circuit}),
+            "ratio_quartiles": self._quartiles(),
             "per_prompt": {"model": self.model.tolist(), "circuit": self.circuit.tolist()},
         }
+
+    def _intervals(self, values: Mapping[str, Float[Tensor, "prompts"]]) -> dict[str, list[float]]:
+        ends = interval(torch.stack(list(values.values())))
+        return dict(zip(values, ends.tolist(), strict=True))
+
+    def _quartiles(self) -> list[float]:
+        """Of the prompts' own F(C) / F(M)."""
+        quarters = torch.tensor([0.25, 0.5, 0.75], dtype=self.model.dtype)
+        quartiles: list[float] = (self.circuit / self.model).quantile(quarters).tolist()
+        return quartiles
 
     def __str__(self) -> str:
         return (
@@ -126,14 +125,11 @@ def faithfulness(on: Ablation, nodes: Nodes) -> Faithfulness:
 def removals(on: Ablation, nodes: Nodes, named: Mapping[str, Sequence[str]]) -> list[Removal]:
     """Each set K taken from both, the circuit and the model."""
     sets = list(named.values())
-    found = zip(
-        named,
-        sets,
-        on.within(nodes, sets).mean(1).tolist(),
-        on.without(sets).mean(1).tolist(),
-        strict=True,
-    )
-    return [Removal(name, tuple(some), circuit, model) for name, some, circuit, model in found]
+    circuits, models = (f.mean(1).tolist() for f in (on.within(nodes, sets), on.without(sets)))
+    return [
+        Removal(name, tuple(some), circuit, model)
+        for (name, some), circuit, model in zip(named.items(), circuits, models, strict=True)
+    ]
 
 
 def random_subsets(nodes: Nodes, n: int, seed: int = 0) -> dict[str, tuple[str, ...]]:
@@ -160,11 +156,11 @@ def greedy(
     if the gap grows. The best set of each run is kept, and of these the `best`.
     """
     with tqdm(total=runs * steps, unit="step", disable=not progress, delay=1.0) as bar:
-        found = [
+        tops = [
             _climb(on, nodes, random.Random(f"{seed}.{run}"), steps, sample, f"greedy {run}", bar)
             for run in range(runs)
         ]
-    return sorted(found, key=lambda each: -each.gap)[:best]
+    return sorted(tops, key=_gap, reverse=True)[:best]
 
 
 def _climb(
@@ -176,22 +172,22 @@ def _climb(
         bar.update()
         if left:
             tried = rng.sample(left, min(sample, len(left)))
-            found = removals(on, nodes, {node: (*top.nodes, node) for node in tried})
-            top = max([top, *found], key=lambda each: each.gap)
+            grown = removals(on, nodes, {node: (*top.nodes, node) for node in tried})
+            top = max([top, *grown], key=_gap)
     return Removal(name, top.nodes, top.circuit, top.model)
+
+
+def _gap(removal: Removal) -> float:
+    return removal.gap
 
 
 def needs(on: Ablation, nodes: Nodes, others: Mapping[str, Sequence[str]]) -> list[Need]:
     """What each node does where its given others are gone."""
     sets = [tuple(o for o in others.get(node, ()) if o != node) for node in nodes]
-    both = (
-        on.within(nodes, [*sets, *((*some, node) for node, some in zip(nodes, sets, strict=True))])
-        .mean(1)
-        .tolist()
-    )
-    return [
-        Need(*each) for each in zip(nodes, sets, both[: len(sets)], both[len(sets) :], strict=True)
-    ]
+    larger = [(*some, node) for node, some in zip(nodes, sets, strict=True)]
+    metric = on.within(nodes, [*sets, *larger]).mean(1).tolist()
+    before, after = metric[: len(sets)], metric[len(sets) :]
+    return [Need(*row) for row in zip(nodes, sets, before, after, strict=True)]
 
 
 def searched_needs(
@@ -202,12 +198,9 @@ def searched_needs(
 
     The paper found its K by hand (its figure 20); these are the same kinds of sets.
     """
-    nodes, rng = (
-        list(dict.fromkeys(node for some in roles.values() for node in some)),
-        random.Random(seed),
-    )
+    nodes = list(dict.fromkeys(node for some in roles.values() for node in some))
     tried: dict[str, list[Need]] = {node: [] for node in nodes}
-    for sets in _candidates(roles, nodes, rng, draws):
+    for sets in _candidates(roles, nodes, random.Random(seed), draws):
         for need in needs(on, nodes, sets):
             tried[need.node].append(need)
     return [max(tried[node], key=lambda need: abs(need.change)) for node in nodes]
@@ -237,21 +230,16 @@ def null_circuits(
 
 def _drawn(config: Config, nodes: Nodes, layers: bool, rng: random.Random) -> tuple[str, ...]:
     """A head is drawn once for each position, as it stands once for each in a circuit."""
-    chosen: list[str] = []
-    found = [parse(node, config) for node in nodes]
-    if any(each.site.kind != "attn" or each.site.part is None for each in found):
+    addresses = [parse(node, config) for node in nodes]
+    if any(address.site.kind != "attn" or address.site.part is None for address in addresses):
         raise MiniGPTError(
             "a random circuit like one that has other nodes than heads", "circuits of heads"
         )
-    for (layer, at), count in sorted(
-        Counter((each.site.layer if layers else None, each.at) for each in found).items(), key=str
-    ):
-        every = [
-            Site("attn", i, h)
-            for i in (range(config.n_layer) if layer is None else [layer])
-            for h in range(config.n_head)
-        ]
-        chosen += [f"{site}{'' if at is None else f'@{at}'}" for site in rng.sample(every, count)]
+    strata = Counter((address.site.layer if layers else None, address.at) for address in addresses)
+    chosen: list[str] = []
+    for (layer, at), count in sorted(strata.items(), key=str):
+        drawn = rng.sample(list(heads(config, layer)), count)
+        chosen += [f"{head}{'' if at is None else f'@{at}'}" for head in drawn]
     return tuple(chosen)
 
 
@@ -260,6 +248,6 @@ def beaten(
 ) -> tuple[float, Float[Tensor, "nulls"]]:
     """The share of the random circuits that are less faithful than one with this gap, and each
     one's F."""
-    found = on.only(list(nulls)).mean(1)
-    gaps = (found - on.full.mean()).abs()
-    return float((gaps > gap).double().mean()), found
+    f = on.only(list(nulls)).mean(1)
+    gaps = (f - on.full.mean()).abs()
+    return float((gaps > gap).double().mean()), f

@@ -96,13 +96,8 @@ class Judge:
         the queries of movers."""
         scores = self.scores(node)
         if scores.target == "answer":
-            return (
-                NAME_MOVER
-                if scores.copies >= COPIES
-                else NEGATIVE
-                if scores.denies >= COPIES
-                else UNCLASSED
-            )
+            copies, denies = scores.copies >= COPIES, scores.denies >= COPIES
+            return NAME_MOVER if copies else NEGATIVE if denies else UNCLASSED
         if scores.target == "distractor":
             return INHIBITION if through_movers else UNCLASSED
         return BY_TARGET.get(scores.target, UNCLASSED)
@@ -110,14 +105,12 @@ class Judge:
     def _attention(self, weights: Float[Tensor, "prompts pos"], at: int | str) -> dict[str, float]:
         """Mean attention to each kind of target; to answers and distractors only from where the
         metric reads."""
-        found, ends = (
-            targets(self.pairs, at),
-            bool((self.trace.batch.index(at) == self.trace.batch.index(self.end)).all()),
-        )
+        batch = self.trace.batch
+        reads = bool((batch.index(at) == batch.index(self.end)).all())
         return {
             name: float((weights * mask.to(weights)).sum(-1).mean())
-            for name, mask in found.items()
-            if ends or name in BY_TARGET
+            for name, mask in targets(self.pairs, at).items()
+            if reads or name in BY_TARGET
         }
 
     def _places(self, weights: Float[Tensor, "prompts pos"]) -> dict[str, float]:
@@ -152,17 +145,15 @@ def targets(pairs: Prompts, at: int | str) -> dict[str, Bool[Tensor, "prompts po
     tokens, rows = pairs.batch.tokens, pairs.batch.index(at)[:, None]
     places = torch.arange(tokens.shape[1])[None]
     same = (tokens == tokens.gather(1, rows)) & (places < rows)
-    found = {
+    masks = {
         "after the same": same.roll(1, 1) & (places > 0),
         "the same": same,
         "before": places == rows - 1,
         "answer": _holds(pairs, pairs.answers) & (places <= rows),
     }
-    return (
-        found
-        if pairs.distractors is None
-        else {**found, "distractor": _holds(pairs, pairs.distractors) & (places <= rows)}
-    )
+    if pairs.distractors is not None:
+        masks["distractor"] = _holds(pairs, pairs.distractors) & (places <= rows)
+    return masks
 
 
 def _holds(pairs: Prompts, ids: Any) -> Bool[Tensor, "prompts pos"]:

@@ -12,7 +12,7 @@ backup.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -91,10 +91,10 @@ class _Search:
         seen, waiting = set(first.nodes), self._sides(first, first.nodes)
         while waiting:
             for ports, at in self._inputs(waiting.pop(0)):
-                found = self.map(ports, at)
-                yield found
-                waiting += self._sides(found, [node for node in found.nodes if node not in seen])
-                seen.update(found.nodes)
+                drawn = self.map(ports, at)
+                yield drawn
+                waiting += self._sides(drawn, [node for node in drawn.nodes if node not in seen])
+                seen.update(drawn.nodes)
 
     def backups(self, first: Map, reference: Prompts | None) -> Iterator[Map]:
         """The logits' map once those that move the answer there are knocked out, without whom it
@@ -105,11 +105,9 @@ class _Search:
             if first.helps(node) and self.judge.scores(node).attention.get("answer", 0) >= LOOKS
         ]
         if movers:
-            silenced = Ablation(self.model, self.pairs, self.metric, reference=reference).knocked(
-                movers
-            )
-            found = self.map(["out"], self.end, silenced, movers)
-            yield replace(found, kept=tuple(head for head in found.kept if head not in first.kept))
+            ablation = Ablation(self.model, self.pairs, self.metric, reference=reference)
+            drawn = self.map(["out"], self.end, ablation.knocked(movers), movers)
+            yield replace(drawn, kept=tuple(head for head in drawn.kept if head not in first.kept))
 
     def map(
         self,
@@ -120,40 +118,27 @@ class _Search:
     ) -> Map:
         """One map: every head that comes before the last of these ports, but those that are knocked
         out."""
-        last, out = (
-            max(parse(port).site.stage for port in ports),
-            {parse(node).site for node in knocked},
-        )
-        senders = [
-            str(head) for head in heads(self.model.config) if head.stage < last and head not in out
-        ]
+        setting = (self.model, self.pairs, self.metric)
+        senders = self._senders(ports, knocked)
         effects = patching.paths(
-            self.model,
-            self.pairs,
-            self.metric,
-            senders,
-            ports,
-            at,
-            standing=standing,
-            progress=self.progress,
+            *setting, senders, ports, at, standing=standing, progress=self.progress
         )
         bar = cutoff(effects, self.total, self.threshold, self.level)
-        return Map(
-            tuple(ports),
-            at,
-            self.total,
-            effects,
-            bar,
-            tuple(effects.addresses[i] for i in bar.kept(effects)),
-            tuple(knocked),
-        )
+        kept = tuple(effects.addresses[i] for i in bar.kept(effects))
+        return Map(tuple(ports), at, self.total, effects, bar, kept, tuple(knocked))
 
-    def _sides(self, found: Map, nodes: Sequence[str]) -> list[list[str]]:
+    def _senders(self, ports: Sequence[str], knocked: Sequence[str]) -> list[str]:
+        last = max(parse(port).site.stage for port in ports)
+        gone = {parse(node).site for node in knocked}
+        every = heads(self.model.config)
+        return [str(head) for head in every if head.stage < last and head not in gone]
+
+    def _sides(self, drawn: Map, nodes: Sequence[str]) -> list[list[str]]:
         """The nodes of each layer that help in a map, and those that hinder: what is followed
         together."""
         sides: dict[tuple[int, bool], list[str]] = {}
         for node in nodes:
-            sides.setdefault((parse(node).site.layer or 0, found.helps(node)), []).append(node)
+            sides.setdefault((parse(node).site.layer or 0, drawn.helps(node)), []).append(node)
         return list(sides.values())
 
     def _inputs(self, nodes: Sequence[str]) -> Iterator[tuple[list[str], int | str]]:
@@ -192,6 +177,15 @@ class _Search:
 def _search(
     model: GPT2, pairs: Prompts, metric: Metric, threshold: float, level: float, progress: bool
 ) -> _Search:
+    _check(pairs)
+    clean, corrupt = (metric(model.run(side)).mean() for side in (pairs, pairs.corrupted))
+    end, total = _end(pairs, metric), float(clean - corrupt)
+    scorer = judge(model, pairs, end)
+    return _Search(model, pairs, metric, scorer, total, end, threshold, level, progress)
+
+
+def _check(pairs: Prompts) -> None:
+    """PromptError for pairs from which nothing could be told."""
     if len(pairs) < 2:
         raise PromptError(
             f"{len(pairs)} pair of prompts, from which no chance can be told",
@@ -203,90 +197,74 @@ def _search(
             "prompts of several lengths without groups, over which a knock-out takes its means",
             "groups=... for each prompt",
         )
-    clean, corrupt = (metric(model.run(side)).mean() for side in (pairs, pairs.corrupted))
-    end = next(
-        (
-            name
-            for name, rows in pairs.positions.items()
-            if torch.equal(rows, pairs.batch.index(metric.at))
-        ),
-        metric.at,
-    )
-    return _Search(
-        model,
-        pairs,
-        metric,
-        judge(model, pairs, end),
-        float(clean - corrupt),
-        end,
-        threshold,
-        level,
-        progress,
-    )
+
+
+def _end(pairs: Prompts, metric: Metric) -> int | str:
+    """Where the metric reads, by name where it has one."""
+    reads = pairs.batch.index(metric.at)
+    same = (name for name, rows in pairs.positions.items() if torch.equal(rows, reads))
+    return next(same, metric.at)
 
 
 def _places(
     pairs: Prompts,
 ) -> Iterator[tuple[int | str, Int[Tensor, "prompts"], Bool[Tensor, "prompts"]]]:
     """Every position that means one thing in all prompts, once: its name or number, where it is,
-    and in which prompts nothing before stands for it.
-
-    Those with names; one step before and after each name; by number, where every name has the same
-    number in all prompts.
-    """
-    stepped = {
-        f"{name}{step:+d}": rows + step
-        for name, rows in pairs.positions.items()
-        for step in (-1, 1)
-    }
-    named = {
-        name: rows
-        for name, rows in {**pairs.positions, **stepped}.items()
-        if bool(((rows >= 0) & (rows < pairs.batch.lengths)).all())
-    }
-    aligned = all(bool((rows == rows[0]).all()) for rows in pairs.positions.values())
-    numbered = (
-        {
-            place: torch.full_like(pairs.batch.lengths, place)
-            for place in range(int(pairs.batch.lengths.min()))
-        }
-        if aligned
-        else {}
-    )
+    and in which prompts nothing before stands for it."""
     known: list[Tensor] = []
-    every: list[tuple[int | str, Tensor]] = [*named.items(), *numbered.items()]
-    for place, rows in every:
-        new = (
-            torch.stack([rows != other for other in known]).all(0)
-            if known
-            else torch.ones_like(rows, dtype=torch.bool)
-        )
+    for place, rows in [*_named(pairs).items(), *_numbered(pairs).items()]:
+        new = torch.ones_like(rows, dtype=torch.bool)
+        for other in known:
+            new &= rows != other
         known.append(rows)
         if bool(new.any()):
             yield place, rows, new
 
 
+def _named(pairs: Prompts) -> dict[int | str, Int[Tensor, "prompts"]]:
+    """The positions with names, and one step before and after each, where all prompts have them."""
+    stepped = {
+        f"{name}{step:+d}": rows + step
+        for name, rows in pairs.positions.items()
+        for step in (-1, 1)
+    }
+    return {
+        name: rows
+        for name, rows in {**pairs.positions, **stepped}.items()
+        if bool(((rows >= 0) & (rows < pairs.batch.lengths)).all())
+    }
+
+
+def _numbered(pairs: Prompts) -> dict[int | str, Int[Tensor, "prompts"]]:
+    """Positions by number, where every name has the same number in all prompts."""
+    if not all(bool((rows == rows[0]).all()) for rows in pairs.positions.values()):
+        return {}
+    lengths = pairs.batch.lengths
+    return {place: torch.full_like(lengths, place) for place in range(int(lengths.min()))}
+
+
 def _findings(judge: Judge, maps: Sequence[Map]) -> Iterator[Finding]:
     """What is known of every node that stands out, in the order of finding."""
+    for node, role in _roles(judge, maps).items():
+        head, _, _ = node.partition("@")
+        effects = {str(drawn): drawn.effects[head] for drawn in maps if node in drawn.nodes}
+        yield Finding(node, role, effects, judge.scores(node))
+
+
+def _roles(judge: Judge, maps: Sequence[Map]) -> dict[str, str]:
+    """The class of each node, told from the first map that it stands out in, or from one into the
+    queries of movers."""
     roles: dict[str, str] = {}
-    for each in (found for found in maps if found.nodes):
-        through = any(
-            port.endswith(".q") and roles.get(f"{port.removesuffix('.q')}@{each.at}") in MOVERS
-            for port in each.receivers
-        )
-        for node in each.nodes:
+    for drawn in maps:
+        through = _into_movers(drawn, roles)
+        for node in drawn.nodes:
             if node not in roles or (through and roles[node] not in MOVERS):
-                roles[node] = (
-                    BACKUP if each.knocked and each.helps(node) else judge.role(node, through)
-                )
-    for node, role in roles.items():
-        yield Finding(
-            node,
-            role,
-            {
-                str(each): each.effects[node.partition("@")[0]]
-                for each in maps
-                if node in each.nodes
-            },
-            judge.scores(node),
-        )
+                backs_up = drawn.knocked and drawn.helps(node)
+                roles[node] = BACKUP if backs_up else judge.role(node, through)
+    return roles
+
+
+def _into_movers(drawn: Map, roles: Mapping[str, str]) -> bool:
+    """Whether a map's receivers are queries of movers."""
+    queries = [port.removesuffix(".q") for port in drawn.receivers if port.endswith(".q")]
+    return any(roles.get(f"{head}@{drawn.at}") in MOVERS for head in queries)

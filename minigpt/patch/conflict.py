@@ -3,7 +3,7 @@ that nobody can tell."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import combinations, product
 
@@ -16,8 +16,7 @@ Thing = tuple[Site | None, ...]
 
 
 def refuse(edits: Sequence[Edit], holds: Sequence[Hold]) -> None:
-    """PatchError where these cannot be in one patch. Positions by name are compared again once a
-    batch is known."""
+    """PatchError where these exclude one another; positions by name are compared on a batch."""
     if len(edits) > 1:
         _refuse_conflicts(edits)
         _refuse_lost_parts(edits)
@@ -31,33 +30,40 @@ def _refuse_conflicts(edits: Iterable[Edit]) -> None:
     for edit in edits:
         for thing, part in _decided(edit):
             here = met.setdefault(thing, {})
-            for other in (
-                other
-                for theirs, others in here.items()
-                if _both_decide(part, theirs)
-                for other in others
-            ):
+            for other in _rivals(part, here):
                 if may_meet(other.target.at, edit.target.at):
                     raise conflict(other, edit)
             here.setdefault(part, []).append(edit)
 
 
+def _rivals(part: Part, here: Mapping[Part, list[Edit]]) -> Iterator[Edit]:
+    """The edits at a thing that decide more than other parts of it."""
+    for theirs, edits in here.items():
+        if _both_decide(part, theirs):
+            yield from edits
+
+
 def _refuse_lost_parts(edits: Iterable[Edit]) -> None:
     """Refuse an edge from a part of what is written as a whole: nobody can tell what that part
     wrote."""
-    wholes: dict[Site | None, list[Edit]] = {}
+    writes: dict[Site | None, list[Edit]] = {}
     for edit in edits:
         if edit.kind == "write" and edit.target.site.role == "node":
-            wholes.setdefault(edit.target.site, []).append(edit)
+            writes.setdefault(edit.target.site, []).append(edit)
     for edit in (edit for edit in edits if edit.kind == "read"):
         for whole, _ in _things(edit.target.sites[0])[1:]:
-            for write in wholes.get(whole, ()):
+            for write in writes.get(whole, ()):
                 if may_meet(write.target.at, edit.target.at):
-                    raise PatchError(
-                        f"'{write}' writes a whole, of which '{edit}' reads a part",
-                        f"'{whole}' as the sender too",
-                        f"writing the parts of '{whole}' one by one",
-                    )
+                    raise _lost_part(write, edit)
+
+
+def _lost_part(write: Edit, read: Edit) -> PatchError:
+    whole = write.target.site
+    return PatchError(
+        f"'{write}' writes a whole, of which '{read}' reads a part",
+        f"'{whole}' as the sender too",
+        f"writing the parts of '{whole}' one by one",
+    )
 
 
 def clash(a: Edit, b: Edit) -> bool:
@@ -95,7 +101,7 @@ def _things(site: Site) -> tuple[tuple[Site | None, bool], ...]:
     else:
         wholes = (Site("attn", layer), Site("mlp", layer), Site("input"), Site(site.kind, layer))
         line = [site, *dict.fromkeys(whole for whole in wholes if whole.contains(site))]
-    return tuple((each, i > 0) for i, each in enumerate(line))
+    return tuple((thing, i > 0) for i, thing in enumerate(line))
 
 
 def may_meet(a: int | str | None, b: int | str | None) -> bool:

@@ -55,19 +55,16 @@ class Source:
     @property
     def things(self) -> list[tuple[str, Trace | Tensor]]:
         """The run or tensor, and the groups, by their names."""
-        named = (
-            (self.name, self.run if self.run is not None else self.value),
-            (self.by_name, self.by),
-        )
+        origin = self.value if self.run is None else self.run
+        named = ((self.name, origin), (self.by_name, self.by))
         return [(name, thing) for name, thing in named if thing is not None]
 
     def named(self, names: Mapping[tuple[str, int], str]) -> Source:
         """The same under other names, given by these names and the ids of what they stand for."""
-        thing = self.value if self.run is None else self.run
+        origin = self.value if self.run is None else self.run
+        name = names.get((self.name, id(origin)), self.name)
         return replace(
-            self,
-            name=names.get((self.name, id(thing)), self.name),
-            by_name=names.get((self.by_name, id(self.by)), self.by_name),
+            self, name=name, by_name=names.get((self.by_name, id(self.by)), self.by_name)
         )
 
     def _key(self) -> tuple[object, ...]:
@@ -113,13 +110,9 @@ class Edit:
     @property
     def kind(self) -> str:
         """ "write", "read" or "input"."""
-        return (
-            "read"
-            if len(self.target.sites) == 2
-            else "input"
-            if self.target.site.role == "port"
-            else "write"
-        )
+        if len(self.target.sites) == 2:
+            return "read"
+        return "input" if self.target.site.role == "port" else "write"
 
 
 @dataclass(frozen=True)
@@ -132,20 +125,26 @@ class Hold:
     but: str = ""
 
     def __post_init__(self) -> None:
-        words = sorted(set(self.nodes.split()))
+        self._check_nodes()
+        for name in ("nodes", "but"):
+            object.__setattr__(self, name, " ".join(sorted(set(getattr(self, name).split()))))
+        self._check_free()
+
+    def _check_nodes(self) -> None:
+        words = self.nodes.split()
         if not words or self.source.value is not None:
             raise PatchError(
                 f"'{self}'",
                 "nodes, and the run (or its mean, or 0) at which they are held",
                 "Patch.hold('heads', run), or Patch.write(node, tensor) for each node",
             )
-        for word in words:
+        for word in sorted(words):
             if word not in SETS:
                 _node(word)
-        object.__setattr__(self, "nodes", " ".join(words))
-        object.__setattr__(self, "but", " ".join(sorted(set(self.but.split()))))
+
+    def _check_free(self) -> None:
         for free in self.free:
-            if not any(_holds(word, free.site) for word in words):
+            if not any(_holds(word, free.site) for word in self.nodes.split()):
                 raise PatchError(
                     f"'{self}' holds no {free.site}",
                     "behind 'but', nodes that are held otherwise",

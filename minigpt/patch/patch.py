@@ -22,6 +22,7 @@ import re
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from itertools import count
+from typing import Any
 
 from jaxtyping import Int
 from torch import Tensor
@@ -56,29 +57,22 @@ class Patch:
     def write(cls, address: str | Address, given: Given, *, name: str = "") -> Patch:
         """This node, stream point, pattern or z is what it is in `given`: a run, a tensor that
         broadcasts to it, or 0.0."""
-        return cls._one(
-            address,
-            given,
-            name,
-            "write",
-            "a node, a stream point, a pattern or a z, as in Patch.write('a9.9@-1', other)",
-        )
+        legal = "a node, a stream point, a pattern or a z, as in Patch.write('a9.9@-1', other)"
+        return cls._one(address, given, name, "write", legal)
 
     @classmethod
     def read(cls, address: str | Address, given: Given, *, name: str = "") -> Patch:
         """Only this edge's port sees the sender as it is in `given`; everybody else sees what it
         really wrote."""
-        return cls._one(
-            address, given, name, "read", "an edge, as in Patch.read('a5.5>a8.6.v', other)"
-        )
+        legal = "an edge, as in Patch.read('a5.5>a8.6.v', other)"
+        return cls._one(address, given, name, "read", legal)
 
     @classmethod
     def input(cls, address: str | Address, given: Given, *, name: str = "") -> Patch:
         """This port sees the whole stream as it is in `given` (a run, or a tensor [...,
         d_model])."""
-        return cls._one(
-            address, given, name, "input", "a port, as in Patch.input('a9.9.q@-1', other)"
-        )
+        legal = "a port, as in Patch.input('a9.9.q@-1', other)"
+        return cls._one(address, given, name, "input", legal)
 
     @classmethod
     def zero(cls, address: str | Address) -> Patch:
@@ -188,6 +182,19 @@ def _unused(name: str, used: Set[str]) -> str:
 
 
 def _line(line: str, sources: Mapping[str, Trace | Tensor]) -> Patch:
+    """A line of a patch's text."""
+    hold, target, mean, by, name = _words(line, sources)
+    value = _mean(mean, sources[mean], by, sources.get(by)) if mean else _plain(name, sources)
+    if hold:
+        nodes, _, but = target.partition(" but ")
+        return Patch(holds=(Hold(nodes, value, but),))
+    address = parse(target.strip())
+    return Patch._one(address, value, "", Edit(address, value).kind, "")
+
+
+def _words(line: str, sources: Mapping[str, Trace | Tensor]) -> tuple[Any, ...]:
+    """Whether it is a hold, what is changed, and what from: a mean's run and groups, or a plain
+    name; None for what is not there."""
     match = _LINE.fullmatch(line)
     if not match:
         raise PatchError(
@@ -196,26 +203,22 @@ def _line(line: str, sources: Mapping[str, Trace | Tensor]) -> Patch:
             "ADDRESS = mean(NAME by GROUPS), hold heads = NAME",
             "'a9.9@-1 = corrupt; hold mlps = clean'",
         )
-    hold, target, mean, by, name = match.groups()
-    for each in (mean, by, name):
-        if each not in (None, "0", *sources):
-            raise PatchError(
-                f"'{line}': nothing is called '{each}'",
-                ", ".join(("0", *sources)),
-                f"Patch.parse(text, {{'{each}': ...}})",
-            )
-    given = (
-        _mean(mean, sources[mean], by, sources.get(by))
-        if mean
-        else ZERO
-        if name == "0"
-        else source(sources[name], name)
+    for name in match.groups()[2:]:
+        if name not in (None, "0", *sources):
+            raise _unknown(line, name, sources)
+    return match.groups()
+
+
+def _unknown(line: str, name: str, sources: Mapping[str, Trace | Tensor]) -> PatchError:
+    return PatchError(
+        f"'{line}': nothing is called '{name}'",
+        ", ".join(("0", *sources)),
+        f"Patch.parse(text, {{'{name}': ...}})",
     )
-    if hold:
-        nodes, _, but = target.partition(" but ")
-        return Patch(holds=(Hold(nodes, given, but),))
-    found = parse(target.strip())
-    return Patch._one(found, given, "", Edit(found, given).kind, "")
+
+
+def _plain(name: str, sources: Mapping[str, Trace | Tensor]) -> Source:
+    return ZERO if name == "0" else source(sources[name], name)
 
 
 def _mean(name: str, run: Trace | Tensor, by: str | None, groups: Trace | Tensor | None) -> Source:
