@@ -22,27 +22,28 @@ def twins(left: Sequence[str], right: Sequence[str]) -> Twins:
     if len(left) == len(right):
         return tuple(range(len(left)))
     before, after = _common(left, right), _common(left[::-1], right[::-1])
-    if before + after > min(len(left), len(right)) or not before + after:
-        what = (
-            "where the longer one has more is ambiguous"
-            if before + after
-            else "they begin and end with different tokens"
-        )
-        raise QuestionError(
-            f"prompts of {len(left)} and {len(right)} tokens cannot be aligned: {what}\n    "
-            f"{_row(left)}\n    {_row(right)}",
-            "prompts of as many tokens, or that differ in one stretch",
-            "words that are one token each on both sides",
-        )
+    if before + after > min(len(left), len(right)):
+        raise _unaligned(left, right, "where the longer one has more is ambiguous")
+    if not before + after:
+        raise _unaligned(left, right, "they begin and end with different tokens")
     shift, after = len(right) - len(left), max(after, 1)
     return tuple(
         i if i < before else i + shift if i >= len(left) - after else None for i in range(len(left))
     )
 
 
-def inverse(given: Twins, n: int) -> Twins:
+def _unaligned(left: Sequence[str], right: Sequence[str], why: str) -> QuestionError:
+    return QuestionError(
+        f"prompts of {len(left)} and {len(right)} tokens cannot be aligned: {why}\n    "
+        f"{_row(left)}\n    {_row(right)}",
+        "prompts of as many tokens, or that differ in one stretch",
+        "words that are one token each on both sides",
+    )
+
+
+def inverse(twins: Twins, n: int) -> Twins:
     """The same from the right, which has n positions."""
-    back = {there: here for here, there in enumerate(given) if there is not None}
+    back = {there: here for here, there in enumerate(twins) if there is not None}
     return tuple(back.get(i) for i in range(n))
 
 

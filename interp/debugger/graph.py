@@ -4,8 +4,9 @@ exact effect."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import NamedTuple
 
 from interp import attribution
 from interp.debugger.both import both
@@ -48,6 +49,15 @@ class Edge:
     effect: float | None
 
 
+class Link(NamedTuple):
+    """An edge to be measured: by its name, the node that writes, the port, the node that reads."""
+
+    edge: str
+    sender: Place
+    port: Site
+    reader: Place
+
+
 @dataclass(frozen=True)
 class Graph:
     """Vertices, and the edges computed so far, done of so many; the output is the last vertex.
@@ -71,24 +81,18 @@ def graphs(runs: Runs) -> Iterator[Graph]:
     is computed again. A head reads keys and values at earlier positions too; such an edge changes
     them for every query.
     """
-    found = sorted(
-        {_node(text, runs) for text in runs.question.graph},
-        key=lambda p: (p.site.stage, p.at, str(p)),
-    )
-    if len(found) > MAX_NODES:
-        raise QuestionError(f"a graph of {len(found)} nodes", f"up to {MAX_NODES}")
-    every = [*found, Place(Site("out"), len(runs.left.tokens) - 1)]
-    edges = [
-        (f"{a.site}>{port}@{a.at}", a, port, b)
-        for a, b in combinations(every, 2)
+    nodes = {_node(text, runs) for text in runs.question.graph}
+    if len(nodes) > MAX_NODES:
+        raise QuestionError(f"a graph of {len(nodes)} nodes", f"up to {MAX_NODES}")
+    ordered = sorted(nodes, key=lambda place: (place.site.stage, place.at, str(place)))
+    ends = [*ordered, Place(Site("out"), len(runs.left.tokens) - 1)]
+    links = [
+        Link(f"{a.site}>{port}@{a.at}", a, port, b)
+        for a, b in combinations(ends, 2)
         for port in _ports(a, b)
     ]
-    return _chunks(
-        runs,
-        every,
-        edges,
-        [edit(f"{name} = {runs.question.instead}", runs.left) for name, *_ in edges],
-    )
+    edits = [edit(f"{link.edge} = {runs.question.instead}", runs.left) for link in links]
+    return _chunks(runs, ends, links, edits)
 
 
 def graph(runs: Runs) -> Graph:
@@ -98,37 +102,35 @@ def graph(runs: Runs) -> Graph:
 
 
 def _chunks(
-    runs: Runs,
-    every: Sequence[Place],
-    edges: Sequence[tuple[str, Place, Site, Place]],
-    edits: Sequence[Patch | None],
+    runs: Runs, ends: Sequence[Place], links: Sequence[Link], edits: Sequence[Patch | None]
 ) -> Iterator[Graph]:
     """The graph with the edges whose effects are known so far; without edges, once."""
-    side, size, drawn = runs.left, max(1, CHUNK // len(runs.left.tokens)), list[Edge]()
-    vertices = tuple(
-        Vertex(str(p), _layer(p.site, runs.model.config), p.at, side.tokens[p.at], _direct(side, p))
-        for p in every
+    side, size = runs.left, max(1, CHUNK // len(runs.left.tokens))
+    names: dict[str, object] = {"roles": _roles(ends[:-1]), "edges": [link.edge for link in links]}
+    bare = Graph(
+        side.metric.name,
+        float(side.metric(side.trace)),
+        runs.question.instead,
+        tuple(_vertex(side, place) for place in ends),
+        (),
+        names,
+        0,
+        len(links),
     )
-    circuit: dict[str, object] = {
-        "roles": _roles(every[:-1]),
-        "edges": [name for name, *_ in edges],
-    }
-    for start in range(0, max(1, len(edges)), size):
+    drawn: list[Edge] = []
+    for start in range(0, max(1, len(links)), size):
         effects, _ = effects_of(runs.model, side, edits[start : start + size])
-        drawn += [
-            Edge(name, str(a), str(b), port.kind, both(x).left)
-            for (name, a, port, b), x in zip(edges[start : start + size], effects, strict=True)
-        ]
-        yield Graph(
-            side.metric.name,
-            float(side.metric(side.trace)),
-            runs.question.instead,
-            vertices,
-            tuple(drawn),
-            circuit,
-            len(drawn),
-            len(edges),
-        )
+        drawn += map(_edge, links[start : start + size], effects)
+        yield replace(bare, edges=tuple(drawn), done=len(drawn))
+
+
+def _vertex(side: Side, place: Place) -> Vertex:
+    layer = _layer(place.site, side.trace.config)
+    return Vertex(str(place), layer, place.at, side.tokens[place.at], _direct(side, place))
+
+
+def _edge(link: Link, effect: float | None) -> Edge:
+    return Edge(link.edge, str(link.sender), str(link.reader), link.port.kind, both(effect).left)
 
 
 def suggested(runs: Runs, k: int = 4) -> tuple[str, ...]:
@@ -154,13 +156,10 @@ def _node(text: str, runs: Runs) -> Place:
 def _ports(a: Place, b: Place) -> Iterator[Site]:
     """The ports by which b can read what a writes: at its own position; a head's keys and values at
     earlier ones too."""
-    for port in (
-        Site(name, b.site.layer, None if name == "in" else b.site.part)
-        for name in _READS.get(b.site.kind, ())
-    ):
-        if a.site.stage < port.stage and (
-            a.at == b.at or (port.kind in ("k", "v") and a.at < b.at)
-        ):
+    for name in _READS.get(b.site.kind, ()):
+        port = Site(name, b.site.layer, None if name == "in" else b.site.part)
+        seen = a.at == b.at or (name in ("k", "v") and a.at < b.at)
+        if seen and a.site.stage < port.stage:
             yield port
 
 
@@ -172,13 +171,9 @@ def _direct(side: Side, place: Place) -> float | None:
 
 
 def _layer(site: Site, config: Config) -> int:
-    return (
-        config.n_layer
-        if site.kind in ("out", "out.b")
-        else -1
-        if site.layer is None
-        else site.layer
-    )
+    if site.kind in ("out", "out.b"):
+        return config.n_layer
+    return -1 if site.layer is None else site.layer
 
 
 def _roles(found: Sequence[Place]) -> dict[str, str]:

@@ -75,27 +75,34 @@ def _line(text: str, sources: Sources) -> Patch:
             "'a2.6@13 = 0'",
         )
     if scaled := _SCALED.fullmatch(word):
-        return _given(
-            target, _factor(scaled[1]) * _value(sources.this, _address(target, sources), None), word
-        )
-    if word == "other" and sources.other is None:
+        own = _value(sources.this, _address(target, sources), None)
+        return _put(target, _factor(scaled[1]) * own, word)
+    if word == "other":
+        _check_other(text, target, sources)
+        if sources.twins != tuple(range(sources.this.tokens.shape[1])):
+            return _put(target, _twin(_address(target, sources), sources), word)
+    return Patch.parse(text, _named(text, target, word, sources))
+
+
+def _check_other(text: str, target: str, sources: Sources) -> None:
+    if sources.other is None:
         raise QuestionError(
             f"'{text}' without another prompt",
             "a second prompt, from which the value is taken",
             f"'{target} = 0'",
         )
-    if word == "other" and sources.twins != tuple(range(sources.this.tokens.shape[1])):
-        return _given(target, _twin(_address(target, sources), sources), word)
-    known = (
-        {"this": sources.this, "other": sources.other}
-        if sources.other is not None
-        else {"this": sources.this}
-    )
-    if word not in ("0", "mean(reference)", *known):
+
+
+def _named(text: str, target: str, word: str, sources: Sources) -> dict[str, Trace | Tensor]:
+    """The runs that a line's source may be."""
+    runs: dict[str, Trace | Tensor] = {"this": sources.this}
+    if sources.other is not None:
+        runs["other"] = sources.other
+    if word == "mean(reference)":
+        return {**runs, "reference": sources.reference()}
+    if word not in ("0", *runs):
         raise QuestionError(f"'{text}': the source '{word}'", SOURCES, f"'{target} = 0'")
-    return Patch.parse(
-        text, {**known, "reference": sources.reference()} if word == "mean(reference)" else known
-    )
+    return runs
 
 
 def _factor(text: str) -> float:
@@ -112,18 +119,16 @@ def _address(target: str, sources: Sources) -> Address:
             "hold with 0, this, mean(reference), or other of as many tokens",
             "one line a node",
         )
-    found = parse(target, sources.this.config)
-    sources.this.batch.index(-1 if found.at is None else found.at)
-    return found
+    address = parse(target, sources.this.config)
+    sources.this.batch.index(-1 if address.at is None else address.at)
+    return address
 
 
-def _given(target: str, value: Tensor, name: str) -> Patch:
+def _put(target: str, value: Tensor, name: str) -> Patch:
     """The patch that puts a tensor at an address, whatever kind of edit that is."""
     address = parse(target)
-    make = {"write": Patch.write, "read": Patch.read, "input": Patch.input}[
-        Edit(address, source(value, "value")).kind
-    ]
-    return make(address, value, name=name)
+    kinds = {"write": Patch.write, "read": Patch.read, "input": Patch.input}
+    return kinds[Edit(address, source(value, "value")).kind](address, value, name=name)
 
 
 def _value(trace: Trace, address: Address, at: Twins | None) -> Float[Tensor, "batch *rest"]:
@@ -140,18 +145,13 @@ def _value(trace: Trace, address: Address, at: Twins | None) -> Float[Tensor, "b
 def _twin(address: Address, sources: Sources) -> Float[Tensor, "batch *rest"]:
     """The value on another prompt of another length, position by twin position."""
     assert sources.other is not None
-    here = (
-        range(len(sources.twins))
-        if address.at is None
-        else [int(sources.this.batch.index(address.at)[0])]
-    )
+    here = list(range(len(sources.twins)))
+    if address.at is not None:
+        here = [int(sources.this.batch.index(address.at)[0])]
     there = tuple(sources.twins[i] for i in here)
     if address.sites[0].kind == "pattern" or None in there:
-        lost = (
-            "its keys have"
-            if None not in there
-            else f"position {next(i for i in here if sources.twins[i] is None)} has"
-        )
+        missing = None in there
+        lost = f"position {here[there.index(None)]} has" if missing else "its keys have"
         raise QuestionError(
             f"'{address} = other': the prompts differ in length, and {lost} no twin on the other",
             "a position that both prompts have",

@@ -93,22 +93,15 @@ def table(runs: Runs, totals: Mapping[str, Both] | None = None) -> Table:
     effects = [_direct(side, runs.question.split) for side in runs.sides]
     blocks = [_kept(block, runs, totals or {}) for block in _blocks(runs, effects)]
     chosen = _ends([row for block in blocks for row in block.rows], runs.question)
-    known = [effect for effect in effects if effect is not None]
-    closures = [
-        attribution.closure(side.trace, side.metric, effect)
-        for side, effect in zip(runs.sides, known, strict=False)
-    ]
-    whole, shown = (
-        both(*(c.total for c in closures)) if closures else Both(),
-        [row.direct for row in chosen],
-    )
+    closures = _closures(runs, effects)
+    whole = both(*(c.total for c in closures)) if closures else Both()
     worst = max(closures, key=lambda c: c.gap / c.bound) if closures else None
     return Table(
         tuple(side.name for side in runs.sides),
         runs.left.metric.name,
         both(*(float(side.metric(side.trace)) for side in runs.sides)),
         tuple(chosen),
-        _less(whole, shown),
+        _less(whole, [row.direct for row in chosen]),
         whole,
         worst.gap if worst else None,
         worst.bound if worst else None,
@@ -118,11 +111,20 @@ def table(runs: Runs, totals: Mapping[str, Both] | None = None) -> Table:
     )
 
 
+def _closures(runs: Runs, effects: Sequence[Effects | None]) -> list[attribution.Closure]:
+    """How the direct effects of each side sum to its metric; none where there are none."""
+    known = [effect for effect in effects if effect is not None]
+    return [
+        attribution.closure(side.trace, side.metric, effect)
+        for side, effect in zip(runs.sides, known, strict=False)
+    ]
+
+
 def value(row: Row, sort: str) -> float | None:
     """The number that a row is sorted by: "direct", "norm.right", "total.difference"."""
     column, _, side = sort.partition(".")
-    found: float | None = getattr(getattr(row, column), side or "left")
-    return found
+    number: float | None = getattr(getattr(row, column), side or "left")
+    return number
 
 
 @dataclass(frozen=True)
@@ -137,13 +139,10 @@ class _Rows:
 
 def _direct(side: Side, split: Sequence[str]) -> Effects | None:
     """The direct effects of every node; None where the metric is not linear in the logits."""
-    return (
-        attribution.direct(
-            side.trace, side.metric, neurons="neurons" in split, sources="keys" in split
-        )
-        if side.metric.linear
-        else None
-    )
+    if not side.metric.linear:
+        return None
+    by = {"neurons": "neurons" in split, "sources": "keys" in split}
+    return attribution.direct(side.trace, side.metric, **by)
 
 
 def _blocks(runs: Runs, effects: Sequence[Effects | None]) -> Iterator[tuple[Block, ...]]:
@@ -165,28 +164,22 @@ def _blocks(runs: Runs, effects: Sequence[Effects | None]) -> Iterator[tuple[Blo
 def _kept(sides: tuple[Block, ...], runs: Runs, totals: Mapping[str, Both]) -> _Rows:
     """The rows of a block that can be among the first k or the last k."""
     block, q = sides[0], runs.question
-    valid = block.valid
-    match = valid & _matching(block, runs)
+    match = block.valid & _matching(block, runs)
     order = _candidates(_key(sides, q.sort, totals), match, q)
-    return _Rows(
-        [_row(sides, i, t, runs, totals) for i, t in order], int(valid.sum()), int(match.sum())
-    )
+    rows = [_row(sides, i, t, runs, totals) for i, t in order]
+    return _Rows(rows, int(block.valid.sum()), int(match.sum()))
 
 
 def _matching(block: Block, runs: Runs) -> Bool[Tensor, "nodes pos"]:
     """Which cells have every word of `find`: in the node's name or kind, as "@position", or in the
     position's token."""
-    found = torch.ones_like(block.norm, dtype=torch.bool)
+    matching = torch.ones_like(block.norm, dtype=torch.bool)
+    tokens = [token.casefold() for token in runs.left.tokens]
     for word in runs.question.find.casefold().split():
         nodes = torch.tensor([word in f"{name}{end} {block.kind}" for name, end in block.names])
-        places = torch.tensor(
-            [
-                word == f"@{t}" or word in token.casefold()
-                for t, token in enumerate(runs.left.tokens)
-            ]
-        )
-        found &= nodes[:, None] | places
-    return found
+        places = [word == f"@{t}" or word in token for t, token in enumerate(tokens)]
+        matching &= nodes[:, None] | torch.tensor(places)
+    return matching
 
 
 def _key(
@@ -197,9 +190,8 @@ def _key(
     if column == "address":
         return torch.zeros_like(sides[0].norm)
     if column == "total":
-        return _known(
-            sides[0], {name: getattr(found, side or "left") for name, found in totals.items()}
-        )
+        numbers = {name: getattr(effect, side or "left") for name, effect in totals.items()}
+        return _known(sides[0], numbers)
     ends: list[Tensor] = [getattr(block, column) for block in sides]
     if side and len(ends) < 2:
         return torch.full_like(ends[0], torch.nan)
@@ -207,16 +199,14 @@ def _key(
 
 
 def _known(block: Block, totals: Mapping[str, float | None]) -> Float[Tensor, "nodes pos"]:
-    found, index = (
-        torch.full_like(block.norm, torch.nan),
-        {name: i for i, name in enumerate(block.names)},
-    )
+    cells = torch.full_like(block.norm, torch.nan)
+    index = {name: i for i, name in enumerate(block.names)}
     for text, number in totals.items():
         address, sign, key = text.partition("<")
         name, _, at = address.partition("@")
         if number is not None and at.isdigit() and (i := index.get((name, sign + key))) is not None:
-            found[i, int(at)] = number
-    return found
+            cells[i, int(at)] = number
+    return cells
 
 
 def _candidates(
@@ -241,38 +231,25 @@ def _candidates(
 def _row(sides: tuple[Block, ...], i: int, t: int, runs: Runs, totals: Mapping[str, Both]) -> Row:
     block, (name, end) = sides[0], sides[0].names[i]
     address, key = f"{name}@{t}{end}", int(block.key[i, t])
-    looks = f"{key} {runs.left.tokens[key]!r}" if key >= 0 else ""
+    tokens, seen = runs.left.tokens, key if key >= 0 else None
+    looks = "" if seen is None else f"{seen} {tokens[seen]!r}"
     activation, norm, direct = (
         both(*(float(getattr(side, column)[i, t]) for side in sides))
         for column in ("activation", "norm", "direct")
     )
-    return Row(
-        address,
-        block.kind,
-        t,
-        runs.left.tokens[t],
-        key if key >= 0 else None,
-        looks,
-        activation,
-        norm,
-        direct,
-        totals.get(address, Both()),
-    )
+    total = totals.get(address, Both())
+    return Row(address, block.kind, t, tokens[t], seen, looks, activation, norm, direct, total)
 
 
 def _ends(rows: list[Row], q: Question) -> list[Row]:
     """The k at the top and the k at the bottom of all blocks' rows, in order."""
     if q.sort == "address":
         return rows[: q.k]
-    keyed = sorted(
-        ((found, row) for row in rows if (found := value(row, q.sort)) is not None),
-        key=lambda pair: -pair[0],
-    )
-    above, below = (
-        [row for x, row in keyed if x > 0][: q.k],
-        [row for x, row in keyed if x < 0][-q.k :],
-    )
-    return above + below
+    known = ((x, row) for row in rows if (x := value(row, q.sort)) is not None)
+    ordered = sorted(known, key=lambda pair: -pair[0])
+    above = [row for x, row in ordered if x > 0]
+    below = [row for x, row in ordered if x < 0]
+    return above[: q.k] + below[-q.k :]
 
 
 def _less(whole: Both, parts: Sequence[Both]) -> Both:

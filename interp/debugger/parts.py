@@ -52,42 +52,35 @@ class Parts:
     def ends(self, k: int) -> list[Key]:
         """The k largest parts above zero, and the k below."""
         flat, names = self.values.flatten(), list(self.readings)
-        found = [(sign, flat.mul(sign).topk(min(k, len(flat)))) for sign in (1, -1)]
-        order = [
-            [i for i, x in zip(best.indices.tolist(), best.values.tolist(), strict=True) if x > 0]
-            for _, best in found
-        ]
+        above, below = (_largest(flat.mul(sign), k) for sign in (1, -1))
         return [
-            (self.senders[i // len(names)], *names[i % len(names)])
-            for i in (*order[0], *order[1][::-1])
+            (self.senders[i // len(names)], *names[i % len(names)]) for i in (*above, *below[::-1])
         ]
+
+
+def _largest(values: Float[Tensor, "n"], k: int) -> list[int]:
+    """Where the k largest are, of those above zero."""
+    best = values.topk(min(k, len(values)))
+    return [i for i, x in zip(best.indices.tolist(), best.values.tolist(), strict=True) if x > 0]
 
 
 def parts(trace: Trace, score: Score, split: Sequence[str], place: Callable[[int], int]) -> Parts:
     """Every part. split: "neurons" for MLPs by neuron; place: this side's position -> the one it is
     called by."""
     readings = score.readings
-    toward, at = (
-        torch.stack([r.share * r.gradient(trace) for r in readings]),
-        torch.tensor([r.at for r in readings]),
+    toward = torch.stack([r.share * r.gradient(trace) for r in readings])
+    at, ports = torch.tensor([r.at for r in readings]), [r.port for r in readings]
+    senders: dict[str, Tensor] = {}
+    for sender, added in _added(trace, ports, at, toward, "neurons" in split):
+        senders[sender] = senders[sender] + added if sender in senders else added
+    biases = (
+        [r.share * r.bias(trace) for r in readings],
+        [r.share * r.constant for r in readings],
     )
-    senders: dict[str, list[Tensor]] = {}
-    for sender, added in _added(trace, [r.port for r in readings], at, toward, "neurons" in split):
-        senders.setdefault(sender, []).append(added)
-    for sender, values in zip(
-        BIASES, ([r.bias(trace) for r in readings], [r.constant for r in readings]), strict=True
-    ):
-        senders[sender] = [
-            torch.stack([r.share * value for r, value in zip(readings, values, strict=True)])
-        ]
+    senders |= {sender: torch.stack(some) for sender, some in zip(BIASES, biases, strict=True)}
+    values, bound = torch.stack(list(senders.values())), float(rounding(trace, readings))
     named = {(str(r.port), place(r.at)): r for r in readings}
-    return Parts(
-        score,
-        tuple(senders),
-        named,
-        torch.stack([sum(many[1:], many[0]) for many in senders.values()]),
-        float(rounding(trace, readings)),
-    )
+    return Parts(score, tuple(senders), named, values, bound)
 
 
 def exact(
@@ -101,21 +94,16 @@ def exact(
     """
     changes: dict[Key, float] = {}
     for name, reading in found.readings.items():
-        mine = [key for key in keys if key[1:] == name and is_node(key[0])]
-        given = [(key, _given(key[0], reading.at, instead, sources)) for key in mine]
-        known = [
-            (key, write - _write(trace, key[0], reading.at))
-            for key, write in given
+        own = [key for key in keys if key[1:] == name and is_node(key[0])]
+        writes = {key: _other_write(key[0], reading.at, instead, sources) for key in own}
+        differ = {
+            key: write - _write(trace, key[0], reading.at)
+            for key, write in writes.items()
             if write is not None
-        ]
-        if known:
-            changes |= dict(
-                zip(
-                    (key for key, _ in known),
-                    reading.change(trace, torch.stack([x for _, x in known])).tolist(),
-                    strict=True,
-                )
-            )
+        }
+        if differ:
+            effects = reading.change(trace, torch.stack(list(differ.values()))).tolist()
+            changes |= dict(zip(differ, effects, strict=True))
     return changes
 
 
@@ -161,43 +149,33 @@ def _edits(
     and of what ports read."""
     computed = replace(trace, overrides={}, ports={})
     for site, override in trace.overrides.items():
-        listed = site.kind in ("input", "attn") or (split and site.kind == "mlp")
-        if site.stage < ports[0].stage and (
-            site.role == "stream" or (site.part is None and listed)
-        ):
-            own = (
-                attribution.unwritten(trace, site)
-                if site.role == "stream"
-                else computed.write(site)
-            )
-            yield (
-                f"edit of {site}",
-                torch.where(
-                    override.rows[0, at, None],
-                    override.values[0, at].double() - own[0, at].double(),
-                    0,
-                ),
-            )
+        if site.stage < ports[0].stage and _is_apart(site, split):
+            stream = site.role == "stream"
+            own = attribution.unwritten(trace, site) if stream else computed.write(site)
+            change = override.values[0, at].double() - own[0, at].double()
+            yield f"edit of {site}", torch.where(override.rows[0, at, None], change, 0)
     if any(port in trace.ports for port in ports):
-        yield (
-            "edit of the port",
-            torch.stack(
-                [
-                    (trace.stream(port) - computed.stream(port))[0, t].double()
-                    for port, t in zip(ports, at.tolist(), strict=True)
-                ]
-            ),
-        )
+        seen = zip(ports, at.tolist(), strict=True)
+        changes = [(trace.stream(p) - computed.stream(p))[0, t].double() for p, t in seen]
+        yield "edit of the port", torch.stack(changes)
 
 
-def _given(sender: str, at: int, instead: str, sources: Sources) -> Float[Tensor, "d_model"] | None:
+def _is_apart(site: Site, split: bool) -> bool:
+    """Whether an edit of this is no part of what is listed: of a stream, or of a whole whose parts
+    are."""
+    listed = site.kind in ("input", "attn") or (split and site.kind == "mlp")
+    return site.role == "stream" or (site.part is None and listed)
+
+
+def _other_write(
+    sender: str, at: int, instead: str, sources: Sources
+) -> Float[Tensor, "d_model"] | None:
     """What an edge carries instead; None where the other prompt, or the one that the reference is
     like, has no such position."""
     if instead == "mean(reference)":
         reference = sources.reference()
-        place = (
-            at if reference.tokens.shape[1] == sources.this.tokens.shape[1] else sources.twins[at]
-        )
+        as_long = reference.tokens.shape[1] == sources.this.tokens.shape[1]
+        place = at if as_long else sources.twins[at]
         return None if place is None else reference.write(_site(sender))[:, place].mean(0)
     if instead == "other" and sources.other is not None:
         there = sources.twins[at]

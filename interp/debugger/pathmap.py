@@ -3,7 +3,7 @@ x heads."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -37,12 +37,10 @@ def pathmaps(runs: Runs) -> Iterator[PathMap]:
 
     Of the two prompts' runs as they are: interventions play no part in it.
     """
-    q, config, pairs = runs.question, runs.model.config, runs.pairs
+    q, pairs, metric = runs.question, runs.pairs, runs.left.metric
     at, receivers = None if q.at == "all" else parse(f"emb@{q.at}").at, q.receivers or ("out",)
-    return _layers(
-        runs,
-        [_senders(config, layer) for layer in range(config.n_layer)],
-        partial(patching.paths, runs.model, pairs, runs.left.metric, receivers=receivers, at=at),
+    return _chunks(
+        runs, partial(patching.paths, runs.model, pairs, metric, receivers=receivers, at=at)
     )
 
 
@@ -52,30 +50,35 @@ def pathmap(runs: Runs) -> PathMap:
     return last
 
 
-def _layers(
-    runs: Runs, senders: Sequence[list[str]], patched: Callable[..., Effects]
-) -> Iterator[PathMap]:
+def _chunks(runs: Runs, patched: Callable[..., Effects]) -> Iterator[PathMap]:
     """A layer's heads at a time, and chunks of them where prompts are long."""
     q, config, done, receipt = runs.question, runs.model.config, 0, Receipt()
     cells: list[list[float | None]] = [[None] * config.n_head for _ in range(config.n_layer)]
-    size = max(1, CHUNK // (len(runs.left.tokens) if q.at == "all" else 1))
-    for layer, names in enumerate(senders):
-        for start in range(0, len(names), size):
-            found = patched(names[start : start + size])
-            cells[layer][start : start + size] = found.values.tolist()
-            done, receipt = done + len(found), receipt + (found.receipt or Receipt())
-            yield PathMap(
-                found.method,
-                found.metric,
-                float(found.base[0]),
-                q.receivers or ("out",),
-                q.at,
-                tuple(map(tuple, cells)),
-                str(receipt),
-                done,
-                config.n_layer * config.n_head,
-            )
+    for layer, first, names in _senders(config, _size(runs)):
+        effects = patched(names)
+        cells[layer][first : first + len(names)] = effects.values.tolist()
+        done, receipt = done + len(names), receipt + (effects.receipt or Receipt())
+        yield PathMap(
+            effects.method,
+            effects.metric,
+            float(effects.base[0]),
+            q.receivers or ("out",),
+            q.at,
+            tuple(map(tuple, cells)),
+            str(receipt),
+            done,
+            config.n_layer * config.n_head,
+        )
 
 
-def _senders(config: Config, layer: int) -> list[str]:
-    return [str(site) for site in heads(config, layer)]
+def _size(runs: Runs) -> int:
+    """How many heads at a time."""
+    return max(1, CHUNK // (len(runs.left.tokens) if runs.question.at == "all" else 1))
+
+
+def _senders(config: Config, size: int) -> Iterator[tuple[int, int, list[str]]]:
+    """The layer of each chunk, its first head, and its heads."""
+    for layer in range(config.n_layer):
+        names = list(map(str, heads(config, layer)))
+        for first in range(0, len(names), size):
+            yield layer, first, names[first : first + size]

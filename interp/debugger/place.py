@@ -20,9 +20,9 @@ def kind(site: Site) -> str:
     where only an intervention writes."""
     if site.role != "node":
         return "edit"
-    return (
-        "neuron" if site.kind == "mlp" and site.part is not None else KINDS.get(site.kind, "bias")
-    )
+    if site.kind == "mlp" and site.part is not None:
+        return "neuron"
+    return KINDS.get(site.kind, "bias")
 
 
 @dataclass(frozen=True)
@@ -41,52 +41,43 @@ class Place:
         """The place that a text names in this run; positions may be -1 or END. QuestionError where
         it names none."""
         address, sign, key = text.partition("<")
-        found = parse(address, trace.config)
-        if found.at is None:
+        node = parse(address, trace.config)
+        if node.at is None:
             raise QuestionError(
-                f"'{text}' is at no position", "a node and a position", f"'{found}@-1'"
+                f"'{text}' is at no position", "a node and a position", f"'{node}@-1'"
             )
         place = cls(
-            found.site,
-            int(trace.batch.index(found.at)[0]),
+            node.site,
+            int(trace.batch.index(node.at)[0]),
             _position(key, text, trace) if sign else None,
         )
-        if place.key is not None and (
-            place.site.part is None
-            or place.site.kind not in ("attn", "q", "k", "v")
-            or place.key > place.at
-        ):
+        place._check_key(text)
+        return place
+
+    def _check_key(self, text: str) -> None:
+        """QuestionError for a key of what is no head, or one later than its query."""
+        is_head = self.site.part is not None and self.site.kind in ("attn", "q", "k", "v")
+        if self.key is not None and (not is_head or self.key > self.at):
             raise QuestionError(
                 f"'{text}'", "a head, and a key no later than its query", "'a2.6@13<3'"
             )
-        return place
 
     def under(self, twins: Twins) -> Place | None:
         """The same on the other side; None where a position has no twin."""
         at, key = twins[self.at], None if self.key is None else twins[self.key]
-        return (
-            None
-            if at is None or (key is None) != (self.key is None)
-            else replace(self, at=at, key=key)
-        )
+        if at is None or (key is None) != (self.key is None):
+            return None
+        return replace(self, at=at, key=key)
 
     def wrote(self, trace: Trace) -> Float[Tensor, "d_model"]:
         """What the node wrote there; of a head with a key: the weight times that position's value,
         through W_O."""
         if self.key is None:
-            return (
-                trace.write(self.site)[0, self.at]
-                if self.site.role == "node"
-                else trace.stream(self.site)[0, self.at]
-            )
-        own = slice(
-            (self.site.part or 0) * trace.config.d_head,
-            ((self.site.part or 0) + 1) * trace.config.d_head,
-        )
-        value = (
-            trace[f"{self.site}.v@{self.key}"][0]
-            @ trace.params.blocks[self.site.layer or 0].w_o[own]
-        )
+            read = trace.write if self.site.role == "node" else trace.stream
+            return read(self.site)[0, self.at]
+        own = trace.config.head_columns(self.site.part or 0)
+        w_o = trace.params.blocks[self.site.layer or 0].w_o[own]
+        value = trace[f"{self.site}.v@{self.key}"][0] @ w_o
         return trace[f"{self.site}.pattern@{self.at}"][0, self.key] * value
 
 

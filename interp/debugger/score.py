@@ -28,6 +28,11 @@ STATED = (
     "Direct: the LayerNorm's scale at the score's input is the run's own; everything else is "
     "exact, and the parts sum to the score."
 )
+THROUGH = {
+    "q": "through its query",
+    "k": "through its key",
+    "attn": "through its query and its key",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,40 +89,49 @@ def rounding(trace: Trace, readings: Sequence[Reading]) -> Float[Tensor, ""]:
     """How far the parts may be from the number: each write is a product, each stream an addition,
     then LayerNorm and the product (interp.attribution.rounding_bound says it of the metric). The
     readings' ports are of one head, or one MLP's."""
-    port, dtype = readings[0].port, trace.params.wte.dtype
-    at, last = torch.tensor([r.at for r in readings]), port.layer or 0
+    port, at = readings[0].port, torch.tensor([r.at for r in readings])
+    g, toward, projection = (
+        torch.stack(list(rows))
+        for rows in (
+            (r.gradient(trace).abs() for r in readings),
+            (r.toward.abs() for r in readings),
+            (r.projection for r in readings),
+        )
+    )
+    share = torch.tensor([r.share for r in readings], dtype=torch.float64)
+    stream = (_stream_error(trace, port, at) * g).sum(-1)
+    normed = (_norm_error(trace, readings) * toward).sum(-1)
+    return (share * (stream + normed + projection)).sum()
+
+
+def _stream_error(trace: Trace, port: Site, at: Tensor) -> Float[Tensor, "readings d_model"]:
+    """Of the stream that a port reads: every product before it, every addition."""
+    dtype, last = trace.params.wte.dtype, port.layer or 0
     error = bounds.added(trace.cells[0].resid[0, at], dtype)
-    for layer, (block, cells) in enumerate(
-        zip(trace.params.blocks[: last + 1], trace.cells, strict=False)
-    ):
+    layers = zip(trace.params.blocks[: last + 1], trace.cells, strict=False)
+    for layer, (block, cells) in enumerate(layers):
         halves = (
             (cells.z, block.w_o, block.b_o, cells.mid),
             (cells.act, block.w_out, block.b_out, cells.out),
         )
         for x, w, b, after in halves[: 2 if layer < last else int(port.kind == "in")]:
-            error = (
-                error + bounds.product(x[0, at], w, dtype, b) + bounds.added(after[0, at], dtype)
+            product, addition = (
+                bounds.product(x[0, at], w, dtype, b),
+                bounds.added(after[0, at], dtype),
             )
-    x, (w, b), small = (
-        torch.stack([r.seen(trace) for r in readings]).double(),
-        norm(trace, port),
-        bounds.gamma(trace.config.d_model + 8, dtype),
-    )
-    normed = (
-        small
-        * (x.abs().mean(-1, keepdim=True) + 2 * (x - x.mean(-1, keepdim=True)).abs())
-        / ops.scale(x, trace.config.eps)[:, None]
-    )
-    normed = normed * w.double().abs() + 2 * bounds.added(b, dtype)
-    share, projection = (
-        torch.tensor([r.share for r in readings], dtype=torch.float64),
-        torch.stack([r.projection for r in readings]),
-    )
-    g, toward = (
-        torch.stack(list(each)).abs()
-        for each in ((r.gradient(trace) for r in readings), (r.toward for r in readings))
-    )
-    return (share * ((error * g).sum(-1) + (normed * toward).sum(-1) + projection)).sum()
+            error = error + product + addition
+    return error
+
+
+def _norm_error(trace: Trace, readings: Sequence[Reading]) -> Float[Tensor, "readings d_model"]:
+    """Of what the port's LayerNorm makes of the stream."""
+    dtype, (w, b) = trace.params.wte.dtype, norm(trace, readings[0].port)
+    x = torch.stack([r.seen(trace) for r in readings]).double()
+    small = bounds.gamma(trace.config.d_model + 8, dtype)
+    centred = (x - x.mean(-1, keepdim=True)).abs()
+    sizes = x.abs().mean(-1, keepdim=True) + 2 * centred
+    scale = ops.scale(x, trace.config.eps)[:, None]
+    return small * sizes / scale * w.double().abs() + 2 * bounds.added(b, dtype)
 
 
 def norm(trace: Trace, port: Site) -> tuple[Float[Tensor, "d_model"], Float[Tensor, "d_model"]]:
@@ -130,18 +144,24 @@ def norm(trace: Trace, port: Site) -> tuple[Float[Tensor, "d_model"], Float[Tens
 
 def places(runs: Runs) -> tuple[Place, ...]:
     """The steps of the question's trail on the left; QuestionError for one that is no step."""
-    found = tuple(Place.parse(text, runs.left.trace) for text in runs.question.trail)
-    for text, place in zip(runs.question.trail, found, strict=True):
-        head = place.site.part is not None and place.site.kind in ("attn", "q", "k", "v")
-        if not (head and (place.key is not None or place.site.kind == "v")) and not (
-            place.site.kind == "mlp" and place.site.part is not None
-        ):
+    trail = tuple(Place.parse(text, runs.left.trace) for text in runs.question.trail)
+    for text, place in zip(runs.question.trail, trail, strict=True):
+        if not _is_step(place):
             raise QuestionError(
                 f"'{text}' is no step upstream",
                 "a head's score 'a3.1.q@13<9' (.k, .v, or none for query and key), "
                 "what it takes 'a3.1.v@13', a neuron 'm2.n17@5'",
             )
-    return found
+    return trail
+
+
+def _is_step(place: Place) -> bool:
+    """Whether it is a neuron, or a head's: a score has a key, what is taken may be from all."""
+    if place.site.part is None or place.site.kind == "mlp":
+        return place.site.part is not None
+    return place.site.kind == "v" or (
+        place.key is not None and place.site.kind in ("attn", "q", "k")
+    )
 
 
 def words(trail: Sequence[Place], tokens: Sequence[str], metric: str) -> str:
@@ -150,25 +170,14 @@ def words(trail: Sequence[Place], tokens: Sequence[str], metric: str) -> str:
     here = f"{place.at} {tokens[place.at]!r}"
     if place.site.kind == "mlp":
         return f"Why is neuron {place.site} on at {here}? (its activation before the GELU)"
-    head, there = (
-        Site("attn", place.site.layer, place.site.part),
-        "" if place.key is None else f" from {place.key} {tokens[place.key]!r}",
-    )
+    head = Site("attn", place.site.layer, place.site.part)
     if place.site.kind == "v":
         by = f"the {metric}" if len(trail) == 1 else f"the step before it, {trail[-2]}"
-        return (
-            f"What is in what {head} takes{there} to {here}, as measured by {by}? (the pattern "
-            "frozen)"
-        )
-    through = {
-        "q": "through its query",
-        "k": "through its key",
-        "attn": "through its query and its key",
-    }[place.site.kind]
-    return (
-        f"Why does {head} at {here} look at {place.key} {tokens[place.key or 0]!r}, {through}? "
-        "(the score before the softmax)"
-    )
+        there = "" if place.key is None else f" from {place.key} {tokens[place.key]!r}"
+        taken = f"what {head} takes{there} to {here}"
+        return f"What is in {taken}, as measured by {by}? (the pattern frozen)"
+    looked = f"{place.key} {tokens[place.key or 0]!r}, {THROUGH[place.site.kind]}"
+    return f"Why does {head} at {here} look at {looked}? (the score before the softmax)"
 
 
 def score(side: Side, trail: Sequence[Place]) -> Score:
@@ -212,9 +221,7 @@ def _values(side: Side, trail: Sequence[Place]) -> Score:
     step before."""
     place, trace = trail[-1], side.trace
     head = Site("attn", place.site.layer, place.site.part)
-    own = slice(
-        (head.part or 0) * trace.config.d_head, ((head.part or 0) + 1) * trace.config.d_head
-    )
+    own = trace.config.head_columns(head.part or 0)
     toward = _block(trace, head).w_o[own].double() @ _downstream(side, trail, head)
     row = trace[f"{head}.pattern@{place.at}"][0].double()
     keys = range(place.at + 1) if place.key is None else [place.key]
@@ -230,18 +237,10 @@ def _downstream(side: Side, trail: Sequence[Place], head: Site) -> Float[Tensor,
     step before."""
     place, trace = trail[-1], side.trace
     if len(trail) == 1:
-        if place.at != len(side.tokens) - 1:
-            raise QuestionError(
-                f"'{place}' measured by the {side.metric.name}, which is read at the last position",
-                "a head at the last position, or a step before this one that reads there",
-                f"'{replace(place, at=len(side.tokens) - 1, key=None)}'",
-            )
+        _check_last(side, place)
         return attribution.gradient(trace, side.metric)[0]
-    readings = [
-        r
-        for r in score(side, trail[:-1]).readings
-        if r.at == place.at and head.stage < r.port.stage
-    ]
+    before = score(side, trail[:-1]).readings
+    readings = [r for r in before if r.at == place.at and head.stage < r.port.stage]
     if not readings:
         raise QuestionError(
             f"'{place}' after '{trail[-2]}', which does not read what {head} writes at {place.at}",
@@ -250,24 +249,26 @@ def _downstream(side: Side, trail: Sequence[Place], head: Site) -> Float[Tensor,
     return torch.stack([r.share * r.gradient(trace) for r in readings]).sum(0)
 
 
+def _check_last(side: Side, place: Place) -> None:
+    """QuestionError unless the place is where the metric reads."""
+    last = len(side.tokens) - 1
+    if place.at != last:
+        raise QuestionError(
+            f"'{place}' measured by the {side.metric.name}, which is read at the last position",
+            "a head at the last position, or a step before this one that reads there",
+            f"'{replace(place, at=last, key=None)}'",
+        )
+
+
 def _reading(
     trace: Trace, port: Site, at: int, against: Float[Tensor, "d_head"], share: float = 1.0
 ) -> Reading:
     """A head's query, key or value times a vector, as a reading of the stream."""
     block, own = _block(trace, port), trace.config.qkv_columns(port.kind, port.part)
     normed = ops.layer_norm(trace.stream(port)[0, at], block.ln1_w, block.ln1_b, trace.config.eps)
-    rounding = (
-        bounds.product(normed, block.w_qkv[:, own], trace.params.wte.dtype, block.b_qkv[own])
-        @ against.abs()
-    )
-    return Reading(
-        port,
-        at,
-        block.w_qkv[:, own].double() @ against,
-        block.b_qkv[own].double() @ against,
-        rounding,
-        share,
-    )
+    w, b = block.w_qkv[:, own], block.b_qkv[own]
+    rounding = bounds.product(normed, w, trace.params.wte.dtype, b) @ against.abs()
+    return Reading(port, at, w.double() @ against, b.double() @ against, rounding, share)
 
 
 def _block(trace: Trace, site: Site) -> Block:

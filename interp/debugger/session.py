@@ -114,35 +114,20 @@ class Session:
         """The runs of a question; QuestionError, PromptError, PatchError with what to type where it
         cannot be asked."""
         model = self._model(question.model)
-        tokenizer = model.tokenizer
-        if tokenizer is None:
-            raise QuestionError(
-                f"a question in words, but {model.name} has no tokenizer",
-                "a model with a vocabulary",
-            )
+        tokenizer = _tokenizer(model)
         clean = self._run(question, question.prompt)
         other = self._run(question, question.other) if question.other else None
         if question.reference:
             _batch(model, question.reference, len(clean.tokens[0]))
         reference = partial(self._reference, question, clean)
-        left, right = ((trace, _tokens(trace, tokenizer)) for trace in (clean, other or clean))
-        here = twins(left[1], right[1])
-        back = inverse(here, len(right[1]))
-        asked = _choices(question, tokenizer, clean)
-        side = _side(
-            "this prompt", question, Sources(clean, other, here, reference), left[1], *asked[0]
-        )
-        across = (
-            None
-            if other is None
-            else _side(
-                "other prompt",
-                question,
-                Sources(other, clean, back, reference),
-                right[1],
-                *asked[1],
-            )
-        )
+        left, right = (_tokens(trace, tokenizer) for trace in (clean, other or clean))
+        here = twins(left, right)
+        own, others = _choices(question, tokenizer, clean)
+        sources = Sources(clean, other, here, reference)
+        side, across = _side("this prompt", question, sources, left, *own), None
+        if other is not None:
+            sources = Sources(other, clean, inverse(here, len(right)), reference)
+            across = _side("other prompt", question, sources, right, *others)
         before, shown, after = self._sides(question, side, across)
         return Runs(question, model, tokenizer, before, shown, across, after)
 
@@ -157,20 +142,16 @@ class Session:
         patch = compiled(question.patches, side.sources)
         if not patch:
             return side, other if question.compare != "interventions" else None, None
-        key = (
-            question.model,
-            question.prompt,
-            question.other,
-            question.reference,
-            question.patches,
-        )
-        trace = self.kept.get(key, lambda: self.models[question.model].rerun(side.base, patch))
-        after = replace(side, name="after", patch=patch, trace=trace)
-        return (
-            (after, other, after)
-            if question.compare == "other"
-            else (replace(side, name="before"), after, after)
-        )
+        after = self._after(question, side, patch)
+        if question.compare == "other":
+            return after, other, after
+        return replace(side, name="before"), after, after
+
+    def _after(self, question: Question, side: Side, patch: Patch) -> Side:
+        q, model = question, self.models[question.model]
+        key = (q.model, q.prompt, q.other, q.reference, q.patches)
+        trace = self.kept.get(key, lambda: model.rerun(side.base, patch))
+        return replace(side, name="after", patch=patch, trace=trace)
 
     def _model(self, name: str) -> GPT2:
         if name not in self.models:
@@ -208,6 +189,14 @@ def size(trace: Trace) -> int:
     return sum(x.numel() * x.element_size() for cells in trace.cells for x in vars(cells).values())
 
 
+def _tokenizer(model: GPT2) -> Tokenizer:
+    if model.tokenizer is None:
+        raise QuestionError(
+            f"a question in words, but {model.name} has no tokenizer", "a model with a vocabulary"
+        )
+    return model.tokenizer
+
+
 def _tokens(trace: Trace, tokenizer: Tokenizer) -> tuple[str, ...]:
     return tuple(tokenizer.text(token) for token in trace.tokens[0].tolist())
 
@@ -232,17 +221,11 @@ def _shuffled(clean: Trace) -> Batch:
     """The prompt's own tokens in other orders, the first in its place, since a model treats that
     one as no other."""
     generator, tokens = torch.Generator().manual_seed(0), clean.tokens[0].cpu()
-    orders = [
-        torch.cat(
-            [
-                torch.zeros(1, dtype=torch.long),
-                1 + torch.randperm(len(tokens) - 1, generator=generator),
-            ]
-        )
-        for _ in range(SHUFFLES)
-    ]
+    first, rest = tokens[:1], tokens[1:]
+    orders = [torch.randperm(len(rest), generator=generator) for _ in range(SHUFFLES)]
     lengths = torch.full((SHUFFLES,), len(tokens))
-    return Batch(torch.stack([tokens[order] for order in orders]), lengths, {"END": lengths - 1})
+    shuffled = torch.stack([torch.cat([first, rest[order]]) for order in orders])
+    return Batch(shuffled, lengths, {"END": lengths - 1})
 
 
 def _choices(
@@ -250,13 +233,9 @@ def _choices(
 ) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     """Ids of answers and distractors, of the prompt and of the other; what the other has none of is
     the prompt's."""
-    given = (
-        question.answers,
-        question.distractors,
-        question.other_answers,
-        question.other_distractors,
-    )
-    answers, distractors, others, against = (tuple(map(tokenizer.single, texts)) for texts in given)
+    q = question
+    texts = (q.answers, q.distractors, q.other_answers, q.other_distractors)
+    answers, distractors, others, against = (tuple(map(tokenizer.single, some)) for some in texts)
     answers = answers or (int(clean.logits_at(-1)[0].argmax()),)
     return [(answers, distractors), (others or answers, against or distractors)]
 

@@ -161,32 +161,29 @@ def _receipt(receipt: engine.Receipt) -> Receipt:
 def _notes(runs: Runs) -> Iterator[str]:
     """What was assumed, and what to mind."""
     q = runs.question
-    if not q.answers:
-        yield (
-            "No answer was given: it is the model's top token, "
-            f"{runs.tokenizer.text(runs.answers[0])!r}."
-        )
-    if q.metric == "logits" and not q.distractors:
-        yield "No other token was given: the metric is the answer's logit (the mean of several)."
-    if q.metric != "logits" and runs.distractors:
-        yield (
-            f"The {runs.left.metric.name} is of the answers alone; the other tokens are shown, "
-            "not used."
-        )
+    yield from _about_tokens(runs)
     if q.prompt.endswith(" "):
         yield "The prompt ends with a space; GPT-2's words begin with theirs."
-    yield from filter(
-        None, (spacing(runs.tokenizer, text) for text in (*q.answers, *q.distractors))
-    )
+    spaced = (spacing(runs.tokenizer, text) for text in (*q.answers, *q.distractors))
+    yield from filter(None, spaced)
     if runs.after and runs.after.trace.receipt and not runs.after.trace.receipt.changed:
         yield "The interventions changed nothing: the run already had these values."
     if any("mean(reference)" in text for text in (*q.patches, q.instead)) and not q.reference:
-        yield (
-            f"No reference prompts were given: means are over {SHUFFLES} shuffles of the "
-            "prompt's own tokens."
-        )
+        means = f"means are over {SHUFFLES} shuffles of the prompt's own tokens"
+        yield f"No reference prompts were given: {means}."
     if runs.other and len(runs.other.tokens) != len(runs.left.tokens):
-        yield (
-            f"The prompts have {len(runs.left.tokens)} and {len(runs.other.tokens)} tokens: "
-            "aligned by the tokens they begin and end with."
-        )
+        lengths = f"{len(runs.left.tokens)} and {len(runs.other.tokens)} tokens"
+        yield f"The prompts have {lengths}: aligned by the tokens they begin and end with."
+
+
+def _about_tokens(runs: Runs) -> Iterator[str]:
+    """What was assumed of answers and other tokens."""
+    q = runs.question
+    if not q.answers:
+        answer = runs.tokenizer.text(runs.answers[0])
+        yield f"No answer was given: it is the model's top token, {answer!r}."
+    if q.metric == "logits" and not q.distractors:
+        yield "No other token was given: the metric is the answer's logit (the mean of several)."
+    if q.metric != "logits" and runs.distractors:
+        of = f"The {runs.left.metric.name} is of the answers alone"
+        yield f"{of}; the other tokens are shown, not used."

@@ -61,33 +61,29 @@ def upstream(runs: Runs, depth: int | None = None) -> Upstream:
     """The last step of the question's trail (or the one at `depth`, from 0): the top and bottom k
     sources, by direct effect."""
     trail = _trail(runs, depth)
-    found = _parts(runs, trail)
-    keys, tokens, metric = found[0].ends(runs.question.k), runs.left.tokens, runs.left.metric.name
-    changes = [
-        exact(side.trace, parts, keys, _instead(runs), side.sources)
-        for side, parts in zip(runs.sides, found, strict=True)
-    ]
-    values, sums = (
-        [float(parts.score.value) for parts in found],
-        [float(parts.values.sum()) for parts in found],
-    )
-    rest = [
-        total - sum(parts[key] or 0.0 for key in keys)
-        for total, parts in zip(sums, found, strict=True)
-    ]
+    sides = _parts(runs, trail)
+    keys = sides[0].ends(runs.question.k)
+    values = [float(side.score.value) for side in sides]
+    sums = [float(side.values.sum()) for side in sides]
+    shown = [sum(side[key] or 0.0 for key in keys) for side in sides]
+    asked = tuple(_words(runs, trail[: i + 1]) for i in range(len(trail)))
     return Upstream(
         str(trail[-1]),
-        words(trail, tokens, metric),
+        asked[-1],
         STATED,
-        tuple(words(trail[: i + 1], tokens, metric) for i in range(len(trail))),
+        asked,
         tuple(side.name for side in runs.sides),
         both(*values),
-        tuple(_source(key, found, changes, runs) for key in keys),
-        both(*rest),
+        _sources(runs, sides, keys),
+        both(*(total - part for total, part in zip(sums, shown, strict=True))),
         both(*sums),
         max(abs(total - value) for total, value in zip(sums, values, strict=True)),
-        max(parts.bound for parts in found),
+        max(side.bound for side in sides),
     )
+
+
+def _words(runs: Runs, trail: Sequence[Place]) -> str:
+    return words(trail, runs.left.tokens, runs.left.metric.name)
 
 
 def steps(runs: Runs, address: str) -> dict[str, str]:
@@ -98,20 +94,15 @@ def steps(runs: Runs, address: str) -> dict[str, str]:
     if site.part is None:
         return {}
     if site.kind == "mlp":
-        return {str(place): words([place], runs.left.tokens, runs.left.metric.name)}
+        return {str(place): _words(runs, [place])}
     key = int(trace[f"{site}.pattern@{place.at}"][0].argmax()) if place.key is None else place.key
     scores = [
         Place(Site(kind, site.layer, site.part), place.at, key) for kind in ("q", "k", "attn")
     ]
     values = [Place(Site("v", site.layer, site.part), place.at, place.key)]
     trail = places(runs)
-    return {
-        str(step): words(
-            [*(trail if step.site.kind == "v" else ()), step],
-            runs.left.tokens,
-            runs.left.metric.name,
-        )
-        for step in (*scores, *values)
+    return {str(step): _words(runs, [step]) for step in scores} | {
+        str(step): _words(runs, [*trail, step]) for step in values
     }
 
 
@@ -157,8 +148,17 @@ def _instead(runs: Runs) -> str:
     return runs.question.instead
 
 
+def _sources(runs: Runs, sides: Sequence[Parts], keys: Sequence[Key]) -> tuple[Source, ...]:
+    """What each part adds, and what its edge's other write changes."""
+    changes = [
+        exact(side.trace, parts, keys, _instead(runs), side.sources)
+        for side, parts in zip(runs.sides, sides, strict=True)
+    ]
+    return tuple(_source(key, sides, changes, runs) for key in keys)
+
+
 def _source(
-    key: Key, found: Sequence[Parts], changes: Sequence[dict[Key, float]], runs: Runs
+    key: Key, sides: Sequence[Parts], changes: Sequence[dict[Key, float]], runs: Runs
 ) -> Source:
     sender, port, at = key
     node = is_node(sender)
@@ -168,8 +168,8 @@ def _source(
         _kind(sender),
         at,
         runs.left.tokens[at],
-        both(*(parts[key] for parts in found)),
-        both(*(each.get(key) for each in changes)),
+        both(*(side[key] for side in sides)),
+        both(*(change.get(key) for change in changes)),
     )
 
 

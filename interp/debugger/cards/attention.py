@@ -3,7 +3,7 @@ it."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from nicegui import ui
 
@@ -78,35 +78,29 @@ class Map:
 
     def show(self, name: str, side: Pattern, kind: str, node: str, named: bool) -> None:
         """A side's map of one kind, with the selected pair pinned."""
-        values, labels, (query, key) = (
-            getattr(side, kind),
-            [f"{i} {tokens.visible(token)}" for i, token in enumerate(side.tokens)],
-            place(node),
-        )
+        labels = [f"{i} {tokens.visible(token)}" for i, token in enumerate(side.tokens)]
+        query, key = place(node)
         self.queries = range(len(labels)) if len(labels) <= MAP else range(query, query + 1)
-        cells = [
+        cells = self._cells(name, getattr(side, kind), labels)
+        top = 1.0 if kind == "weights" else max((cell[2] for cell in cells), default=1.0) or 1.0
+        pinned = None
+        if key is not None and query in self.queries:
+            pinned = key, self.queries.index(query)
+        self.place.set_visibility(True)
+        self.title.set_text(f"{name} {KINDS[kind]}{f', {side.side}' if named else ''}")
+        rows = [labels[t] for t in self.queries]
+        options = charts.heat(cells, labels, rows, signed=False, top=top, pinned=pinned, rotate=60)
+        self.chart.show(options, height=92 + max(15 * len(rows), 30))
+
+    def _cells(
+        self, name: str, values: Sequence[Sequence[float]], labels: Sequence[str]
+    ) -> list[charts.Cell]:
+        """From each position that is shown to every earlier one."""
+        return [
             (u, i, values[t][u], f"{name} from {labels[t]} to {labels[u]}: {values[t][u]:.3f}")
             for i, t in enumerate(self.queries)
             for u in range(t + 1)
         ]
-        top = 1.0 if kind == "weights" else max((cell[2] for cell in cells), default=1.0) or 1.0
-        pinned = (
-            None if key is None or query not in self.queries else (key, self.queries.index(query))
-        )
-        self.place.set_visibility(True)
-        self.title.set_text(f"{name} {KINDS[kind]}{f', {side.side}' if named else ''}")
-        self.chart.show(
-            charts.heat(
-                cells,
-                labels,
-                [labels[t] for t in self.queries],
-                signed=False,
-                top=top,
-                pinned=pinned,
-                rotate=60,
-            ),
-            height=92 + max(15 * len(self.queries), 30),
-        )
 
     async def _clicked(self, data: dict[str, list[float]]) -> None:
         key, row = map(int, data["value"][:2])

@@ -80,40 +80,27 @@ class DetailsCard(Card):
                 if operation == "other" and not q.other:
                     continue
                 if operation == "scale":
-                    self.factor = (
-                        ui.number(value=0.5, step=0.5, prefix="×")
-                        .props("dense outlined data-testid=factor")
-                        .classes("factor")
-                    )
-                hint = intervene.OPERATIONS[operation][1]
-                widgets.button(
-                    label,
+                    self.factor = ui.number(value=0.5, step=0.5, prefix="×").classes("factor")
+                    self.factor.props("dense outlined data-testid=factor")
+                act, hint = (
                     partial(self._act, operation, target),
-                    f"act-{operation}",
-                    hint=hint,
+                    intervene.OPERATIONS[operation][1],
                 )
-            inside = target in q.graph
-            widgets.button(
-                "Drop from the graph" if inside else "Add to the graph",
-                lambda: self._graph(target),
-                "to-graph",
-            )
+                widgets.button(label, act, f"act-{operation}", hint=hint)
+            label = "Drop from the graph" if target in q.graph else "Add to the graph"
+            widgets.button(label, lambda: self._graph(target), "to-graph")
 
     async def _act(self, operation: str, target: str) -> None:
         factor = self.factor.value if operation == "scale" else None
         line = intervene.line(operation, target, None if factor is None else float(factor))
-        others = tuple(
-            each for each in self.view.question.patches if each.partition(" = ")[0] != target
-        )
+        lines = self.view.question.patches
+        others = tuple(other for other in lines if other.partition(" = ")[0] != target)
         await self.propose(patches=(*others, line))
 
     async def _graph(self, target: str) -> None:
         graph = self.view.question.graph
-        await self.propose(
-            graph=tuple(each for each in graph if each != target)
-            if target in graph
-            else (*graph, target)
-        )
+        without = tuple(node for node in graph if node != target)
+        await self.propose(graph=without if target in graph else (*graph, target))
 
 
 def _side(side: SideDetails, named: bool) -> str:

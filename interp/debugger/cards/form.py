@@ -43,25 +43,9 @@ class Form:
             with ui.element("div").classes("fields") as self.second:
                 self._second()
             with ui.element("div").classes("under"):
-                self.add = widgets.button(
-                    "Add a second prompt", self.more, "add-other", icon="add", look="flat"
-                )
-                widgets.button("Swap the tokens", self.swap, "swap", icon="swap_horiz", look="flat")
-                self.model = widgets.choice(
-                    {name: name for name in view.session.models}, "model", "model"
-                ).classes("k")
-                self.model.set_visibility(len(view.session.models) > 1)
-                self.trouble = (
-                    ui.label().classes("trouble").props("role=alert data-testid=form-trouble")
-                )
-        for field in (
-            self.prompt,
-            self.other,
-            self.answers,
-            self.distractors,
-            self.other_answers,
-            self.other_distractors,
-        ):
+                self._under(view)
+        words = (getattr(self, name) for name in TOKENS)
+        for field in (self.prompt, self.other, *words):
             field.on("keydown.enter.exact.prevent", self.submit)
         self.say("")
         self._open(False)
@@ -85,16 +69,10 @@ class Form:
     async def follow(self, question: Question, runs: Runs | None) -> None:
         """Show the question's own text in the fields."""
         self.say(self.view.trouble)
-        self.prompt.value, self.other.value, self.metric.value = (
-            question.prompt,
-            question.other,
-            question.metric,
-        )
-        self.model.value = (
-            question.model
-            if question.model in self.view.session.models
-            else next(iter(self.view.session.models))
-        )
+        for name in ("prompt", "other", "metric"):
+            getattr(self, name).value = getattr(question, name)
+        models = self.view.session.models
+        self.model.value = question.model if question.model in models else next(iter(models))
         for name in TOKENS:
             getattr(self, name).value = tokens.write(getattr(question, name))
         self._open(bool(question.other))
@@ -104,10 +82,8 @@ class Form:
 
     def swap(self) -> None:
         """The answers for the distractors."""
-        for a, b in (
-            (self.answers, self.distractors),
-            (self.other_answers, self.other_distractors),
-        ):
+        pairs = ((self.answers, self.distractors), (self.other_answers, self.other_distractors))
+        for a, b in pairs:
             a.value, b.value = b.value, a.value
 
     def more(self) -> None:
@@ -167,6 +143,17 @@ class Form:
         )
         widgets.button("Remove", self.remove, "remove-other", look="flat")
 
+    def _under(self, view: View) -> None:
+        """What can be done with the fields, which model is asked, and what is wrong."""
+        self.add = widgets.button(
+            "Add a second prompt", self.more, "add-other", icon="add", look="flat"
+        )
+        widgets.button("Swap the tokens", self.swap, "swap", icon="swap_horiz", look="flat")
+        names = {name: name for name in view.session.models}
+        self.model = widgets.choice(names, "model", "model").classes("k")
+        self.model.set_visibility(len(names) > 1)
+        self.trouble = ui.label().classes("trouble").props("role=alert data-testid=form-trouble")
+
     def _fields(self) -> dict[str, object]:
         listed = {name: tokens.read(getattr(self, name).value or "") for name in TOKENS}
         return {
@@ -186,12 +173,10 @@ def following(before: Question, asked: dict[str, object]) -> dict[str, object]:
     """What else changes with a form's fields: a node, a trail or a graph of another prompt means
     nothing; only logits have direct effects."""
     changed = any(getattr(before, name) != value for name, value in asked.items())
-    found: dict[str, object] = {"node": "", "trail": (), "graph": ()} if changed else {}
-    return (
-        {**found, "sort": "total"}
-        if asked["metric"] != "logits" and before.sort.startswith("direct")
-        else found
-    )
+    follows: dict[str, object] = {"node": "", "trail": (), "graph": ()} if changed else {}
+    if asked["metric"] != "logits" and before.sort.startswith("direct"):
+        follows["sort"] = "total"
+    return follows
 
 
 def _area(label: str, name: str, example: str, hint: str) -> ui.textarea:

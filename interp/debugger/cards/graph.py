@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from nicegui import ui
@@ -19,6 +20,15 @@ from interp.debugger.session import Runs
 
 # Edges drawn; the export has them all.
 LINKS = 200
+SERIES: dict[str, Any] = {
+    "type": "graph",
+    "coordinateSystem": "cartesian2d",
+    "symbol": "roundRect",
+    "label": {**charts.MONO, "show": True, "color": "#fff"},
+    "edgeSymbol": ["none", "arrow"],
+    "edgeSymbolSize": 7,
+    "emphasis": {"focus": "adjacency", "lineStyle": {"opacity": 1}},
+}
 
 
 class GraphCard(LongCard):
@@ -91,18 +101,12 @@ class GraphCard(LongCard):
             widgets.button(
                 address, lambda: self.propose(node=address), f"vertex {address}", look="flat"
             )
-            widgets.symbol(
-                "close",
-                lambda: self._drop(address),
-                f"drop {address}",
-                f"Drop {address}",
-                size="xs",
-            )
+            drop = partial(self._drop, address)
+            widgets.symbol("close", drop, f"drop {address}", f"Drop {address}", size="xs")
 
     async def _drop(self, address: str) -> None:
-        await self.propose(
-            graph=tuple(each for each in self.view.question.graph if each != address)
-        )
+        graph = self.view.question.graph
+        await self.propose(graph=tuple(node for node in graph if node != address))
 
     async def _clicked(self, data: Any) -> None:
         node = data.get("node") or data.get("sender") if isinstance(data, dict) else None
@@ -110,48 +114,47 @@ class GraphCard(LongCard):
             await self.propose(node=node)
 
 
-def options(found: Graph) -> dict[str, Any]:
+def options(drawn: Graph) -> dict[str, Any]:
     """The graph for ECharts: x the position, y the layer."""
-    written = {vertex.position: vertex.token for vertex in found.vertices}
-    columns, rows = (
-        {each: i for i, each in enumerate(sorted(used))}
-        for used in (written, {vertex.layer for vertex in found.vertices})
-    )
-    top = max((abs(edge.effect or 0.0) for edge in found.edges), default=1.0) or 1.0
+    columns = {at: i for i, at in enumerate(sorted({v.position for v in drawn.vertices}))}
+    rows = {layer: i for i, layer in enumerate(sorted({v.layer for v in drawn.vertices}))}
+    top = max((abs(edge.effect or 0.0) for edge in drawn.edges), default=1.0) or 1.0
     nodes = [
         _node(vertex, columns[vertex.position] + aside, rows[vertex.layer])
-        for vertex, aside in zip(found.vertices, _spread(found.vertices), strict=True)
-    ]
-    words = [_words(f"{t} {tokens.visible(written[t])}", i, -0.8) for t, i in columns.items()]
-    words += [
-        _words("embedding" if layer < 0 else f"layer {layer}", -0.8, i)
-        for layer, i in rows.items()
-        if i + 1 < len(rows)
+        for vertex, aside in zip(drawn.vertices, _spread(drawn.vertices), strict=True)
     ]
     series = {
-        "type": "graph",
-        "coordinateSystem": "cartesian2d",
-        "symbol": "roundRect",
-        "label": {**charts.MONO, "show": True, "color": "#fff"},
-        "edgeSymbol": ["none", "arrow"],
-        "edgeSymbolSize": 7,
-        "data": nodes + words,
-        "links": [_link(edge, top) for edge in _strongest(found, LINKS)],
-        "emphasis": {"focus": "adjacency", "lineStyle": {"opacity": 1}},
-    }
-    ends = {"x": (-1.0, len(columns) - 0.4), "y": (-1.1, len(rows) - 0.6)}
-    axes = {
-        f"{axis}Axis": {"type": "value", "show": False, "min": low, "max": high}
-        for axis, (low, high) in ends.items()
+        **SERIES,
+        "data": nodes + _margins(drawn, columns, rows),
+        "links": [_link(edge, top) for edge in _strongest(drawn, LINKS)],
     }
     return {
         "animation": False,
         "textStyle": charts.FONT,
         "tooltip": {"confine": True, "transitionDuration": 0},
         "grid": {"left": 0, "right": 0, "top": 0, "bottom": 0},
-        **axes,
+        "xAxis": _axis(-1.0, len(columns) - 0.4),
+        "yAxis": _axis(-1.1, len(rows) - 0.6),
         "series": [series],
     }
+
+
+def _axis(low: float, high: float) -> dict[str, Any]:
+    return {"type": "value", "show": False, "min": low, "max": high}
+
+
+def _margins(
+    drawn: Graph, columns: Mapping[int, int], rows: Mapping[int, int]
+) -> list[dict[str, Any]]:
+    """The tokens under their positions, and the layers' names beside them, but the output's."""
+    written = {vertex.position: vertex.token for vertex in drawn.vertices}
+    under = [_words(f"{t} {tokens.visible(written[t])}", i, -0.8) for t, i in columns.items()]
+    beside = [
+        _words("embedding" if layer < 0 else f"layer {layer}", -0.8, i)
+        for layer, i in rows.items()
+        if i + 1 < len(rows)
+    ]
+    return under + beside
 
 
 def _node(vertex: Vertex, x: float, y: float) -> dict[str, Any]:
@@ -180,11 +183,10 @@ def _words(text: str, x: float, y: float) -> dict[str, Any]:
     }
 
 
-def _strongest(found: Graph, k: int) -> list[Edge]:
+def _strongest(drawn: Graph, k: int) -> list[Edge]:
     """The k edges of the largest exact effects."""
-    return sorted(
-        (edge for edge in found.edges if edge.effect), key=lambda edge: -abs(edge.effect or 0.0)
-    )[:k]
+    known = [edge for edge in drawn.edges if edge.effect]
+    return sorted(known, key=lambda edge: -abs(edge.effect or 0.0))[:k]
 
 
 def _link(edge: Edge, top: float) -> dict[str, Any]:
@@ -213,9 +215,9 @@ def _spread(vertices: tuple[Vertex, ...]) -> list[float]:
     not cover one another."""
     total = Counter((vertex.layer, vertex.position) for vertex in vertices)
     seen: Counter[tuple[int, int]] = Counter()
-    found = []
+    aside = []
     for vertex in vertices:
         place = vertex.layer, vertex.position
-        found.append((seen[place] - (total[place] - 1) / 2) * 0.9 / max(total[place], 3))
+        aside.append((seen[place] - (total[place] - 1) / 2) * 0.9 / max(total[place], 3))
         seen[place] += 1
-    return found
+    return aside

@@ -64,31 +64,25 @@ class InterventionsCard(Card):
         """A chip a line, a field for the next one, the receipt, and what stands beside what."""
         with ui.element("div").classes("lines"):
             for line in self.lines:
-                with ui.element("span").classes("line mono").props("data-testid=line"):
-                    ui.label(line)
-                    widgets.symbol(
-                        "close",
-                        partial(self.remove, line),
-                        "remove-line",
-                        f"Remove {line}",
-                        size="xs",
-                    )
-            self.next = (
-                widgets.field("", "new-line", EXAMPLE, LINE)
-                .classes("add")
-                .on("keydown.enter", self.add)
-            )
+                self._chip(line)
+            self.next = widgets.field("", "new-line", EXAMPLE, LINE).classes("add")
+            self.next.on("keydown.enter", self.add)
             widgets.button("Add", self.add, "add-line")
             if self.view.question.other and self.lines:
                 self._compare()
         if any("mean(reference)" in text for text in (*self.lines, self.view.question.instead)):
             self._reference()
         if found is not None:
-            widgets.note(
-                f"{'' if found.effective else 'Nothing changed. '}{found.words}", "receipt"
-            )
+            said = "" if found.effective else "Nothing changed. "
+            widgets.note(f"{said}{found.words}", "receipt")
         elif not self.lines:
             widgets.note("None yet. Select a node below and ablate it, or type a line.")
+
+    def _chip(self, line: str) -> None:
+        with ui.element("span").classes("line mono").props("data-testid=line"):
+            ui.label(line)
+            remove = partial(self.remove, line)
+            widgets.symbol("close", remove, "remove-line", f"Remove {line}", size="xs")
 
     async def add(self) -> None:
         """One more line; its text stays where it cannot be understood."""
@@ -97,9 +91,8 @@ class InterventionsCard(Card):
 
     async def remove(self, line: str) -> None:
         """One line less."""
-        await self.propose(
-            patches=tuple(each for each in self.view.question.patches if each != line)
-        )
+        lines = self.view.question.patches
+        await self.propose(patches=tuple(other for other in lines if other != line))
 
     async def undo(self) -> None:
         """The lines as they were before."""

@@ -11,30 +11,36 @@ Act = Callable[[], Awaitable[object] | None]
 
 def keys(acts: dict[str, tuple[str, Act]]) -> ui.dialog:
     """Listen for single keys, and the dialog that lists them. acts: key -> (what it does, how)."""
-    with ui.dialog() as help_, ui.element("div").classes("card"):
-        ui.label("Keys").classes("title")
-        rows = {
-            **{key: words for key, (words, _) in acts.items()},
-            "?": "this list",
-            "↑ ↓ Enter": "in a table: move, select",
-            "Tab": "from part to part",
-        }
-        ui.html(
-            "<table class=keys>"
-            + "".join(f"<tr><td><kbd>{key}</kbd><td>{words}" for key, words in rows.items())
-            + "</table>"
-        )
+    listed = _listed({key: words for key, (words, _) in acts.items()})
 
     async def pressed(event: events.KeyEventArguments) -> None:
-        if (
-            event.action.keydown
-            and not event.action.repeat
-            and not (event.modifiers.ctrl or event.modifiers.meta or event.modifiers.alt)
-        ):
-            if event.key == "?":
-                help_.open()
-            elif str(event.key) in acts and (doing := acts[str(event.key)][1]()) is not None:
-                await doing
+        if not _is_plain(event):
+            return
+        if event.key == "?":
+            listed.open()
+        elif str(event.key) in acts and (doing := acts[str(event.key)][1]()) is not None:
+            await doing
 
     ui.keyboard(pressed)
-    return help_
+    return listed
+
+
+def _listed(words: dict[str, str]) -> ui.dialog:
+    """The dialog: these keys, and those that the page itself has."""
+    rows = {
+        **words,
+        "?": "this list",
+        "↑ ↓ Enter": "in a table: move, select",
+        "Tab": "from part to part",
+    }
+    cells = "".join(f"<tr><td><kbd>{key}</kbd><td>{does}" for key, does in rows.items())
+    with ui.dialog() as dialog, ui.element("div").classes("card"):
+        ui.label("Keys").classes("title")
+        ui.html(f"<table class=keys>{cells}</table>")
+    return dialog
+
+
+def _is_plain(event: events.KeyEventArguments) -> bool:
+    """Whether a key went down, by itself and for the first time."""
+    held = event.modifiers.ctrl or event.modifiers.meta or event.modifiers.alt
+    return event.action.keydown and not event.action.repeat and not held

@@ -56,24 +56,17 @@ class PathMapCard(LongCard):
     def fill(self, found: PathMap) -> None:
         """The map, and what it cost."""
         super().fill(found)
-        known = (
-            (layer, head, value)
+        cells = [
+            (head, layer, value, f"a{layer}.{head}: {value:+.4f}")
             for layer, row in enumerate(found.cells)
             for head, value in enumerate(row)
             if value is not None
-        )
-        cells = [
-            (head, layer, value, f"a{layer}.{head}: {value:+.4f}") for layer, head, value in known
         ]
         top = max((abs(cell[2]) for cell in cells), default=1.0) or 1.0
-        columns, rows = (
-            [f"{word} {i}" for i in range(len(each))]
-            for word, each in (("head", found.cells[0]), ("layer", found.cells))
-        )
-        self.chart.show(
-            charts.heat(cells, columns, rows, signed=True, top=top, rotate=60),
-            height=70 + 34 * len(found.cells),
-        )
+        columns = [f"head {i}" for i in range(len(found.cells[0]))]
+        rows = [f"layer {i}" for i in range(len(found.cells))]
+        options = charts.heat(cells, columns, rows, signed=True, top=top, rotate=60)
+        self.chart.show(options, height=70 + 34 * len(rows))
         before = f"{found.metric_name} {numbers.signed(found.metric)} before"
         self.cost.set_text(
             f"To {' '.join(found.receivers)} at {found.at}; {before}. {found.receipt}"

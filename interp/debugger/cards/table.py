@@ -68,15 +68,9 @@ class TableCard(Card):
         if not runs.question.sort.startswith("total"):
             found = nodes.table(runs)
             return runs, found, [row.address for row in found.rows]
-        every = nodes.table(replace(runs, question=replace(runs.question, sort="norm", k=MAX_K)))
-        waiting = nodes.table(
-            replace(
-                runs,
-                question=replace(
-                    runs.question, sort="direct" if runs.left.metric.linear else "norm"
-                ),
-            )
-        )
+        q, known = runs.question, "direct" if runs.left.metric.linear else "norm"
+        every = nodes.table(replace(runs, question=replace(q, sort="norm", k=MAX_K)))
+        waiting = nodes.table(replace(runs, question=replace(q, sort=known)))
         return runs, waiting, [row.address for row in every.rows]
 
     def fill(self, found: tuple[Runs, Table, list[str]]) -> None:
@@ -172,23 +166,9 @@ class TableCard(Card):
         await self.propose(node=node)
 
     def _controls(self) -> None:
-        self.find = (
-            widgets.field("filter", "find", "a2 head @13 Mary", FIND)
-            .props("clearable debounce=300")
-            .classes("find")
-        )
-        self.find.on("update:model-value", lambda: self.propose(find=self.find.value or ""))
-        self.k = (
-            ui.number("top and bottom", min=1, max=MAX_K, format="%d")
-            .props("dense outlined debounce=400 data-testid=k")
-            .classes("k")
-        )
-        self.k.on("update:model-value", lambda: self.propose(k=int(self.k.value or 10)))
+        self._filters()
         self.instead = widgets.choice(
-            INSTEAD_NAMES,
-            "in a node's place",
-            "instead",
-            lambda: self.propose(instead=self.instead.value),
+            INSTEAD_NAMES, "in a node's place", "instead", self._put_instead
         ).classes("instead")
         self.keys, self.neurons = (
             ui.checkbox(label).props(f"dense data-testid=split-{label.split()[-1]}")
@@ -197,6 +177,18 @@ class TableCard(Card):
         for box in (self.keys, self.neurons):
             box.on("update:model-value", lambda: self.propose(split=self._split()))
 
+    async def _put_instead(self) -> None:
+        await self.propose(instead=self.instead.value)
+
+    def _filters(self) -> None:
+        """Which rows, and how many."""
+        self.find = widgets.field("filter", "find", "a2 head @13 Mary", FIND).classes("find")
+        self.find.props("clearable debounce=300")
+        self.find.on("update:model-value", lambda: self.propose(find=self.find.value or ""))
+        self.k = ui.number("top and bottom", min=1, max=MAX_K, format="%d").classes("k")
+        self.k.props("dense outlined debounce=400 data-testid=k")
+        self.k.on("update:model-value", lambda: self.propose(k=int(self.k.value or 10)))
+
     def _split(self) -> tuple[str, ...]:
         return tuple(
             name for name, box in (("keys", self.keys), ("neurons", self.neurons)) if box.value
@@ -204,11 +196,8 @@ class TableCard(Card):
 
     def _settings(self, question: Any) -> None:
         """The controls as the question has them."""
-        self.find.value, self.k.value, self.instead.value = (
-            question.find,
-            question.k,
-            question.instead,
-        )
+        for name in ("find", "k", "instead"):
+            getattr(self, name).value = getattr(question, name)
         self.keys.value, self.neurons.value = "keys" in question.split, "neurons" in question.split
 
 

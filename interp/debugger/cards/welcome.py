@@ -73,16 +73,8 @@ class Welcome:
                 "can be switched off, and followed upstream. Type a question above, or begin with "
                 "one of these.</p>"
             )
-            for number, each in enumerate(worked() if MODEL in models else (), 1):
-                with (
-                    ui.link(target=f"/?{each.question.to_url()}")
-                    .classes("worked")
-                    .props(f'data-testid="worked-{number}"')
-                ):
-                    ui.label(str(number)).classes("number")
-                    with ui.element("div"):
-                        ui.label(each.asked).classes("asked")
-                        ui.label(each.look)
+            for number, example in enumerate(worked() if MODEL in models else (), 1):
+                _link(number, example)
 
     async def follow(self, question: Question, runs: Runs | None) -> None:
         """Shown where nothing is asked."""
@@ -90,3 +82,12 @@ class Welcome:
 
     async def afterwards(self) -> None:
         """Nothing takes long."""
+
+
+def _link(number: int, example: Worked) -> None:
+    link = ui.link(target=f"/?{example.question.to_url()}").classes("worked")
+    with link.props(f'data-testid="worked-{number}"'):
+        ui.label(str(number)).classes("number")
+        with ui.element("div"):
+            ui.label(example.asked).classes("asked")
+            ui.label(example.look)
