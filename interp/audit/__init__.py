@@ -49,23 +49,26 @@ def audit(
     reference; outside=False leaves the former out. Raises AuditError for an unknown section and for
     prompts without a corrupt side or distractors.
     """
-    if unknown := set(only) - set(SECTIONS):
-        raise AuditError(f"no section is called {', '.join(sorted(unknown))}", ", ".join(SECTIONS))
     asked = questions(model) if pairs is None else pairs
-    if asked.corrupt is None or asked.distractors is None:
-        raise AuditError(
-            "an audit of prompts without corrupt prompts or distractors",
-            "pairs with answers and distractors, as `interp patch --pairs` reads",
-        )
+    _check(only, asked)
     makers = _makers(model, asked, metrics.logit_diff(asked), against, outside, progress)
-    with tqdm(
-        [name for name in SECTIONS if name in only], unit="section", disable=not progress
-    ) as bar:
+    wanted = [name for name in SECTIONS if name in only]
+    with tqdm(wanted, unit="section", disable=not progress) as bar:
         return Audit(
             model.name,
             f"{len(asked)} pairs of {sorted(set(asked.batch.lengths.tolist()))} tokens",
             machine(model),
             tuple(_timed(makers[name], bar, name) for name in bar),
+        )
+
+
+def _check(only: Sequence[str], pairs: Prompts) -> None:
+    if unknown := set(only) - set(SECTIONS):
+        raise AuditError(f"no section is called {', '.join(sorted(unknown))}", ", ".join(SECTIONS))
+    if pairs.corrupt is None or pairs.distractors is None:
+        raise AuditError(
+            "an audit of prompts without corrupt prompts or distractors",
+            "pairs with answers and distractors, as `interp patch --pairs` reads",
         )
 
 

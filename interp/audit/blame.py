@@ -122,22 +122,12 @@ def _stem(exact: GPT2, run: Trace) -> tuple[dict[str, Vector], dict[str, Vector]
 def _attention(exact: GPT2, run: Trace, layer: int) -> tuple[str, dict[str, Vector], Vector]:
     """A layer's heads, bias, and the sum into the stream; and all of it at once."""
     low, right, cells = _block(run.params, layer), exact.params.blocks[layer], run.cells[layer]
-    x, z, mid, n_head = (
-        cells.resid.double(),
-        cells.z.double(),
-        cells.mid.double(),
-        exact.config.n_head,
-    )
-    qkv = ops.linear(
-        ops.layer_norm(x, right.ln1_w, right.ln1_b, exact.config.eps), right.w_qkv, right.b_qkv
-    )
-    better = attention(qkv, n_head, grouped(run.batch.lengths), ops.eager)
-    wrote, writes = (
-        _per_head(each, w, n_head) for each, w in ((z, low["w_o"]), (better, right.w_o))
-    )
-    nodes = {
-        f"a{layer}.{head}": a - b for head, (a, b) in enumerate(zip(wrote, writes, strict=True))
-    }
+    x, z, mid = (cell.double() for cell in (cells.resid, cells.z, cells.mid))
+    c, normed = exact.config, ops.layer_norm(x, right.ln1_w, right.ln1_b, exact.config.eps)
+    qkv = ops.linear(normed, right.w_qkv, right.b_qkv)
+    better = attention(qkv, c.n_head, grouped(run.batch.lengths), ops.eager)
+    wrote, writes = _per_head(z, low["w_o"], c.n_head), _per_head(better, right.w_o, c.n_head)
+    nodes = {f"a{layer}.{h}": wrote[h] - writes[h] for h in range(c.n_head)}
     nodes[f"a{layer}.b"] = (low["b_o"] - right.b_o).expand_as(x)
     nodes[f"resid{layer}.mid"] = mid - (x + ops.linear(z, low["w_o"], low["b_o"]))
     return f"a{layer}.b", nodes, mid - (x + ops.linear(better, right.w_o, right.b_o))
@@ -147,11 +137,8 @@ def _mlp(exact: GPT2, run: Trace, layer: int) -> tuple[str, dict[str, Vector], V
     """A layer's MLP, bias, and the sum into the stream; and all of it at once."""
     low, right, cells = _block(run.params, layer), exact.params.blocks[layer], run.cells[layer]
     mid, act, out = cells.mid.double(), cells.act.double(), cells.out.double()
-    better = ops.gelu(
-        ops.linear(
-            ops.layer_norm(mid, right.ln2_w, right.ln2_b, exact.config.eps), right.w_in, right.b_in
-        )
-    )
+    normed = ops.layer_norm(mid, right.ln2_w, right.ln2_b, exact.config.eps)
+    better = ops.gelu(ops.linear(normed, right.w_in, right.b_in))
     nodes = {
         f"m{layer}": act @ low["w_out"] - better @ right.w_out,
         f"m{layer}.b": (low["b_out"] - right.b_out).expand_as(mid),
@@ -173,13 +160,11 @@ def blame(
         out = exact.rerun(base, patches, f"out@{metric.at}", progress=progress).values
         return (out * direction).sum(-1) - metric(base)
 
-    def unembedded(x: Tensor) -> Tensor:
-        return (x * (wrong - right)).sum(-1)
-
-    each = [_patch(base, {found.carrier[name]: x}) for name, x in found.nodes.items()]
+    single = [_patch(base, {found.carrier[name]: x}) for name, x in found.nodes.items()]
     rest = [_patch(base, _less(found, [name])) for name in names]
-    whole, last = _patch(base, found.wholes), base[f"out@{metric.at}"]
-    only = torch.cat([errors(each, right), unembedded(last)[None]])
+    whole = _patch(base, found.wholes)
+    unembedded = (base[f"out@{metric.at}"] * (wrong - right)).sum(-1)
+    only = torch.cat([errors(single, right), unembedded[None]])
     kept = torch.cat([errors(rest, wrong), errors([whole], right)]) if without else None
     return Blame(
         (*names, UNEMBED),

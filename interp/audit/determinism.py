@@ -40,9 +40,8 @@ def section(model: GPT2, pairs: Prompts) -> Section:
         "determinism",
         "Determinism",
         "A prompt's numbers do not depend on its company, on a CPU. D1: same machine, same "
-        "shapes. D2: same machine, "
-        "any batch, order, padding or number of variants. D3: any machine, to ten digits (the "
-        "float64 row of parity).",
+        "shapes. D2: same machine, any batch, order, padding or number of variants. D3: any "
+        "machine, to ten digits (the float64 row of parity).",
         tuple(rows),
     )
 
@@ -50,10 +49,8 @@ def section(model: GPT2, pairs: Prompts) -> Section:
 def lengthened(batch: Batch) -> Batch:
     """The prompts, and their own beginnings of 1, 2, 5 and 11 tokens, at which other kernels
     run."""
-    tokens, lengths = (
-        batch.tokens[:1].expand(4, -1),
-        batch.lengths.new_tensor([1, 2, 5, 11]).clamp(max=int(batch.lengths[0])),
-    )
+    tokens = batch.tokens[:1].expand(4, -1)
+    lengths = batch.lengths.new_tensor([1, 2, 5, 11]).clamp(max=int(batch.lengths[0]))
     kept = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
     return Batch(torch.cat([batch.tokens, tokens * kept]), torch.cat([batch.lengths, lengths]))
 
@@ -66,33 +63,20 @@ def picked(batch: Batch, rows: Tensor) -> Batch:
 def _company(model: GPT2, batch: Batch, together: Trace) -> Iterator[Row]:
     """The same prompts in other batches."""
     every = torch.arange(len(batch.tokens), device=batch.tokens.device)
-    yield Row.bitwise(
-        "D2: alone, the same as in a batch",
-        total(_again(model, batch, together, row[None]) for row in every),
-        f"{len(every)} prompts of {sorted(set(batch.lengths.tolist()))} tokens",
-    )
-    yield Row.bitwise(
-        "D2: in a batch of another size, the same",
-        total(_again(model, batch, together, rows) for rows in every.split(3)),
-    )
-    yield Row.bitwise(
-        "D2: in another order, the same", _again(model, batch, together, every.flip(0))
-    )
+    alone = total(_again(model, batch, together, row[None]) for row in every)
+    lengths = f"{len(every)} prompts of {sorted(set(batch.lengths.tolist()))} tokens"
+    yield Row.bitwise("D2: alone, the same as in a batch", alone, lengths)
+    others = total(_again(model, batch, together, rows) for rows in every.split(3))
+    yield Row.bitwise("D2: in a batch of another size, the same", others)
+    turned = _again(model, batch, together, every.flip(0))
+    yield Row.bitwise("D2: in another order, the same", turned)
     crowd = _crowd(batch)
-    yield Row.bitwise(
-        "D2: in a crowd, the same",
-        _same(model.run(crowd), together, every),
-        f"{int(crowd.lengths.sum())} tokens in all",
-    )
-    width = min(model.config.n_ctx, batch.tokens.shape[1] + 13)
-    wide = Batch(
-        torch.nn.functional.pad(batch.tokens, (0, width - batch.tokens.shape[1])), batch.lengths
-    )
-    yield Row.bitwise(
-        "D2: padded by more, the same",
-        _same(together, model.run(wide)),
-        f"{width - batch.tokens.shape[1]} positions more",
-    )
+    gap = _same(model.run(crowd), together, every)
+    yield Row.bitwise("D2: in a crowd, the same", gap, f"{int(crowd.lengths.sum())} tokens in all")
+    more = min(13, model.config.n_ctx - batch.tokens.shape[1])
+    wide = Batch(torch.nn.functional.pad(batch.tokens, (0, more)), batch.lengths)
+    gap = _same(together, model.run(wide))
+    yield Row.bitwise("D2: padded by more, the same", gap, f"{more} positions more")
 
 
 def _crowd(batch: Batch) -> Batch:

@@ -7,7 +7,7 @@ unless others are given.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -36,20 +36,16 @@ def section(
     params, batch = against or model.params, model.batch(pairs)
     rows: list[Row] = []
     for kind in ATTENTION:
-        rows += (
-            _theirs(model, params, batch, kind)
-            if outside and at_hand()
-            else _skipped(kind, outside)
-        )
-    found = oracle.run(params, batch)
-    exact = [oracle.values(found, i) for i in range(len(batch.tokens))]
+        asked = outside and at_hand()
+        rows += _theirs(model, params, batch, kind) if asked else _skipped(kind, outside)
+    run = oracle.run(params, batch)
+    exact = [oracle.values(run, i) for i in range(len(batch.tokens))]
     rows += [_double(model, batch, exact), _kinds(model, batch), _rounding(model, batch, exact)]
     return Section(
         "parity",
         "Parity",
         "The same operations on the same shapes give Hugging Face's very bits; another program, "
-        "in NumPy and float64, "
-        "gives the same numbers.",
+        "in NumPy and float64, gives the same numbers.",
         tuple(rows),
         _data(model, batch, exact),
     )
@@ -59,39 +55,45 @@ def section(
 
 
 def _theirs(model: GPT2, params: Params, batch: Batch, kind: str) -> Iterator[Row]:
+    """forward's logits when called plainly, and every value of run where that can be asked."""
     ours, theirs = replace(model, attend=ATTENTION[kind]), HuggingFace(params, kind)
-    shapes = [batch.tokens[rows, : int(batch.lengths[rows[0]])] for rows in groups(batch.lengths)]
+    by_length = list(groups(batch.lengths))
+    shapes = [batch.tokens[rows, : int(batch.lengths[rows[0]])] for rows in by_length]
+    yield _logits(ours, theirs, shapes, kind)
+    yield _values(ours, theirs, batch, list(zip(by_length, shapes, strict=True)), kind)
+
+
+def _logits(ours: GPT2, theirs: HuggingFace, shapes: Sequence[Tensor], kind: str) -> Row:
     plain = [*shapes, shapes[-1][:1], shapes[-1][:1, :1], shapes[-1][:, :1]]
-    called = total(
+    gap = total(
         compare({"logits": ours.forward(tokens)}, {"logits": theirs.logits(tokens)})
         for tokens in plain
     )
-    yield Row.bitwise(
-        f"forward's logits are Hugging Face's, {kind} attention",
-        called,
-        f"{len(plain)} shapes, from one token up",
-    )
-    some = [
-        (rows[: len(few)], few)
-        for rows, t in zip(groups(batch.lengths), shapes, strict=True)
-        for few in (t[: max(1, CPU.block_rows // t.shape[1])],)
-    ]
-    trace, settled = ours.run(batch), [(rows, few) for rows, few in some if _settled(model, few)]
+    promise = f"forward's logits are Hugging Face's, {kind} attention"
+    return Row.bitwise(promise, gap, f"{len(plain)} shapes, from one token up")
+
+
+def _values(
+    ours: GPT2,
+    theirs: HuggingFace,
+    batch: Batch,
+    shapes: Sequence[tuple[Tensor, Tensor]],
+    kind: str,
+) -> Row:
+    """Of the prompts of each length as many as Hugging Face's products have settled sizes for."""
+    sizes = f"{CPU.least_rows} to {CPU.block_rows}"
+    fewer = [(rows, tokens[: max(1, CPU.block_rows // tokens.shape[1])]) for rows, tokens in shapes]
+    settled = [(rows[: len(few)], few) for rows, few in fewer if _settled(ours, few)]
+    trace = ours.run(batch)
     gap = total(compare(values(trace, rows), theirs(tokens)) for rows, tokens in settled)
     promise = f"run's every node and stream point is Hugging Face's, {kind} attention"
     how = (
-        f"{len(settled)} of {len(shapes)} batches have the {CPU.least_rows} to {CPU.block_rows} "
-        "tokens for which Hugging Face's own products are of settled sizes"
+        f"{len(settled)} of {len(shapes)} batches have the {sizes} tokens for which Hugging "
+        "Face's own products are of settled sizes"
     )
-    yield (
-        Row.bitwise(promise, gap, how)
-        if settled
-        else Row.skipped(
-            promise,
-            f"no prompts of one length come to {CPU.least_rows} to {CPU.block_rows} tokens",
-            how,
-        )
-    )
+    if not settled:
+        return Row.skipped(promise, f"no prompts of one length come to {sizes} tokens", how)
+    return Row.bitwise(promise, gap, how)
 
 
 def _skipped(kind: str, outside: bool) -> list[Row]:

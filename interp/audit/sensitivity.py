@@ -7,7 +7,7 @@ says at which nodes it acts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -37,32 +37,27 @@ def section(model: GPT2, pairs: Prompts, metric: Metric, *, progress: bool = Fal
     rows: list[Row] = []
     lines, data = [], {}
     for name, run in changed(exact, base):
-        found = blame(exact, run, metric, without=False, progress=progress)
-        rows += accounts(found, name, metric)
-        lines.append(
-            _line(name, run, base, metric, attribution.direct(run, metric).heads(), heads, found)
-        )
-        data[name] = {found.names[i]: float(found.cost[i]) for i in found.ranked}
-    columns = (
-        "change",
-        f">{metric.name}",
-        ">change",
-        ">KL, nats",
-        ">top heads kept",
-        ">rank correlation",
-        "acts most at",
-    )
+        blamed = blame(exact, run, metric, without=False, progress=progress)
+        rows += accounts(blamed, name, metric)
+        direct = attribution.direct(run, metric).heads()
+        lines.append(_line(name, run, base, metric, direct, heads, blamed))
+        data[name] = {blamed.names[i]: float(blamed.cost[i]) for i in blamed.ranked}
     return Section(
         "sensitivity",
         "Sensitivity",
         "Other models, all in float64. The ranking of heads is by direct effect. int8: every "
-        "matrix rounded to 255 "
-        "levels, a scale for each output channel (for each token in the embedding). The exact "
-        "GELU is x Phi(x).",
+        "matrix rounded to 255 levels, a scale for each output channel (for each token in the "
+        "embedding). The exact GELU is x Phi(x).",
         tuple(rows),
         data,
-        (Table("what a change does", columns, tuple(lines)),),
+        (_table(lines, metric),),
     )
+
+
+def _table(lines: Sequence[tuple[str, ...]], metric: Metric) -> Table:
+    numbers = (metric.name, "change", "KL, nats", "top heads kept", "rank correlation")
+    columns = ("change", *(f">{name}" for name in numbers), "acts most at")
+    return Table("what a change does", columns, tuple(lines))
 
 
 def changed(exact: GPT2, base: Trace) -> Iterator[tuple[str, Trace]]:
@@ -70,24 +65,19 @@ def changed(exact: GPT2, base: Trace) -> Iterator[tuple[str, Trace]]:
     yield "int8 weights", replace(exact, params=int8(exact.params)).run(base.batch)
     for eps in (0.0, 10 * exact.config.eps):
         params = replace(exact.params, config=replace(exact.config, eps=eps))
-        yield (
-            f"epsilon {eps:g} for {exact.config.eps:g}",
-            replace(exact, params=params).run(base.batch),
-        )
+        run = replace(exact, params=params).run(base.batch)
+        yield f"epsilon {eps:g} for {exact.config.eps:g}", run
     yield "the exact GELU", exact_gelu(exact, base)
 
 
 def int8(params: Params) -> Params:
     """Every matrix rounded to -127 .. 127 times a scale of its own for each output channel."""
-    return build(
-        params.config,
-        {
-            name: rounded(x, dim=1 if name in ("wte.weight", "wpe.weight", "lm_head.weight") else 0)
-            if x.ndim == 2
-            else x
-            for name, x in tensors(params).items()
-        },
-    )
+    tokenwise = ("wte.weight", "wpe.weight", "lm_head.weight")
+    coarse = {
+        name: rounded(x, dim=1 if name in tokenwise else 0) if x.ndim == 2 else x
+        for name, x in tensors(params).items()
+    }
+    return build(params.config, coarse)
 
 
 def rounded(w: Float[Tensor, "a b"], dim: int) -> Float[Tensor, "a b"]:
@@ -100,22 +90,14 @@ def rounded(w: Float[Tensor, "a b"], dim: int) -> Float[Tensor, "a b"]:
 def exact_gelu(model: GPT2, base: Trace) -> Trace:
     """The run of the same parameters with x Phi(x) in the place of its tanh form: the pass, its
     last two lines written anew."""
-    x, cells = base.cells[0].resid, []
-    groups = [
-        (int(n), (base.batch.lengths == n).nonzero().flatten())
-        for n in torch.unique(base.batch.lengths)
-    ]
+    x, cells, lengths = base.cells[0].resid, [], base.batch.lengths
+    groups = [(int(n), (lengths == n).nonzero().flatten()) for n in torch.unique(lengths)]
     for block in model.params.blocks:
-        made = layer(block, model.config, x, groups, model.attend, ops.settled)
-        act = F.gelu(
-            ops.settled(
-                ops.layer_norm(made.mid, block.ln2_w, block.ln2_b, model.config.eps),
-                block.w_in,
-                block.b_in,
-            )
-        )
-        x = ops.settled(act, block.w_out, block.b_out).add_(made.mid)
-        cells.append(replace(made, act=act, out=x))
+        tanh = layer(block, model.config, x, groups, model.attend, ops.settled)
+        seen = ops.layer_norm(tanh.mid, block.ln2_w, block.ln2_b, model.config.eps)
+        act = F.gelu(ops.settled(seen, block.w_in, block.b_in))
+        x = ops.settled(act, block.w_out, block.b_out).add_(tanh.mid)
+        cells.append(replace(tanh, act=act, out=x))
     return Trace(model.params, base.batch, tuple(cells))
 
 

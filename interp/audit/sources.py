@@ -16,6 +16,8 @@ from minigpt import GPT2
 # rounding.
 REST = 1e-6
 SHOWN = 12
+# Of how many of the costliest nodes it is told what is left without their rounding; and of all.
+COUNTS = (0, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89)
 
 
 def section(
@@ -29,21 +31,16 @@ def section(
     """The account of one type's error in the metric, node by node, and that it is complete."""
     exact, run = model.to(dtype=torch.float64), model.to(dtype=dtype).run(pairs)
     found, name = blame(exact, run, metric, progress=progress), str(dtype)[6:]
-    counts = sorted(
-        {n for n in (0, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89) if n < len(found.names)}
-        | {len(found.names)}
-    )
+    counts = [n for n in COUNTS if n < len(found.names)] + [len(found.names)]
     left = curve(exact, run, metric, found, counts).abs().mean(1)
     rows = (*accounts(found, name, metric), *_told(found, counts, left.tolist(), metric))
     return Section(
         "sources",
         "Where the error comes from",
         f"The {metric.name} of a {name} run, node by node: a node's cost is the error that its "
-        "rounding "
-        "alone makes in the float64 model; what is gained is how much the run's error shrinks "
-        "when that one node is computed in float64. "
-        "resid2 is the rounding of the sum in the stream there, and of the product that is added "
-        "to it.",
+        "rounding alone makes in the float64 model; what is gained is how much the run's error "
+        "shrinks when that one node is computed in float64. resid2 is the rounding of the sum in "
+        "the stream there, and of the product that is added to it.",
         rows,
         _data(found, counts, left.tolist(), name),
         (_table(found, metric),),
@@ -54,10 +51,8 @@ def accounts(found: Blame, name: str, metric: Metric) -> tuple[Row, Row]:
     """That nothing is left out of the account: all departures make the run, and the nodes' explain
     it."""
     size, floor = float(found.error.abs().max()), float(found.floor.max())
-    emulated, left = (
-        float((found.emulated - found.error).abs().max()),
-        float(found.left.abs().max()),
-    )
+    emulated = float((found.emulated - found.error).abs().max())
+    left = float(found.left.abs().max())
     return (
         Row.under(
             f"{name}: all departures, put into the float64 model, make this run's {metric.name}",
