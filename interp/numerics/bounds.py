@@ -53,23 +53,13 @@ def summed(
 ) -> Float[Tensor, "*rows"]:
     """How far a sum over the last axis may be from exact.
 
-    "any" order: gamma(n - 1) sum |x| (Higham, eq. 4.4); "pairwise": gamma(ceil(log2 n)) sum |x|
-    (eq. 4.6); "compensated": u |sum| + gamma(n - 1)^2 sum |x| (Ogita, Rump, Oishi 2005, Accurate
-    Sum and Dot Product, proposition 4.5).
+    "any" order: gamma(n - 1) sum |x| (Higham, eq. 4.4); "compensated": u |sum| + gamma(n - 1)^2
+    sum |x| (Ogita, Rump, Oishi 2005, Accurate Sum and Dot Product, proposition 4.5).
     """
     n, sizes = x.shape[-1], x.double().abs().sum(-1)
     if method == "compensated":
         return unit(dtype) * x.double().sum(-1).abs() + gamma(n - 1, dtype) ** 2 * sizes
-    return gamma({"any": n - 1, "pairwise": math.ceil(math.log2(max(n, 1)))}[method], dtype) * sizes
-
-
-def pairwise(x: Float[Tensor, "*rows n"]) -> Float[Tensor, "*rows"]:
-    """The sum over the last axis, halves added to halves: the error grows with log n (Higham,
-    section 4.1)."""
-    while x.shape[-1] > 1:
-        half = x.shape[-1] // 2
-        x = torch.cat([x[..., :half] + x[..., half : 2 * half], x[..., 2 * half :]], dim=-1)
-    return x.sum(-1)
+    return gamma(n - 1, dtype) * sizes
 
 
 def compensated(terms: Sequence[Float[Tensor, "*axes"]]) -> Float[Tensor, "*axes"]:

@@ -47,22 +47,16 @@ def prompts(
     `metric` is the paper's measure, over all 100 years. PromptError where the vocabulary does not
     split 1732 into 17 and 32.
     """
-    rng, known, years = (
-        random.Random(seed),
-        single(tokenizer, nouns, "nouns"),
-        legal_years(tokenizer),
-    )
+    known, years = single(tokenizer, nouns, "nouns"), legal_years(tokenizer)
+    rng = random.Random(seed)
     drawn = [(rng.choice(known), rng.choice(years)) for _ in range(n)]
     ends = [(rng.randint(year % 100 + 1, 99), rng.randint(0, year % 100)) for _, year in drawn]
-    clean, corrupt = (
-        [_text(noun, year if whole else year // 100 * 100 + 1) for noun, year in drawn]
-        for whole in (True, False)
-    )
-    at = torch.tensor(
-        [len(tokenizer.encode(_start(noun, year // 100))) for noun, year in drawn], dtype=torch.long
-    )
-    groups = torch.tensor([year // 100 for _, year in drawn], dtype=torch.long)
     later, not_later = ([f"{pair[i]:02d}" for pair in ends] for i in (0, 1))
+    clean = [_text(noun, year) for noun, year in drawn]
+    corrupt = [_text(noun, year // 100 * 100 + 1) for noun, year in drawn]
+    starts = [tokenizer.encode(_start(noun, year // 100)) for noun, year in drawn]
+    at = torch.tensor([len(start) for start in starts], dtype=torch.long)
+    groups = torch.tensor([year // 100 for _, year in drawn], dtype=torch.long)
     return Prompts.from_texts(tokenizer, clean, corrupt, later, not_later, {"YY": at}, groups)
 
 

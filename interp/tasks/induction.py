@@ -40,14 +40,8 @@ def prompts(
     front = torch.full((n, 0 if bos is None else 1), 0 if bos is None else bos)
     clean, corrupt = (torch.cat([front, first, half[:, :-1]], 1) for first in (half, other))
     last = torch.full((n,), front.shape[1] + length - 1)
-    return Prompts(
-        clean,
-        corrupt,
-        half[:, -1:],
-        other[:, -1:],
-        {"A1": last - 1, "B1": last},
-        tokenizer=tokenizer,
-    )
+    places, ends = {"A1": last - 1, "B1": last}, (half[:, -1:], other[:, -1:])
+    return Prompts(clean, corrupt, *ends, places, tokenizer=tokenizer)
 
 
 def _halves(
@@ -63,7 +57,6 @@ def _halves(
             f"length={max(2, len(ids) // 2)}",
         )
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.stack(
-        [ids[torch.randperm(len(ids), generator=generator)[: 2 * length]] for _ in range(n)]
-    )
+    orders = [torch.randperm(len(ids), generator=generator) for _ in range(n)]
+    drawn = torch.stack([ids[order[: 2 * length]] for order in orders])
     return drawn[:, :length], drawn[:, length:]

@@ -61,15 +61,14 @@ class Prompts:
         put("groups", groups)
         rows, others = _rows(clean), None if corrupt is None else _rows(corrupt)
         self._check_alignment(rows, others)
-        lengths = torch.tensor([len(row) for row in rows])
-        put("lengths", lengths)
-        put("clean", pad_sequence(rows, batch_first=True))
-        put("corrupt", None if others is None else pad_sequence(others, batch_first=True))
+        put("lengths", torch.tensor([len(row) for row in rows]))
+        for name, side in (("clean", rows), ("corrupt", others)):
+            put(name, None if side is None else pad_sequence(side, batch_first=True))
         named = {name: torch.as_tensor(index) for name, index in positions.items()}
-        put("positions", {"END": lengths - 1, **named})
+        put("positions", {"END": self.lengths - 1, **named})
         for name, choices in (("answers", answers), ("distractors", distractors)):
             put(name, None if choices is None else _choices(choices, len(rows), name))
-        self._check_positions(lengths)
+        self._check_positions(self.lengths)
 
     @classmethod
     def from_texts(
@@ -115,11 +114,9 @@ class Prompts:
     def text(self, row: Sequence[int] | Tensor) -> str:
         """A row of tokens as a person reads it."""
         ids = [int(i) for i in row]
-        return (
-            " ".join(map(str, ids))
-            if self.tokenizer is None
-            else "|".join(self.tokenizer.text(i) for i in ids)
-        )
+        if self.tokenizer is None:
+            return " ".join(map(str, ids))
+        return "|".join(self.tokenizer.text(i) for i in ids)
 
     def save(self, path: Path) -> None:
         """JSON lines: token ids and, with a tokenizer, texts."""
@@ -140,13 +137,13 @@ class Prompts:
             "answers": self.answers[i],
             **({} if self.distractors is None else {"distractors": self.distractors[i]}),
         }
-        found: dict[str, Any] = {
+        record: dict[str, Any] = {
             name: [int(x) for x in row] for name, row in {**sides, **ids}.items()
         }
         if self.tokenizer is not None:
-            found["text"] = {name: self.tokenizer.decode(found[name]) for name in sides}
-        found["positions"] = {name: int(index[i]) for name, index in self.positions.items()}
-        return {**found, **({} if self.groups is None else {"group": int(self.groups[i])})}
+            record["text"] = {name: self.tokenizer.decode(record[name]) for name in sides}
+        record["positions"] = {name: int(index[i]) for name, index in self.positions.items()}
+        return {**record, **({} if self.groups is None else {"group": int(self.groups[i])})}
 
     @classmethod
     def load(cls, path: Path, tokenizer: Tokenizer | None = None) -> Prompts:
@@ -167,35 +164,25 @@ class Prompts:
     ) -> Prompts:
         """A record a prompt: clean, corrupt, answers, distractors (texts or ids), positions,
         group."""
-        if not records:
-            raise PromptError("a file without prompts", "one record or more")
-        for i, record in enumerate(records):
-            if missing := {"clean", "answers"} - set(record):
-                raise PromptError(
-                    f"prompt {i} has no {' and no '.join(sorted(missing))}: it has "
-                    f"{', '.join(record)}",
-                    "clean, corrupt, answers, distractors, positions, group",
-                )
-        names = [
-            name for name in ("clean", "corrupt", "answers", "distractors") if name in records[0]
-        ]
+        _check_records(records)
+        first = records[0]
         sides = {
-            name: [_ids(record[name], tokenizer, name) for record in records] for name in names
+            name: [_ids(record[name], tokenizer, name) for record in records]
+            for name in ("clean", "corrupt", "answers", "distractors")
+            if name in first
         }
-        named = {
+        positions = {
             name: [record["positions"][name] for record in records]
-            for name in records[0].get("positions") or {}
+            for name in first.get("positions") or {}
         }
-        groups = (
-            torch.tensor([record["group"] for record in records]) if "group" in records[0] else None
-        )
+        groups = [record["group"] for record in records] if "group" in first else None
         return cls(
             sides["clean"],
             sides.get("corrupt"),
             sides["answers"],
             sides.get("distractors"),
-            named,
-            groups,
+            positions,
+            None if groups is None else torch.tensor(groups),
             tokenizer,
         )
 
@@ -265,6 +252,19 @@ def _ids(given: Any, tokenizer: Tokenizer | None, name: str) -> list[int]:
     if name in ("answers", "distractors"):
         return [tokenizer.single(text) for text in ([given] if isinstance(given, str) else given)]
     return tokenizer.encode(given)
+
+
+def _check_records(records: Sequence[Mapping[str, Any]]) -> None:
+    """PromptError unless there are some, each with a prompt and its answers."""
+    if not records:
+        raise PromptError("a file without prompts", "one record or more")
+    for i, record in enumerate(records):
+        if missing := {"clean", "answers"} - set(record):
+            has = f"it has {', '.join(record)}"
+            raise PromptError(
+                f"prompt {i} has no {' and no '.join(sorted(missing))}: {has}",
+                "clean, corrupt, answers, distractors, positions, group",
+            )
 
 
 def _records(path: Path, text: str) -> list[Mapping[str, Any]]:

@@ -24,26 +24,19 @@ def single(tokenizer: Tokenizer, words: Sequence[str], what: str, least: int = 1
     what: their kind, for messages. Warns (VocabularyWarning) of words left out; PromptError where
     fewer than `least` remain.
     """
-    given = list(dict.fromkeys(words))
-    known = [word for word in given if len(tokenizer.encode(" " + word)) == 1]
-    dropped = [word for word in given if word not in known]
+    once = list(dict.fromkeys(words))
+    known = [word for word in once if len(tokenizer.encode(" " + word)) == 1]
+    dropped = [word for word in once if word not in known]
     if len(known) < least:
         raise PromptError(
-            f"{what}: {len(known)} of {len(given)} are one token in this "
-            f"vocabulary{_some(dropped)}",
+            f"{what}: {len(known)} of {len(once)} are one token in this vocabulary{_some(dropped)}",
             f"{least} or more that are one token with a space before them",
             f"{what}=[words that the model's vocabulary has whole]",
         )
     if dropped:
-        warnings.warn(
-            VocabularyWarning(
-                problem(
-                    f"{what}: {len(dropped)} of {len(given)} left out{_some(dropped)}",
-                    "words that are one token with a space before them",
-                )
-            ),
-            stacklevel=3,
-        )
+        left_out = f"{what}: {len(dropped)} of {len(once)} left out{_some(dropped)}"
+        said = problem(left_out, "words that are one token with a space before them")
+        warnings.warn(VocabularyWarning(said), stacklevel=3)
     return known
 
 
