@@ -115,17 +115,16 @@ def diagram(roles: Mapping[str, str], arrows: Sequence[tuple[str, str]], title: 
     bare = {"showgrid": False, "zeroline": False}
     ticks = list(range(len(columns)))
     figure.update_xaxes(title="position", tickvals=ticks, ticktext=columns, **bare)
-    figure.update_yaxes(title="layer", dtick=1, range=[-0.5, top + 0.5], **bare)
+    figure.update_yaxes(title="layer", dtick=1, **bare, range=[-0.5, top + 0.5])
     return styled(figure, title, height=220 + 80 * top)
 
 
 def _arrow(tail: Spot, tip: Spot) -> dict[str, Any]:
     """As an annotation, whose arrow alone is seen."""
     return {
-        "text": "",
-        **dict(zip(("ax", "ay", "x", "y"), (*tail, *tip), strict=True)),
-        **{"axref": "x", "ayref": "y", "xref": "x", "yref": "y"},
-        **{"showarrow": True, "arrowhead": 2, "arrowwidth": 1},
+        **dict(zip(("x", "y", "ax", "ay"), (*tip, *tail), strict=True)),
+        **{"xref": "x", "yref": "y", "axref": "x", "ayref": "y"},
+        **{"text": "", "showarrow": True, "arrowhead": 2, "arrowwidth": 1},
         "arrowcolor": "rgba(120,130,140,.5)",
         **{"standoff": 12, "startstandoff": 8},
     }

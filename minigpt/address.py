@@ -168,8 +168,8 @@ def _parse(text: str) -> Address:
 
 def _site(text: str, whole: str) -> Site:
     for kind, pattern in _PATTERNS:
-        if found := pattern.fullmatch(text):
-            return Site(kind, **{name: int(number) for name, number in found.groupdict().items()})
+        if match := pattern.fullmatch(text):
+            return Site(kind, **{name: int(number) for name, number in match.groupdict().items()})
     raise AddressError(
         f"'{whole}' is no address" + (f": '{text}' names nothing" if text != whole else ""),
         "a9.9 a9.b a9 m3.n127 m3.b m3 emb pos input out.b | resid5 resid5.mid | a8.6.q .k .v "

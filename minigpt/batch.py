@@ -79,10 +79,10 @@ def as_batch(
 
     Raises PromptError for what is empty, too long, out of the vocabulary or of another type.
     """
-    given = getattr(prompts, "batch", prompts)
-    found = given if isinstance(given, Batch) else _from_rows(_rows(given, tokenizer))
-    _check(found, config)
-    return Batch(found.tokens.to(device), found.lengths.to(device), found.positions)
+    prompts = getattr(prompts, "batch", prompts)
+    batch = prompts if isinstance(prompts, Batch) else _from_rows(_rows(prompts, tokenizer))
+    _check(batch, config)
+    return Batch(batch.tokens.to(device), batch.lengths.to(device), batch.positions)
 
 
 def _rows(prompts: object, tokenizer: Tokenizer | None) -> Sequence[Tensor]:

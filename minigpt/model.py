@@ -74,9 +74,9 @@ def attention(
 
 def grouped(lengths: Int[Tensor, "batch"]) -> list[Group]:
     """The rows of each length."""
-    if len(found := torch.unique(lengths).tolist()) == 1:
-        return [(found[0], slice(None))]
-    return [(n, (lengths == n).nonzero().flatten()) for n in found]
+    if len(sizes := torch.unique(lengths).tolist()) == 1:
+        return [(sizes[0], slice(None))]
+    return [(n, (lengths == n).nonzero().flatten()) for n in sizes]
 
 
 @dataclass(frozen=True, eq=False)

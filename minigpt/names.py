@@ -90,12 +90,12 @@ def theirs(address: str | Address, tool: str, n_layer: int | None = None) -> str
     """
     if tool not in TOOLS:
         raise AddressError(f"no names of {tool!r} are known here", ", ".join(TOOLS))
-    found, edges = _in_model(parse(address), n_layer), tool in _WITH_EDGES
-    names = [_translate(str(site), _SAID[tool], n_layer) for site in found.sites]
+    asked, edges = _in_model(parse(address), n_layer), tool in _WITH_EDGES
+    names = [_translate(str(site), _SAID[tool], n_layer) for site in asked.sites]
     alone = len(names) == 1 and not names[0].startswith("->")
-    if found.at is None and all(names) and (alone or (edges and len(names) == 2)):
+    if asked.at is None and all(names) and (alone or (edges and len(names) == 2)):
         return "->".join(name.removeprefix("->") for name in names)
-    raise _nameless(found, tool)
+    raise _nameless(asked, tool)
 
 
 def _heard(text: str, n_layer: int | None) -> str:
@@ -132,8 +132,8 @@ def _translate(text: str, forms: Iterable[tuple[str, str]], n_layer: int | None)
     """What the first form that spells text (and whose layer the model has) becomes; "" if none
     does."""
     for spelled, becomes in forms:
-        if found := _pattern(spelled).fullmatch(text):
-            number = {field: int(digits) for field, digits in found.groupdict().items()}
+        if match := _pattern(spelled).fullmatch(text):
+            number = {field: int(digits) for field, digits in match.groupdict().items()}
             layer = number.get("L", number.get("B", -1) + 1)
             shown = layer - 1 if "{B}" in spelled + becomes else layer
             if 0 <= shown < (math.inf if n_layer is None else n_layer):

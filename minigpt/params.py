@@ -112,10 +112,10 @@ def build(config: Config, given: Mapping[str, Tensor]) -> Params:
 
 def tensors(params: Params) -> dict[str, Tensor]:
     """The inverse of build: every tensor by its name in the checkpoint."""
-    found = {name: getattr(params, field) for field, (name, _) in STEM.items()}
+    named = {name: getattr(params, field) for field, (name, _) in STEM.items()}
     for layer, block in enumerate(params.blocks):
-        found |= {f"h.{layer}.{BLOCK[f.name][0]}": getattr(block, f.name) for f in fields(block)}
-    return found if params.tied else {**found, UNEMBED: params.unembed}
+        named |= {f"h.{layer}.{BLOCK[f.name][0]}": getattr(block, f.name) for f in fields(block)}
+    return named if params.tied else {**named, UNEMBED: params.unembed}
 
 
 def check(config: Config, given: Mapping[str, Tensor]) -> None:

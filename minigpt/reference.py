@@ -197,12 +197,12 @@ class Sheet:
     def tensor(self, change: Change, site: Site) -> Float[Array, "rows *rest"] | float:
         """The same from a tensor, which broadcasts over the axes of what is changed. Of one that is
         written for a sum, nobody can tell what its parts wrote, nor from which z: they are NaN."""
-        split, given = change.kind == "write" and change.site != site, change.source.value
-        if given is None or (split and change.site.role == "node"):
+        split, value = change.kind == "write" and change.site != site, change.source.value
+        if value is None or (split and change.site.role == "node"):
             return np.nan
         names = axes(change.site if split else site, change.at)
         shape = [self.sizes[name] for name in ("batch", *names)]
-        x: Array = np.broadcast_to(given.detach().double().cpu().numpy(), shape)[self.index]
+        x: Array = np.broadcast_to(value.detach().double().cpu().numpy(), shape)[self.index]
         if split:  # a layer's patterns or z: the head's own
             x = np.moveaxis(x, names.index("head"), 0)[site.part]
         x = x[change.rows] if change.at is None else x[None]
@@ -309,9 +309,9 @@ class Run:
         return x if address.at is None else x.squeeze(names.index("pos"))
 
 
-def together(found: list[Array]) -> Array | list[Array]:
+def together(arrays: list[Array]) -> Array | list[Array]:
     """As one array where the shapes agree."""
-    return np.stack(found) if len({x.shape for x in found}) == 1 else found
+    return np.stack(arrays) if len({x.shape for x in arrays}) == 1 else arrays
 
 
 def axis_sizes(c: Config, batch: int, width: int) -> dict[str, int]:

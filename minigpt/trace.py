@@ -91,31 +91,31 @@ class Trace:
     def __getitem__(self, address: str | Address) -> Float[Tensor, "batch *rest"]:
         """The value at an address: a node's write, a stream, q, k, v, z, a pattern, or what m3 or
         the output reads."""
-        found = parse(address, self.config)
-        return self._read(found, _READERS[found.site.kind])
+        asked = parse(address, self.config)
+        return self._read(asked, _READERS[asked.site.kind])
 
     def act(self, address: str | Address) -> Float[Tensor, "batch *rest"]:
         """Neurons' activations (after the GELU): act("m3") [batch, pos, d_mlp], act("m3.n127@-1")
         [batch]."""
-        found = parse(address, self.config)
-        if found.site.kind != "mlp":
+        asked = parse(address, self.config)
+        if asked.site.kind != "mlp":
             raise AddressError(
-                f"'{found}' has no activation", "an MLP or a neuron", "act('m3') or act('m3.n127')"
+                f"'{asked}' has no activation", "an MLP or a neuron", "act('m3') or act('m3.n127')"
             )
-        return self._read(found, _act)
+        return self._read(asked, _act)
 
     def scale(self, address: str | Address) -> Float[Tensor, "batch *rest"]:
         """LayerNorm's standard deviation at a port: scale("out") [batch, pos], scale("a9.9.q@-1")
         [batch]."""
-        found = parse(address, self.config)
-        if found.site.role != "port":
+        asked = parse(address, self.config)
+        if asked.site.role != "port":
             raise AddressError(
-                f"'{found}' has no LayerNorm",
+                f"'{asked}' has no LayerNorm",
                 "a port",
                 "scale('out'), scale('m3.in') or scale('a9.9.q')",
             )
         return self._read(
-            found, lambda t, site, pick: ops.scale(pick(t.stream(site)), t.config.eps)
+            asked, lambda t, site, pick: ops.scale(pick(t.stream(site)), t.config.eps)
         )
 
     def stream(self, site: Site) -> Float[Tensor, "batch pos d_model"]:
@@ -148,8 +148,9 @@ class Trace:
         return x.transpose(1, 2) if address.site == Site("pattern", address.site.layer) else x
 
     def _picker(self, at: int | str) -> Pick:
-        rows, each = self.batch.index(at), torch.arange(len(self.tokens), device=self.tokens.device)
-        return lambda x: x[each, rows]
+        prompts = torch.arange(len(self.tokens), device=self.tokens.device)
+        rows = self.batch.index(at)
+        return lambda x: x[prompts, rows]
 
     def _unpadded(self, x: Tensor) -> Tensor:
         """NaN behind each prompt's end."""

@@ -152,17 +152,17 @@ def blame(
 ) -> Blame:
     """Each node's part in the error of a metric that is linear in the logits. without=False leaves
     out the runs of all but one node."""
-    base, found = exact.run(run.batch), departures(exact, run)
+    base, parts = exact.run(run.batch), departures(exact, run)
     right, wrong = (metric.direction(params) for params in (exact.params, run.params))
-    names = tuple(found.nodes)
+    names = tuple(parts.nodes)
 
     def errors(patches: Sequence[Patch], direction: Tensor) -> Tensor:
         out = exact.rerun(base, patches, f"out@{metric.at}", progress=progress).values
         return (out * direction).sum(-1) - metric(base)
 
-    single = [_patch(base, {found.carrier[name]: x}) for name, x in found.nodes.items()]
-    rest = [_patch(base, _less(found, [name])) for name in names]
-    whole = _patch(base, found.wholes)
+    single = [_patch(base, {parts.carrier[name]: x}) for name, x in parts.nodes.items()]
+    rest = [_patch(base, _less(parts, [name])) for name in names]
+    whole = _patch(base, parts.wholes)
     unembedded = (base[f"out@{metric.at}"] * (wrong - right)).sum(-1)
     only = torch.cat([errors(single, right), unembedded[None]])
     kept = torch.cat([errors(rest, wrong), errors([whole], right)]) if without else None
@@ -172,18 +172,18 @@ def blame(
         only,
         kept,
         errors([whole], wrong)[0],
-        errors([_patch(base, _less(found, names))], right)[0],
+        errors([_patch(base, _less(parts, names))], right)[0],
         rounding_bound(base, metric),
         exact.config,
     )
 
 
 def curve(
-    exact: GPT2, run: Trace, metric: Metric, found: Blame, counts: Sequence[int]
+    exact: GPT2, run: Trace, metric: Metric, blamed: Blame, counts: Sequence[int]
 ) -> Float[Tensor, "counts batch"]:
     """The error that is left once the costliest nodes, so many of them, are computed exactly."""
     base, parts = exact.run(run.batch), departures(exact, run)
-    order = [found.names[i] for i in found.ranked]
+    order = [blamed.names[i] for i in blamed.ranked]
     patches = [_patch(base, _less(parts, order[:n])) for n in counts]
     out = exact.rerun(base, patches, f"out@{metric.at}").values
     directions = torch.stack(
@@ -192,21 +192,21 @@ def curve(
     return (out * directions).sum(-1) - metric(base)
 
 
-def _less(found: Departures, names: Sequence[str]) -> dict[str, Vector]:
+def _less(parts: Departures, names: Sequence[str]) -> dict[str, Vector]:
     """The wholes, less some nodes' own."""
-    left = dict(found.wholes)
+    left = dict(parts.wholes)
     for name in names:
         if name != UNEMBED:
-            left[found.carrier[name]] = left[found.carrier[name]] - found.nodes[name]
+            left[parts.carrier[name]] = left[parts.carrier[name]] - parts.nodes[name]
     return left
 
 
-def _patch(base: Trace, given: Mapping[str, Vector]) -> Patch:
+def _patch(base: Trace, writes: Mapping[str, Vector]) -> Patch:
     """Each carrier writes what it writes anyway, and this on top."""
     width = base.tokens.shape[1]
     return Patch.all(
         Patch.write(name, (base.write(parse(name).site) + x)[:, :width])
-        for name, x in given.items()
+        for name, x in writes.items()
     )
 
 

@@ -90,16 +90,8 @@ def costs(
 ) -> go.Figure:
     """Layers x nodes: every head, then the layer's bias, its sum into the stream, its MLP, the
     MLP's bias, and the sum after it."""
-    columns = [
-        *(f"a{{0}}.{head}" for head in range(heads)),
-        "a{0}.b",
-        "resid{0}.mid",
-        "m{0}",
-        "m{0}.b",
-        "resid{1}",
-    ]
+    names = [_layer_names(layer, heads) for layer in range(layers)]
     titles = [*map(str, range(heads)), "bias", "sum", "MLP", "bias ", "sum "]
-    names = [[column.format(layer, layer + 1) for column in columns] for layer in range(layers)]
     figure = go.Figure(
         go.Heatmap(
             z=[[nodes[name]["cost"] for name in row] for row in names],
@@ -118,6 +110,12 @@ def costs(
         title="layer", dtick=1, autorange="reversed", showgrid=False, zeroline=False
     )
     return figures.styled(figure, title, height=130 + 34 * layers)
+
+
+def _layer_names(layer: int, heads: int) -> list[str]:
+    a, m = f"a{layer}", f"m{layer}"
+    own = [f"{a}.{head}" for head in range(heads)]
+    return [*own, f"{a}.b", f"resid{layer}.mid", m, f"{m}.b", f"resid{layer + 1}"]
 
 
 def ranking(nodes: Mapping[str, Mapping[str, float]], title: str, n: int = 20) -> go.Figure:

@@ -123,10 +123,10 @@ def streams(trace: Trace) -> Iterator[Sum]:
 
 def _points(trace: Trace) -> dict[str, Site]:
     """The stream point that is complete once a node has written."""
-    found = {"pos": Site("resid", 0)}
+    points = {"pos": Site("resid", 0)}
     for layer in range(trace.config.n_layer):
-        found |= {f"a{layer}.b": Site("mid", layer), f"m{layer}": Site("resid", layer + 1)}
-    return found
+        points |= {f"a{layer}.b": Site("mid", layer), f"m{layer}": Site("resid", layer + 1)}
+    return points
 
 
 def _parts(trace: Trace, layer: int) -> list[Site]:

@@ -117,14 +117,13 @@ def _settled(model: GPT2, tokens: Tensor) -> bool:
 
 
 def _double(model: GPT2, batch: Batch, exact: list[dict[str, Tensor]]) -> Row:
-    found = _far(model.to(dtype=torch.float64).run(batch), exact)
-    worst = max(found, key=lambda name: found[name])
+    gaps = _far(model.to(dtype=torch.float64).run(batch), exact)
+    worst = max(gaps, key=lambda name: gaps[name])
     return Row.under(
         "in float64 every node and stream point is the reference's (level D3: any machine)",
-        found[worst],
+        gaps[worst],
         DIGITS,
-        f"{len(found)} points of {len(exact)} prompts; relative to the largest number of each "
-        "point",
+        f"{len(gaps)} points of {len(exact)} prompts; relative to the largest number of each point",
         f"worst at {worst}",
     )
 
@@ -142,16 +141,16 @@ def _far(trace: Trace, exact: list[dict[str, Tensor]]) -> dict[str, float]:
 
 def _rounding(model: GPT2, batch: Batch, exact: list[dict[str, Tensor]]) -> Row:
     """What the model's own type costs: no promise, since it depends on the model."""
-    found, right = (
+    logits, right = (
         model.run(batch).logits.cpu()[batch.mask.cpu()],
         torch.cat([x["logits"][0] for x in exact]),
     )
-    ulps = ulp.error(found, right)
+    ulps = ulp.error(logits, right)
     return Row.told(
         f"{str(model.dtype)[6:]} logits against the reference",
-        f"{_apart(found, right)}; median {float(ulps.median()):.0f} ULP, worst "
+        f"{_apart(logits, right)}; median {float(ulps.median()):.0f} ULP, worst "
         f"{float(ulps.max()):,.0f} (of a logit near 0)",
-        value=float((found.double() - right).abs().max()),
+        value=float((logits.double() - right).abs().max()),
     )
 
 
@@ -166,11 +165,11 @@ def _kinds(model: GPT2, batch: Batch) -> Row:
     )
 
 
-def _apart(found: Tensor, right: Tensor) -> str:
+def _apart(logits: Tensor, right: Tensor) -> str:
     return (
-        f"off by {float((found.double() - right.double()).abs().max()):.1e}, KL "
-        f"{float(measures.kl(found, right).max()):.1e} nats, "
-        f"{measures.flips(found, right)} of {len(found)} top tokens flip"
+        f"off by {float((logits.double() - right.double()).abs().max()):.1e}, KL "
+        f"{float(measures.kl(logits, right).max()):.1e} nats, "
+        f"{measures.flips(logits, right)} of {len(logits)} top tokens flip"
     )
 
 

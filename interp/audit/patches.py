@@ -73,20 +73,20 @@ def kinds(config: Config, clean: Trace, corrupt: Trace) -> dict[str, Patch]:
     }
 
 
-def points(config: Config, found: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+def points(config: Config, values: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
     """The stream points (and what the output sees) at the positions that prompts have."""
     names = [*map(str, streams(config)), "out"]
-    return {name: found[name][:, : batch.tokens.shape[1]][batch.mask] for name in names}
+    return {name: values[name][:, : batch.tokens.shape[1]][batch.mask] for name in names}
 
 
 def rerun_points(model: GPT2, trace: Trace, patch: Patch) -> dict[str, Tensor]:
     """The stream points of a rerun."""
-    made = model.rerun(trace, patch)
+    patched = model.rerun(trace, patch)
     return points(
         model.config,
         {
-            **{str(site): made.stream(site) for site in streams(model.config)},
-            "out": made.stream(Site("out")),
+            **{str(site): patched.stream(site) for site in streams(model.config)},
+            "out": patched.stream(Site("out")),
         },
         trace.batch,
     )
@@ -94,12 +94,12 @@ def rerun_points(model: GPT2, trace: Trace, patch: Patch) -> dict[str, Tensor]:
 
 def _dense(model: GPT2, trace: Trace, cases: Mapping[str, Patch]) -> Row:
     def gap(name: str, patch: Patch) -> Gap:
-        found = compare(
+        apart = compare(
             rerun_points(model, trace, patch),
             points(model.config, dense.patched(model, trace, patch), trace.batch),
         )
         return Gap(
-            found.size, found.differ, found.absolute, found.ulps, f"{found.first} of '{name}'"
+            apart.size, apart.differ, apart.absolute, apart.ulps, f"{apart.first} of '{name}'"
         )
 
     return Row.bitwise(
@@ -150,13 +150,13 @@ def _apart(
 
 
 def _empty(model: GPT2, trace: Trace) -> Row:
-    found = model.rerun(trace, Patch())
+    rerun = model.rerun(trace, Patch())
     new = sum(
         a is not b
-        for one, other in zip(found.cells, trace.cells, strict=True)
+        for one, other in zip(rerun.cells, trace.cells, strict=True)
         for a, b in zip(vars(one).values(), vars(other).values(), strict=True)
     )
-    spent = found.receipt.flops if found.receipt else -1
+    spent = rerun.receipt.flops if rerun.receipt else -1
     return Row.under(
         "the empty patch computes nothing and shares every tensor",
         new + spent,
@@ -198,8 +198,8 @@ def _bill(model: GPT2, clean: Trace) -> Iterator[Row]:
             (c.n_layer - late) * sum(by_hand(c, 1, n) for n in lengths),
         ),
     }
-    for what, (found, expected) in counted.items():
-        spent = found.receipt.needed_flops if found.receipt else -1
+    for what, (rerun, expected) in counted.items():
+        spent = rerun.receipt.needed_flops if rerun.receipt else -1
         yield Row.under(
             f"the receipt's operations are those counted by hand: {what}",
             abs(spent - expected),

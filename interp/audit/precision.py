@@ -43,10 +43,10 @@ def section(model: GPT2, pairs: Prompts, metric: Metric) -> Section:
     costs, growth = {}, {}
     for name, low in lower(model):
         with _tf32() if name == "TF32" else nullcontext():
-            found = low.run(pairs)
+            run = low.run(pairs)
             costs[name], growth[name] = (
-                cost(found, trace, _effects(low, pairs, metric), effects, metric),
-                grown(found, trace),
+                cost(run, trace, _effects(low, pairs, metric), effects, metric),
+                grown(run, trace),
             )
     return Section(
         "precision",
@@ -79,10 +79,10 @@ def _tf32() -> Iterator[None]:
         torch.backends.cuda.matmul.allow_tf32 = before
 
 
-def cost(found: Trace, exact: Trace, effects: Effects, right: Effects, metric: Metric) -> Cost:
+def cost(run: Trace, exact: Trace, effects: Effects, right: Effects, metric: Metric) -> Cost:
     """One type's line."""
-    a, b = found.logits[exact.batch.mask], exact.logits[exact.batch.mask]
-    off = (metric(found) - metric(exact)).abs().max() / metric(exact).abs().mean()
+    a, b = run.logits[exact.batch.mask], exact.logits[exact.batch.mask]
+    off = (metric(run) - metric(exact)).abs().max() / metric(exact).abs().mean()
     top = min(10, len(right))
     return Cost(
         float((a.double() - b).abs().max()),
@@ -96,12 +96,12 @@ def cost(found: Trace, exact: Trace, effects: Effects, right: Effects, metric: M
     )
 
 
-def grown(found: Trace, exact: Trace) -> dict[str, float]:
+def grown(run: Trace, exact: Trace) -> dict[str, float]:
     """The relative error of every stream point, in order: the largest difference over the largest
     number."""
     mask = exact.batch.mask
     return {
-        str(site): oracle.relative(found[str(site)][mask], exact[str(site)][mask].cpu())
+        str(site): oracle.relative(run[str(site)][mask], exact[str(site)][mask].cpu())
         for site in streams(exact.config)
     }
 

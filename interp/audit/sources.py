@@ -30,10 +30,10 @@ def section(
 ) -> Section:
     """The account of one type's error in the metric, node by node, and that it is complete."""
     exact, run = model.to(dtype=torch.float64), model.to(dtype=dtype).run(pairs)
-    found, name = blame(exact, run, metric, progress=progress), str(dtype)[6:]
-    counts = [n for n in COUNTS if n < len(found.names)] + [len(found.names)]
-    left = curve(exact, run, metric, found, counts).abs().mean(1)
-    rows = (*accounts(found, name, metric), *_told(found, counts, left.tolist(), metric))
+    blamed, name = blame(exact, run, metric, progress=progress), str(dtype)[6:]
+    counts = [n for n in COUNTS if n < len(blamed.names)] + [len(blamed.names)]
+    left = curve(exact, run, metric, blamed, counts).abs().mean(1)
+    rows = (*accounts(blamed, name, metric), *_told(blamed, counts, left.tolist(), metric))
     return Section(
         "sources",
         "Where the error comes from",
@@ -42,17 +42,17 @@ def section(
         "shrinks when that one node is computed in float64. resid2 is the rounding of the sum in "
         "the stream there, and of the product that is added to it.",
         rows,
-        _data(found, counts, left.tolist(), name),
-        (_table(found, metric),),
+        _data(blamed, counts, left.tolist(), name),
+        (_table(blamed, metric),),
     )
 
 
-def accounts(found: Blame, name: str, metric: Metric) -> tuple[Row, Row]:
+def accounts(blamed: Blame, name: str, metric: Metric) -> tuple[Row, Row]:
     """That nothing is left out of the account: all departures make the run, and the nodes' explain
     it."""
-    size, floor = float(found.error.abs().max()), float(found.floor.max())
-    emulated = float((found.emulated - found.error).abs().max())
-    left = float(found.left.abs().max())
+    size, floor = float(blamed.error.abs().max()), float(blamed.floor.max())
+    emulated = float((blamed.emulated - blamed.error).abs().max())
+    left = float(blamed.left.abs().max())
     return (
         Row.under(
             f"{name}: all departures, put into the float64 model, make this run's {metric.name}",
@@ -61,7 +61,7 @@ def accounts(found: Blame, name: str, metric: Metric) -> tuple[Row, Row]:
             f"error {size:.1e}",
         ),
         Row.under(
-            f"{name}: with every one of {len(found.names)} nodes in float64, the error is gone",
+            f"{name}: with every one of {len(blamed.names)} nodes in float64, the error is gone",
             left,
             REST * size + floor,
             f"error {size:.1e}",
@@ -69,8 +69,8 @@ def accounts(found: Blame, name: str, metric: Metric) -> tuple[Row, Row]:
     )
 
 
-def _told(found: Blame, counts: list[int], left: list[float], metric: Metric) -> tuple[Row, ...]:
-    error = float(found.error.abs().mean())
+def _told(blamed: Blame, counts: list[int], left: list[float], metric: Metric) -> tuple[Row, ...]:
+    error = float(blamed.error.abs().mean())
     half = next(
         n for n, rest in zip(counts, left, strict=True) if rest <= error / 2 or n == counts[-1]
     )
@@ -80,37 +80,37 @@ def _told(found: Blame, counts: list[int], left: list[float], metric: Metric) ->
         ),
         Row.told(
             "costliest nodes that must be exact to halve it",
-            f"at most {half} of {len(found.names)}",
+            f"at most {half} of {len(blamed.names)}",
             value=half,
         ),
     )
 
 
-def _table(found: Blame, metric: Metric) -> Table:
+def _table(blamed: Blame, metric: Metric) -> Table:
     rows = tuple(
         (
-            found.names[i],
-            f"{float(found.cost[i]):.2e}",
-            f"{float(found.gain[i]):+.2e}",
-            f"{float(found.gain[i] / found.error.abs().mean()):+.0%}",
+            blamed.names[i],
+            f"{float(blamed.cost[i]):.2e}",
+            f"{float(blamed.gain[i]):+.2e}",
+            f"{float(blamed.gain[i] / blamed.error.abs().mean()):+.0%}",
         )
-        for i in found.ranked[:SHOWN]
+        for i in blamed.ranked[:SHOWN]
     )
     return Table(
-        f"the costliest of {len(found.names)} nodes, by {metric.name}",
+        f"the costliest of {len(blamed.names)} nodes, by {metric.name}",
         ("node", ">cost: it alone rounds", ">gained: it alone is exact", ">of the error"),
         rows,
     )
 
 
-def _data(found: Blame, counts: list[int], left: list[float], name: str) -> dict[str, Any]:
+def _data(blamed: Blame, counts: list[int], left: list[float], name: str) -> dict[str, Any]:
     nodes = {
-        found.names[i]: {"cost": float(found.cost[i]), "gain": float(found.gain[i])}
-        for i in found.ranked
+        blamed.names[i]: {"cost": float(blamed.cost[i]), "gain": float(blamed.gain[i])}
+        for i in blamed.ranked
     }
     return {
         "dtype": name,
         "nodes": nodes,
-        "grid": found.grid().tolist(),
+        "grid": blamed.grid().tolist(),
         "left": {"nodes": counts, "error": left},
     }

@@ -41,15 +41,15 @@ def result(runs: Runs, name: str) -> Any:
     return RESULTS[name](runs)
 
 
-def as_json(found: Any) -> str:
+def as_json(record: Any) -> str:
     """A result record as JSON, every field by its name."""
-    return json.dumps(asdict(found), ensure_ascii=False, allow_nan=False)
+    return json.dumps(asdict(record), ensure_ascii=False, allow_nan=False)
 
 
-def as_csv(found: Any) -> str:
+def as_csv(record: Any) -> str:
     """The rows of a result as CSV: a column a field; of numbers on two sides, left, right and
     difference side by side."""
-    rows = [dict(_flat(row)) for row in _rows(found)]
+    rows = [dict(_flat(row)) for row in _rows(record)]
     text = io.StringIO()
     writer = csv.DictWriter(
         text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n"
@@ -64,9 +64,10 @@ def as_python(question: Question, name: str, load: str = "") -> str:
     model was loaded from, if not its name."""
     if name not in RESULTS:
         raise QuestionError(f"the result {name!r}", ", ".join(RESULTS))
-    given = [(field.name, getattr(question, field.name)) for field in fields(question)]
     changed = [
-        f"    {field}={value!r}," for field, value in given if value != getattr(Question(), field)
+        f"    {name}={value!r},"
+        for name, value in asdict(question).items()
+        if value != getattr(Question(), name)
     ]
     return "\n".join(
         [
@@ -84,31 +85,31 @@ def as_python(question: Question, name: str, load: str = "") -> str:
     )
 
 
-def _rows(found: Any) -> Iterable[Any]:
+def _rows(record: Any) -> Iterable[Any]:
     """The records that make up a result's table."""
-    if isinstance(found, Totals):
-        return ({"address": name, "total": effect} for name, effect in found.effects.items())
-    if isinstance(found, PathMap):
+    if isinstance(record, Totals):
+        return ({"address": name, "total": effect} for name, effect in record.effects.items())
+    if isinstance(record, PathMap):
         return (
             {"address": f"a{layer}.{head}", "effect": value}
-            for layer, row in enumerate(found.cells)
+            for layer, row in enumerate(record.cells)
             for head, value in enumerate(row)
         )
-    if isinstance(found, Attention):
-        return _looks(found)
-    if isinstance(found, Details):
+    if isinstance(record, Attention):
+        return _looks(record)
+    if isinstance(record, Details):
         return (
             {"side": side.side, "list": name, **asdict(row)}
-            for side in found.sides
+            for side in record.sides
             for name in ("promotes", "suppresses", "looked", "inputs")
             for row in getattr(side, name)
         )
-    rows: Iterable[Any] = getattr(found, _ROWS[type(found).__name__])
+    rows: Iterable[Any] = getattr(record, _ROWS[type(record).__name__])
     return rows
 
 
-def _looks(found: Attention) -> Iterator[dict[str, Any]]:
-    for side in found.sides:
+def _looks(record: Attention) -> Iterator[dict[str, Any]]:
+    for side in record.sides:
         for query, (row, weighted) in enumerate(zip(side.weights, side.weighted, strict=True)):
             for key in range(query + 1):
                 yield {

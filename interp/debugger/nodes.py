@@ -149,16 +149,16 @@ def _blocks(runs: Runs, effects: Sequence[Effects | None]) -> Iterator[tuple[Blo
     """The same nodes on each side, block by block; the right side's positions put under those of
     the left."""
     direct = [
-        dict(zip(found.addresses, found.per_prompt[:, 0].tolist(), strict=True)) if found else {}
-        for found in effects
+        dict(zip(effect.addresses, effect.per_prompt[:, 0].tolist(), strict=True)) if effect else {}
+        for effect in effects
     ]
-    names = dict.fromkeys(name for found in direct for name in found)
+    names = dict.fromkeys(name for effect in direct for name in effect)
     sides = (
-        blocks(side.trace, runs.question.split, found, names)
-        for side, found in zip(runs.sides, direct, strict=True)
+        blocks(side.trace, runs.question.split, effect, names)
+        for side, effect in zip(runs.sides, direct, strict=True)
     )
-    for found in zip(*sides, strict=True):
-        yield (found[0], *(block.under(found[0].names, runs.twins) for block in found[1:]))
+    for left, *others in zip(*sides, strict=True):
+        yield (left, *(block.under(left.names, runs.twins) for block in others))
 
 
 def _kept(sides: tuple[Block, ...], runs: Runs, totals: Mapping[str, Both]) -> _Rows:

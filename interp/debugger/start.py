@@ -20,9 +20,8 @@ from minigpt.errors import MiniGPTError, NoEffectWarning
 
 def application(session: Session, workers: Workers, host: str = "127.0.0.1") -> FastAPI:
     """The API and the page, answering to the loopback's names and to `host`."""
-    from interp.debugger import (
-        page,
-    )  # NiceGUI changes a process on import: only one that serves pages has it
+    # NiceGUI changes a process on import: only one that serves pages has it.
+    from interp.debugger import page
 
     app = api.build(session, workers)
     page.build(app, session, workers)
@@ -34,13 +33,8 @@ def serve(
     session: Session, host: str = "127.0.0.1", port: int = 8080, *, show: bool = True
 ) -> None:
     """Serve until interrupted. MiniGPTError where the port cannot be had."""
-    bound = _socket(host, port)
-    # A patch that changes nothing says so on the page, in its receipt.
-    warnings.filterwarnings("ignore", category=NoEffectWarning)
-    # NiceGUI looks through every living object for its server; torch warns of some that are merely
-    # looked at.
-    warnings.filterwarnings("ignore", category=FutureWarning, module="nicegui")
-    workers = Workers()
+    bound, workers = _socket(host, port), Workers()
+    _quiet()
     server = uvicorn.Server(
         uvicorn.Config(
             application(session, workers, host),
@@ -50,13 +44,21 @@ def serve(
         )
     )
     if show:
-        threading.Thread(
-            target=_open, args=(server, f"http://{host}:{bound.getsockname()[1]}/"), daemon=True
-        ).start()
+        url = f"http://{host}:{bound.getsockname()[1]}/"
+        threading.Thread(target=_open, args=(server, url), daemon=True).start()
     try:
         server.run(sockets=[bound])
     finally:
         workers.close()
+
+
+def _quiet() -> None:
+    """Two warnings that tell nobody anything here."""
+    # A patch that changes nothing says so on the page, in its receipt.
+    warnings.filterwarnings("ignore", category=NoEffectWarning)
+    # NiceGUI looks through every living object for its server; torch warns of some that are merely
+    # looked at.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="nicegui")
 
 
 def _socket(host: str, port: int) -> socket.socket:

@@ -120,7 +120,7 @@ def _trail(runs: Runs, depth: int | None) -> tuple[Place, ...]:
 
 def _parts(runs: Runs, trail: Sequence[Place]) -> list[Parts]:
     """The score's parts on each side, the right side's positions called as on the left."""
-    found = [parts(runs.left.trace, score(runs.left, trail), runs.question.split, lambda at: at)]
+    sides = [parts(runs.left.trace, score(runs.left, trail), runs.question.split, lambda at: at)]
     if runs.right is not None:
         there = [step.under(runs.twins) for step in trail]
         if None in there:
@@ -129,7 +129,7 @@ def _parts(runs: Runs, trail: Sequence[Place]) -> list[Parts]:
                 "positions that both prompts have",
             )
         back = inverse(runs.twins, len(runs.right.tokens))
-        found.append(
+        sides.append(
             parts(
                 runs.right.trace,
                 score(runs.right, [step for step in there if step is not None]),
@@ -137,7 +137,7 @@ def _parts(runs: Runs, trail: Sequence[Place]) -> list[Parts]:
                 lambda at: -1 - at if (here := back[at]) is None else here,
             )
         )
-    return found
+    return sides
 
 
 def _instead(runs: Runs) -> str:

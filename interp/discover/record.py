@@ -103,7 +103,7 @@ class Discovery:
     def roles(self) -> dict[str, tuple[str, ...]]:
         """The nodes of each class that has any."""
         every = {
-            role: tuple(each.node for each in self.found if each.role == role) for role in ROLES
+            role: tuple(head.node for head in self.found if head.role == role) for role in ROLES
         }
         return {role: nodes for role, nodes in every.items() if nodes}
 
@@ -115,12 +115,12 @@ class Discovery:
     @property
     def edges(self) -> tuple[str, ...]:
         """Every edge that a map speaks for, each once."""
-        return tuple(dict.fromkeys(edge for each in self.maps for edge in each.edges))
+        return tuple(dict.fromkeys(edge for drawn in self.maps for edge in drawn.edges))
 
     @property
     def kept(self) -> tuple[str, ...]:
         """The heads of the circuit, whatever their positions, in the model's order."""
-        sites = {parse(each.node).site for each in self.found}
+        sites = {parse(head.node).site for head in self.found}
         return tuple(map(str, sorted(sites, key=lambda site: (site.layer, site.part))))
 
     def to_dict(self) -> dict[str, Any]:
@@ -152,7 +152,7 @@ class Discovery:
     def figure(self) -> go.Figure:
         """The circuit as a diagram: heads by position and layer, the edges between them."""
         return figures.diagram(
-            {each.node: each.role for each in self.found},
+            {head.node: head.role for head in self.found},
             self._arrows(),
             f"what makes the {self.metric}",
         )
@@ -160,7 +160,7 @@ class Discovery:
     def _arrows(self) -> list[tuple[str, str]]:
         """Edges between nodes: to every place of the reader's, since a head reads a key at one
         position for another."""
-        nodes = [each.node for each in self.found]
+        nodes = [head.node for head in self.found]
         arrows = []
         for edge in self.edges:
             address = parse(edge)

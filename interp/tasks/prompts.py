@@ -240,18 +240,18 @@ def _choices(given: Choices, n: int, name: str) -> Int[Tensor, "prompts choices"
     return ids
 
 
-def _ids(given: Any, tokenizer: Tokenizer | None, name: str) -> list[int]:
+def _ids(said: Any, tokenizer: Tokenizer | None, name: str) -> list[int]:
     """Ids from ids, a text, or (answers) single tokens."""
-    if isinstance(given, list) and given and all(isinstance(x, int) for x in given):
-        return given
+    if isinstance(said, list) and said and all(isinstance(x, int) for x in said):
+        return said
     if tokenizer is None:
         raise PromptError(
-            f"{name}: {given!r} is a text, but there is no tokenizer",
+            f"{name}: {said!r} is a text, but there is no tokenizer",
             "token ids, or the model's tokenizer",
         )
     if name in ("answers", "distractors"):
-        return [tokenizer.single(text) for text in ([given] if isinstance(given, str) else given)]
-    return tokenizer.encode(given)
+        return [tokenizer.single(text) for text in ([said] if isinstance(said, str) else said)]
+    return tokenizer.encode(said)
 
 
 def _check_records(records: Sequence[Mapping[str, Any]]) -> None:

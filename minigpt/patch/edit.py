@@ -208,19 +208,19 @@ def own_value(
 
 
 def _node(text: str, config: Config | None = None) -> Site:
-    found = _sender(text, config)
-    if found.at is not None:
+    address = _sender(text, config)
+    if address.at is not None:
         raise PatchError(
             f"hold '{text}'", "nodes without a position", f"Patch.write('{text}', run)"
         )
-    return found.site
+    return address.site
 
 
 def _sender(text: str, config: Config | None = None) -> Address:
-    found = parse(text, config)
-    if len(found.sites) > 1 or found.site.role != "node":
+    address = parse(text, config)
+    if len(address.sites) > 1 or address.site.role != "node":
         raise PatchError(f"hold '{text}'", "'heads', 'mlps', or nodes side by side: 'a9.9 m3'")
-    return found
+    return address
 
 
 def _holds(word: str, site: Site) -> bool:

@@ -150,28 +150,28 @@ class Patch:
 
     def _names(self) -> dict[tuple[str, int], str]:
         """The name in the text of each thing, by its own name and its id."""
-        found: dict[tuple[str, int], str] = {}
+        names: dict[tuple[str, int], str] = {}
         for name, thing in (named for line in self._lines for named in line.source.things):
-            if (name, id(thing)) not in found:
-                found[name, id(thing)] = _unused(name, set(found.values()))
-        return found
+            if (name, id(thing)) not in names:
+                names[name, id(thing)] = _unused(name, set(names.values()))
+        return names
 
     def __repr__(self) -> str:
         return f"Patch({str(self)!r})"
 
     @classmethod
     def _one(cls, address: str | Address, given: Given, name: str, kind: str, legal: str) -> Patch:
-        found = parse(address)
-        if len(found.sites) > 2:
+        target = parse(address)
+        if len(target.sites) > 2:
             raise PatchError(
-                f"'{found}' is a path of several edges",
+                f"'{target}' is a path of several edges",
                 "one edge at a time",
                 "patching.path(...), which goes edge by edge",
             )
-        edit = Edit(found, source(given, name))
+        edit = Edit(target, source(given, name))
         if edit.kind != kind:
             raise PatchError(
-                f"Patch.{kind}('{found}', ...)", legal, f"Patch.{edit.kind}('{found}', ...)"
+                f"Patch.{kind}('{target}', ...)", legal, f"Patch.{edit.kind}('{target}', ...)"
             )
         return cls((edit,))
 
