@@ -33,26 +33,26 @@ def reference(schema: Mapping[str, Any]) -> str:
     )
 
 
-def _operation(path: str, method: str, given: Mapping[str, Any]) -> str:
-    parts = [_media(given.get("requestBody", {})), _media(given["responses"]["200"])]
+def _operation(path: str, method: str, operation: Mapping[str, Any]) -> str:
+    parts = [_media(operation.get("requestBody", {})), _media(operation["responses"]["200"])]
     cells = "".join(f"<td>{part}" for part in parts)
     return (
         f"<tr><td><code>{method.upper()} "
-        f"{escape(path)}</code>{cells}<td>{escape(given.get('summary', ''))}"
+        f"{escape(path)}</code>{cells}<td>{escape(operation.get('summary', ''))}"
     )
 
 
-def _media(given: Mapping[str, Any]) -> str:
+def _media(body: Mapping[str, Any]) -> str:
     """What a request or an answer holds, by its types."""
     return "<br>".join(
-        _type(each.get("schema", {})) or escape(kind)
-        for kind, each in given.get("content", {}).items()
+        _type(media.get("schema", {})) or escape(kind)
+        for kind, media in body.get("content", {}).items()
     )
 
 
-def _record(name: str, given: Mapping[str, Any]) -> str:
-    rows = "".join(_field(field, kind) for field, kind in given["properties"].items())
-    text = f"<p style='white-space:pre-line'>{escape(given.get('description', ''))}</p>"
+def _record(name: str, schema: Mapping[str, Any]) -> str:
+    rows = "".join(_field(field, kind) for field, kind in schema["properties"].items())
+    text = f"<p style='white-space:pre-line'>{escape(schema.get('description', ''))}</p>"
     table = f"<table><tr><th>field<th>type<th>default{rows}</table>"
     return f"<h2 id={escape(name)}>{escape(name)}</h2>{text}{table}"
 
@@ -62,13 +62,13 @@ def _field(name: str, kind: Mapping[str, Any]) -> str:
     return f"<tr><td><code>{escape(name)}</code><td>{_type(kind)}<td><code>{default}</code>"
 
 
-def _type(given: Mapping[str, Any]) -> str:
+def _type(schema: Mapping[str, Any]) -> str:
     """A type in words, a record as a link to it."""
-    if "$ref" in given:
-        name = escape(given["$ref"].rpartition("/")[2])
+    if "$ref" in schema:
+        name = escape(schema["$ref"].rpartition("/")[2])
         return f"<a href=#{name}>{name}</a>"
-    if "anyOf" in given:
-        return " or ".join(map(_type, given["anyOf"]))
-    if given.get("type") == "array":
-        return f"list of {_type(given.get('items', {})) or 'anything'}"
-    return escape(str(given.get("type", "")))
+    if "anyOf" in schema:
+        return " or ".join(map(_type, schema["anyOf"]))
+    if schema.get("type") == "array":
+        return f"list of {_type(schema.get('items', {})) or 'anything'}"
+    return escape(str(schema.get("type", "")))

@@ -204,8 +204,8 @@ def _tokens(trace: Trace, tokenizer: Tokenizer) -> tuple[str, ...]:
 def _batch(model: GPT2, texts: Sequence[str], n: int | None = None) -> Batch:
     """Texts as a batch in which END is the last position; QuestionError where one is too long, or
     not n tokens."""
-    found = model.batch(list(texts))
-    for text, length in zip(texts, found.lengths.tolist(), strict=True):
+    batch = model.batch(list(texts))
+    for text, length in zip(texts, batch.lengths.tolist(), strict=True):
         if length > MAX_TOKENS:
             raise QuestionError(f"a prompt of {length:,} tokens", f"up to {MAX_TOKENS:,}")
         if n is not None and length != n and model.tokenizer is not None:
@@ -214,7 +214,7 @@ def _batch(model: GPT2, texts: Sequence[str], n: int | None = None) -> Batch:
                 f"{'|'.join(model.tokenizer.tokens(text))}",
                 f"reference prompts of {n} tokens, so that a position means one thing",
             )
-    return Batch(found.tokens, found.lengths, {"END": found.lengths - 1})
+    return Batch(batch.tokens, batch.lengths, {"END": batch.lengths - 1})
 
 
 def _shuffled(clean: Trace) -> Batch:

@@ -102,8 +102,8 @@ def _everywhere(runs: Runs) -> list[str]:
 def edit(line: str, side: Side) -> Patch | None:
     """A line as an edit on top of a side's own patch; None where that already decides the same
     thing."""
-    made = compiled([line], side.sources)
-    return made if _fits(made, side) else None
+    patch = compiled([line], side.sources)
+    return patch if _fits(patch, side) else None
 
 
 def _edit(name: str, runs: Runs, side: Side) -> Patch | None:
@@ -121,9 +121,9 @@ def _edit(name: str, runs: Runs, side: Side) -> Patch | None:
     return unseen if _fits(unseen, side) else None
 
 
-def _fits(made: Patch, side: Side) -> bool:
+def _fits(patch: Patch, side: Side) -> bool:
     try:
-        return bool(side.patch | made)
+        return bool(side.patch | patch)
     except PatchError:
         return False
 

@@ -47,20 +47,20 @@ class AttentionCard(Card):
         """The head's patterns."""
         return attention.attention(runs, head(runs.question.node))
 
-    def fill(self, found: Attention) -> None:
+    def fill(self, result: Attention) -> None:
         """Each side's two maps."""
-        wanted = [(side, kind) for side in found.sides for kind in KINDS]
+        wanted = [(side, kind) for side in result.sides for kind in KINDS]
         while len(self.maps) < len(wanted):
             with self.body:
                 self.maps.append(Map(self._pin))
         for place in self.maps[len(wanted) :]:
             place.hide()
-        node, named = self.view.question.node, len(found.sides) > 1
+        node, named = self.view.question.node, len(result.sides) > 1
         for place, (side, kind) in zip(self.maps, wanted, strict=False):
-            place.show(found.head, side, kind, node, named)
+            place.show(result.head, side, kind, node, named)
 
     async def _pin(self, query: int, key: int) -> None:
-        await self.propose(node=f"{self.found.head}@{query}<{key}")
+        await self.propose(node=f"{self.result.head}@{query}<{key}")
 
 
 class Map:

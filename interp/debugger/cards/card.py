@@ -31,11 +31,11 @@ class Card:
     name = title = hint = ""
     depends: tuple[str, ...] = ()
     runs: Runs
-    found: Any
+    result: Any
     shown: tuple[object, ...] | None
 
     def __init__(self, view: View) -> None:
-        self.view, self.found, self.shown = view, None, None
+        self.view, self.result, self.shown = view, None, None
         with (
             ui.element("section")
             .classes("card")
@@ -60,7 +60,7 @@ class Card:
         """The result, made in a worker's thread."""
         raise NotImplementedError
 
-    def draw(self, found: Any) -> None:
+    def draw(self, result: Any) -> None:
         """Fill the body."""
         raise NotImplementedError
 
@@ -99,24 +99,24 @@ class Card:
         self.shown, self.runs = None, runs
         self.place.classes(add="busy")
         try:
-            found = await self.view.workers.run(lambda: self.compute(runs))
+            result = await self.view.workers.run(lambda: self.compute(runs))
         except MiniGPTError as error:
-            self.found = None
+            self.result = None
             self.say(str(error))
             self.body.set_visibility(False)
         else:
-            self.found = found
+            self.result = result
             self.say("")
             self.body.set_visibility(True)
-            self.fill(found)
+            self.fill(result)
         finally:
             self.place.classes(remove="busy")
 
-    def fill(self, found: Any) -> None:
+    def fill(self, result: Any) -> None:
         """Put the result in the place of the old one."""
         self.body.clear()
         with self.body:
-            self.draw(found)
+            self.draw(result)
 
 
 def exports(card: Card) -> None:
@@ -136,7 +136,7 @@ def exports(card: Card) -> None:
 
 
 async def _download(card: Card, ending: str, make: Callable[[], str]) -> None:
-    if card.found is None:
+    if card.result is None:
         card.say("There is no result to export yet.")
         return
     text = await card.view.workers.run(make)

@@ -40,27 +40,27 @@ class DetailsCard(Card):
         fresh = replace(runs, question=replace(runs.question, trail=()))
         return details.details(fresh, runs.question.node, k=6) if runs.question.node else None
 
-    def draw(self, found: Details | None) -> None:
+    def draw(self, result: Details | None) -> None:
         """Name, next questions, what can be done, what it read and wrote."""
-        if found is None:
+        if result is None:
             widgets.note(
                 "Click a row of the table: what the node read and wrote will be here, and what "
                 "can be asked and done about it."
             )
             return
         with ui.element("div").classes("name"):
-            ui.label(found.address).classes("mono big").props("data-testid=selected")
-            ui.html(f"{escape(found.kind)} at {found.position} {tokens.chip(found.token)}")
-        if found.steps:
-            self._steps(found)
-        self._acts(found)
-        for side in found.sides:
-            ui.html(_side(side, len(found.sides) > 1))
+            ui.label(result.address).classes("mono big").props("data-testid=selected")
+            ui.html(f"{escape(result.kind)} at {result.position} {tokens.chip(result.token)}")
+        if result.steps:
+            self._steps(result)
+        self._acts(result)
+        for side in result.sides:
+            ui.html(_side(side, len(result.sides) > 1))
 
-    def _steps(self, found: Details) -> None:
+    def _steps(self, result: Details) -> None:
         widgets.heading("Trace upstream")
         with ui.element("div").classes("steps"):
-            for step, words in found.steps.items():
+            for step, words in result.steps.items():
                 widgets.button(
                     words,
                     partial(self._trace, step),
@@ -72,8 +72,8 @@ class DetailsCard(Card):
         await self.propose(trail=(step,))
         self.view.client.run_javascript("debuggerPage.reveal('upstream')")
 
-    def _acts(self, found: Details) -> None:
-        target, q = found.address.partition("<")[0], self.view.question
+    def _acts(self, result: Details) -> None:
+        target, q = result.address.partition("<")[0], self.view.question
         widgets.heading("Intervene")
         with ui.element("div").classes("acts"):
             for operation, label in ACTS.items():

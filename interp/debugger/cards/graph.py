@@ -53,18 +53,18 @@ class GraphCard(LongCard):
         self.suggested = () if runs.question.graph else graph.suggested(runs)
         return graph.graphs(runs)
 
-    def fill(self, found: Graph) -> None:
+    def fill(self, result: Graph) -> None:
         """The picture, its nodes as chips."""
-        super().fill(found)
+        super().fill(result)
         chosen = bool(self.view.question.graph)
         self.picture.set_visibility(chosen)
         if chosen:
             self.chart.show(
-                options(found), height=80 + 62 * len({vertex.layer for vertex in found.vertices})
+                options(result), height=80 + 62 * len({vertex.layer for vertex in result.vertices})
             )
         self.words.clear()
         with self.words:
-            self._chips(found) if chosen else self._empty()
+            self._chips(result) if chosen else self._empty()
 
     def _chips(self, shown: Graph) -> None:
         with ui.element("div").classes("lines"):

@@ -60,7 +60,7 @@ class InterventionsCard(Card):
         self.undone.set_enabled(bool(self.past))
         self.redone.set_enabled(bool(self.future))
 
-    def draw(self, found: Receipt | None) -> None:
+    def draw(self, result: Receipt | None) -> None:
         """A chip a line, a field for the next one, the receipt, and what stands beside what."""
         with ui.element("div").classes("lines"):
             for line in self.lines:
@@ -72,9 +72,9 @@ class InterventionsCard(Card):
                 self._compare()
         if any("mean(reference)" in text for text in (*self.lines, self.view.question.instead)):
             self._reference()
-        if found is not None:
-            said = "" if found.effective else "Nothing changed. "
-            widgets.note(f"{said}{found.words}", "receipt")
+        if result is not None:
+            said = "" if result.effective else "Nothing changed. "
+            widgets.note(f"{said}{result.words}", "receipt")
         elif not self.lines:
             widgets.note("None yet. Select a node below and ablate it, or type a line.")
 

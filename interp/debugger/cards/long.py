@@ -29,13 +29,13 @@ class LongCard(Card):
         """The first of them."""
         return next(self.begin(runs))
 
-    def fill(self, found: Any) -> None:
+    def fill(self, result: Any) -> None:
         """Show a part, and how far it is."""
-        self._say(running=found.done < found.of)
+        self._say(running=result.done < result.of)
 
     async def afterwards(self) -> None:
         """The other parts; the picture changes once they are all there."""
-        if self.shown is None or self.found is None or self.found.done >= self.found.of:
+        if self.shown is None or self.result is None or self.result.done >= self.result.of:
             return
         runs = self.runs
         try:
@@ -44,21 +44,21 @@ class LongCard(Card):
             async for parts in paced(
                 self.view.workers.stream(await self.view.workers.run(lambda: self.begin(runs)))
             ):
-                self.found = (parts or [self.found])[-1]
+                self.result = (parts or [self.result])[-1]
                 self._say(running=True)
         except MiniGPTError as error:
             self.say(str(error))
-        self.fill(self.found)
+        self.fill(self.result)
 
     def exported(self) -> Any:
         """What is computed so far."""
-        return self.found
+        return self.result
 
     def stop(self) -> None:
         """No more parts; show what is there."""
         self.view.stop()
-        self.fill(self.found)
+        self.fill(self.result)
         self._say(running=False)
 
     def _say(self, running: bool) -> None:
-        self.progress.say("Computed", self.found.done, self.found.of, running)
+        self.progress.say("Computed", self.result.done, self.result.of, running)

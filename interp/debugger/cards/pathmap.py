@@ -53,23 +53,23 @@ class PathMapCard(LongCard):
         """The map, more of it each time."""
         return pathmap.pathmaps(runs)
 
-    def fill(self, found: PathMap) -> None:
+    def fill(self, result: PathMap) -> None:
         """The map, and what it cost."""
-        super().fill(found)
+        super().fill(result)
         cells = [
             (head, layer, value, f"a{layer}.{head}: {value:+.4f}")
-            for layer, row in enumerate(found.cells)
+            for layer, row in enumerate(result.cells)
             for head, value in enumerate(row)
             if value is not None
         ]
         top = max((abs(cell[2]) for cell in cells), default=1.0) or 1.0
-        columns = [f"head {i}" for i in range(len(found.cells[0]))]
-        rows = [f"layer {i}" for i in range(len(found.cells))]
+        columns = [f"head {i}" for i in range(len(result.cells[0]))]
+        rows = [f"layer {i}" for i in range(len(result.cells))]
         options = charts.heat(cells, columns, rows, signed=True, top=top, rotate=60)
         self.chart.show(options, height=70 + 34 * len(rows))
-        before = f"{found.metric_name} {numbers.signed(found.metric)} before"
+        before = f"{result.metric_name} {numbers.signed(result.metric)} before"
         self.cost.set_text(
-            f"To {' '.join(found.receivers)} at {found.at}; {before}. {found.receipt}"
+            f"To {' '.join(result.receivers)} at {result.at}; {before}. {result.receipt}"
         )
 
     async def ask(self) -> None:
@@ -80,7 +80,7 @@ class PathMapCard(LongCard):
 
     async def _clicked(self, data: dict[str, list[float]]) -> None:
         head = "a{1:.0f}.{0:.0f}".format(*data["value"])
-        at, tokens = self.found.at, len(self.runs.left.tokens)
+        at, tokens = self.result.at, len(self.runs.left.tokens)
         await self.propose(
             node=f"{head}@{int(at) % tokens if at.lstrip('-').isdigit() else tokens - 1}"
         )

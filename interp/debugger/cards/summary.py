@@ -28,18 +28,18 @@ class SummaryCard(Card):
         """The summary."""
         return summary.summary(runs, k=6 if runs.right is None else 4)
 
-    def draw(self, found: Summary) -> None:
+    def draw(self, result: Summary) -> None:
         """Question, numbers, the prompt; beside them the next tokens."""
         with ui.element("div").classes("split"):
             with ui.element("div"):
-                ui.label(found.question).classes("question").props("data-testid=question")
-                ui.html(_metric(found)).props("data-testid=metric-value")
-                for note in found.notes:
+                ui.label(result.question).classes("question").props("data-testid=question")
+                ui.html(_metric(result)).props("data-testid=metric-value")
+                for note in result.notes:
                     ui.label(note).classes("note")
-                ui.html(strip(found.tokens, found.sides)).classes("strip").props(
+                ui.html(strip(result.tokens, result.sides)).classes("strip").props(
                     "data-testid=tokens"
                 )
-            ui.html(_next(found)).props("data-testid=next-tokens")
+            ui.html(_next(result)).props("data-testid=next-tokens")
 
 
 def strip(pieces: tuple[Piece, ...], sides: tuple[str, ...]) -> str:
@@ -58,33 +58,33 @@ def _piece(piece: Piece, other: str) -> str:
     )
 
 
-def _metric(found: Summary) -> str:
+def _metric(result: Summary) -> str:
     sides = [
         (name, value)
-        for name, value in zip((*found.sides, "difference"), _numbers(found.metric), strict=False)
+        for name, value in zip((*result.sides, "difference"), _numbers(result.metric), strict=False)
         if value is not None
     ]
-    if len(found.sides) == 1:
+    if len(result.sides) == 1:
         sides = sides[:1]
-    named = [(name if len(sides) > 1 else found.metric_name, value) for name, value in sides]
+    named = [(name if len(sides) > 1 else result.metric_name, value) for name, value in sides]
     cells = "".join(
         "<div><b "
         f"class='{numbers.sign(value)}'>{numbers.signed(value)}</b><span>{escape(name)}</span></div>"
         for name, value in named
     )
-    return f"<div class=metrics title='{escape(found.metric_name)}'>{cells}</div>"
+    return f"<div class=metrics title='{escape(result.metric_name)}'>{cells}</div>"
 
 
 def _numbers(value: Both) -> tuple[float | None, ...]:
     return value.left, value.right, value.difference
 
 
-def _next(found: Summary) -> str:
+def _next(result: Summary) -> str:
     heads = "".join(
         f"<th class=n title='{escape(hint)}'>{escape(title)}"
-        for title, hint in _columns(found.sides)
+        for title, hint in _columns(result.sides)
     )
-    rows = "".join(_row(row, len(found.sides) > 1) for row in found.next)
+    rows = "".join(_row(row, len(result.sides) > 1) for row in result.next)
     return f"<table><thead><tr><th>next token<th>{heads}</thead><tbody>{rows}</tbody></table>"
 
 

@@ -66,16 +66,16 @@ class TableCard(Card):
         """The table, and the nodes whose exact total effects it needs: those shown or, to sort by
         them, all (of very many, those that write most)."""
         if not runs.question.sort.startswith("total"):
-            found = nodes.table(runs)
-            return runs, found, [row.address for row in found.rows]
+            result = nodes.table(runs)
+            return runs, result, [row.address for row in result.rows]
         q, known = runs.question, "direct" if runs.left.metric.linear else "norm"
         every = nodes.table(replace(runs, question=replace(q, sort="norm", k=MAX_K)))
         waiting = nodes.table(replace(runs, question=replace(q, sort=known)))
         return runs, waiting, [row.address for row in every.rows]
 
-    def fill(self, found: tuple[Runs, Table, list[str]]) -> None:
+    def fill(self, result: tuple[Runs, Table, list[str]]) -> None:
         """New rows; no total effect is known yet."""
-        self.runs, table, self.addresses = found
+        self.runs, table, self.addresses = result
         self.known, self.cancelled = {}, False
         self._show(table)
 
@@ -84,14 +84,14 @@ class TableCard(Card):
         before = self.shown
         self._settings(question)
         await super().follow(question, runs)
-        if self.found is not None and self.shown is not None and self.shown == before:
+        if self.result is not None and self.shown is not None and self.shown == before:
             self.grid.choose(question.node, grid.largest(self.rows, tuple(TITLES)))
 
     async def afterwards(self) -> None:
         """Stream the exact total effects that are not known yet; stopped, they go on from there
         when the same rows are shown again."""
         missing = [address for address in self.addresses if address not in self.known]
-        if self.shown is None or self.found is None or self.cancelled or not missing:
+        if self.shown is None or self.result is None or self.cancelled or not missing:
             return
         self._say_progress(running=True)
         async for chunks in paced(self.view.workers.stream(totals(self.runs, missing))):

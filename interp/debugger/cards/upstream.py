@@ -61,9 +61,9 @@ class UpstreamCard(Card):
         """The last step's parts, and where one can go from the selected one."""
         return upstream.upstream(runs), _steps(runs)
 
-    def fill(self, found: tuple[Upstream, dict[str, str]]) -> None:
+    def fill(self, result: tuple[Upstream, dict[str, str]]) -> None:
         """Crumbs, rows, steps."""
-        step, onward = found
+        step, onward = result
         self._crumbs(step)
         self.words.set_text(f"{step.words}")
         rows = [record(source) for source in step.sources]

@@ -19,41 +19,41 @@ def button(
     hint: str = "",
 ) -> ui.button:
     """A button with words on it. look: "outline", "flat" or "unelevated"."""
-    made = ui.button(label, icon=icon, on_click=act).props(
+    control = ui.button(label, icon=icon, on_click=act).props(
         f'{look} dense no-caps data-testid="{name}"'
     )
-    return made.tooltip(hint) if hint else made
+    return control.tooltip(hint) if hint else control
 
 
 def symbol(
     icon: str, act: Callable[[], Any] | None, name: str, words: str, *, size: str = "sm"
 ) -> ui.button:
     """A button with a symbol on it, and what it does in words for a reader and as a tooltip."""
-    made = ui.button(icon=icon, on_click=act).props(
+    control = ui.button(icon=icon, on_click=act).props(
         f'flat dense round size={size} data-testid="{name}"'
     )
-    made.props["aria-label"] = words
-    return made.tooltip(words)
+    control.props["aria-label"] = words
+    return control.tooltip(words)
 
 
 def field(label: str, name: str, example: str = "", hint: str = "") -> ui.input:
     """A line to type an address or tokens into."""
-    made = (
+    control = (
         ui.input(label or None, placeholder=example)
         .props(f"outlined dense spellcheck=false data-testid={name}")
         .classes("mono")
     )
-    return made.tooltip(hint) if hint else made
+    return control.tooltip(hint) if hint else control
 
 
 def choice(
     options: dict[str, str], label: str, name: str, act: Callable[[], Any] | None = None
 ) -> ui.select:
     """One of a few. act: when a person chooses; not when the page sets it."""
-    made = ui.select(options, label=label, value=next(iter(options))).props(
+    control = ui.select(options, label=label, value=next(iter(options))).props(
         f"outlined dense options-dense data-testid={name}"
     )
-    return made.on("update:model-value", act) if act else made
+    return control.on("update:model-value", act) if act else control
 
 
 def note(text: str, name: str = "note") -> ui.label:
