@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # GPT-2's vocabulary, where a copy lies beside the repository; tiktoken fetches it once otherwise.
 export TIKTOKEN_CACHE_DIR ?= $(wildcard $(abspath ../shared/tokenizer))
 
-.PHONY: demo debug screenshots test test-slow test-gpt2 lint bench bench-engine gpu clean
+.PHONY: demo debug screenshots test test-slow test-gpt2 mutants lint bench bench-engine gpu clean
 
 demo: $(BIN)/.runtime
 	$(BIN)/interp why "When Mary and John went to the store, John gave a drink to" --answer " Mary" --over " John" --html report.html
@@ -27,6 +27,11 @@ screenshots: $(BIN)/.test
 test-gpt2: $(BIN)/.test
 	$(BIN)/interp fetch gpt2
 	$(BIN)/python -m pytest -q -m gpt2
+
+# Hundreds of small changes of the engine, each against its tests: hours; goes on where it stopped.
+# make mutants ARGS="--module minigpt/patch --number 30 --seed 1"
+mutants: $(BIN)/.test
+	$(BIN)/python -m tests.mutants $(ARGS)
 
 lint: $(BIN)/.lint
 	$(BIN)/ruff check .
