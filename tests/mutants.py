@@ -38,7 +38,7 @@ COPIED = ("minigpt", "weights", "interp", "recipes", "tests", "setup.cfg", "pypr
 # The tests of a file or a folder, quickest first; of one that is not here, those of its folder.
 TESTS = {
     "minigpt/patch": ["test_reference.py"],
-    "minigpt/recompute": ["test_rerun.py", "test_reference.py", "test_invariance.py"],
+    "minigpt/recompute": ["test_receipt.py", "test_rerun.py", "test_reference.py"],
     "minigpt/address.py": ["test_address.py", "test_names.py"],
     "minigpt/names.py": ["test_names.py"],
     "minigpt/batch.py": ["test_batch.py", "test_trace.py"],
@@ -46,7 +46,7 @@ TESTS = {
     "minigpt/sample.py": ["test_sample.py"],
     "minigpt/trace.py": ["test_trace.py", "test_rerun.py"],
     "minigpt/reference.py": ["test_reference.py"],
-    "minigpt/receipt.py": ["test_rerun.py"],
+    "minigpt/receipt.py": ["test_receipt.py"],
     "minigpt": ["test_trace.py", "test_batch.py", "test_rerun.py", "test_parity.py"],
 }
 
@@ -109,7 +109,7 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--module", action="append", help="a file or a folder (default: minigpt)")
     parser.add_argument("--number", type=int, default=200, help="how many changes to draw")
     parser.add_argument("--seed", type=int, default=0, help="which changes are drawn")
-    parser.add_argument("--limit", type=float, default=300, help="seconds for one change's tests")
+    parser.add_argument("--limit", type=float, default=120, help="seconds for one change's tests")
     parser.add_argument("--again", action="store_true", help="run known survivors again")
     asked = parser.parse_args()
     asked.module = asked.module or ["minigpt"]

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from dataclasses import asdict, fields, replace
+from itertools import product
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -401,6 +402,37 @@ def test_in_float32_the_gap_is_under_its_bound(step):
     assert 0 < found.gap <= found.bound
 
 
+def doubtful(side: sessions.Side, block: int, weight: str) -> sessions.Side:
+    """The same run, as if rounding in one bias of one block could have done very much."""
+    params = side.trace.params
+    changed = replace(params.blocks[block], **{weight: getattr(params.blocks[block], weight) + 1e6})
+    blocks = (*params.blocks[:block], changed, *params.blocks[block + 1 :])
+    return replace(side, trace=replace(side.trace, params=replace(params, blocks=blocks)))
+
+
+@pytest.mark.parametrize(
+    ("step", "before"),
+    [
+        ("a0.1.q@6<3", []),
+        ("m0.n3@6", ["a0"]),
+        ("a1.0.k@6<3", ["a0", "m0"]),
+        ("m1.n3@6", ["a0", "m0", "a1"]),
+        ("a2.1@6<3", ["a0", "m0", "a1", "m1"]),
+        ("m2.n3@6", ["a0", "m0", "a1", "m1", "a2"]),
+    ],
+)
+def test_the_bound_counts_the_rounding_of_every_write_that_the_step_reads_and_no_other(
+    step, before
+):
+    asked_of = exact(trail=(step,))
+    bound = upstream.upstream(asked_of).bound
+    counted = []
+    for layer, (half, bias) in product(range(3), {"a": "b_o", "m": "b_out"}.items()):
+        there = replace(asked_of, left=doubtful(asked_of.left, layer, bias))
+        counted += [f"{half}{layer}"] * (upstream.upstream(there).bound > 1e3 * bound)
+    assert counted == before
+
+
 def test_twin_a_bias_left_out_upstream_is_seen(monkeypatch):
     every = parts.nodes
     monkeypatch.setattr(
@@ -597,11 +629,25 @@ def test_prompts_are_aligned_by_how_they_begin_and_end():
     assert twins(list("ABQCD"), list("ABXYZCD")) == (0, 1, None, 5, 6)
     assert twins(list("AB"), list("AXY")) == (0, 2)
     assert inverse((0, 1, None, 2, 3), 4) == (0, 1, 3, 4)
-    for left, right in (("ABC", "ABBC"), ("ABC", "XYZW"), ("AAAA", "AAA")):
-        with pytest.raises(QuestionError) as error:
-            twins(list(left), list(right))
-        assert "|".join(left) in str(error.value)
-        assert "|".join(right) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "why"),
+    [
+        ("ABC", "ABBC", "where the longer one has more is ambiguous"),
+        ("AAAA", "AAA", "where the longer one has more is ambiguous"),
+        ("ABA", "ABABA", "where the longer one has more is ambiguous"),
+        ("ABC", "XYZW", "they begin and end with different tokens"),
+        ("A", "XY", "they begin and end with different tokens"),
+    ],
+)
+def test_prompts_that_cannot_be_aligned_are_refused_with_the_reason(left, right, why):
+    for one, other in ((left, right), (right, left)):
+        with pytest.raises(QuestionError, match=f"cannot be aligned: {why}") as error:
+            twins(list(one), list(other))
+        assert f"{len(one)} and {len(other)} tokens" in str(error.value)
+        assert f"{len(one)}: {'|'.join(one)}" in str(error.value)
+        assert f"{len(other)}: {'|'.join(other)}" in str(error.value)
 
 
 def test_defect_13_prompts_of_two_lengths_are_compared_and_patched_where_they_have_twins():
