@@ -37,15 +37,15 @@ EXPLAINED = ROOT / "tests" / "MUTANTS.md"
 COPIED = ("minigpt", "weights", "interp", "recipes", "tests", "setup.cfg", "pyproject.toml")
 # The tests of a file or a folder, quickest first; of one that is not here, those of its folder.
 TESTS = {
-    "minigpt/patch": ["test_reference.py"],
-    "minigpt/recompute": ["test_receipt.py", "test_rerun.py", "test_reference.py"],
+    "minigpt/patch": ["test_conflicts.py", "test_patch_text.py", "test_random_patches.py"],
+    "minigpt/recompute": ["test_receipt.py", "test_by_hand.py", "test_rerun.py"],
     "minigpt/address.py": ["test_address.py", "test_names.py"],
     "minigpt/names.py": ["test_names.py"],
     "minigpt/batch.py": ["test_batch.py", "test_trace.py"],
     "minigpt/tokenizer.py": ["test_tokenizer.py"],
     "minigpt/sample.py": ["test_sample.py"],
     "minigpt/trace.py": ["test_trace.py", "test_rerun.py"],
-    "minigpt/reference.py": ["test_reference.py"],
+    "minigpt/reference.py": ["test_by_hand.py", "test_reference.py", "test_identities.py"],
     "minigpt/receipt.py": ["test_receipt.py"],
     "minigpt": ["test_trace.py", "test_batch.py", "test_rerun.py", "test_parity.py"],
 }
