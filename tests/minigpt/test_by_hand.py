@@ -125,8 +125,6 @@ UNPATCHED = {
     "resid1@0": wave(1, -5, 6, 7),
     "resid2@0": wave(1, -5, -6, 7),
 }
-
-
 CASES = {  # a patch of the run P, and what follows
     # without a0.1, the wave w2 stays, and m0.n1 has nothing to mend
     "a0.1@1 = 0": {
@@ -263,8 +261,6 @@ CASES = {  # a patch of the run P, and what follows
         "logits": np.array([[4.0, 0, 0, 24, -4, -4, 4], [0.0, 4, 0, 0, -4, -4, 4]]),
     },
 }
-
-
 TENSORS = {
     "t": torch.zeros(8),
     "s": torch.from_numpy(wave(3, 5, 6, 7)),

@@ -3,18 +3,21 @@ in any order."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from functools import reduce
+from itertools import product
 from operator import or_
 
 import numpy as np
 import torch
 from hypothesis import HealthCheck, Phase, find, given, settings
 
+from minigpt import Site
 from minigpt.patch import Patch
 from minigpt.patch.edit import ZERO
 from tests.minigpt.oracle import sources_of, world
-from tests.patches import patches, reference_of
+from tests.patches import MEETINGS, patches, reference_of
 
 BATCH, LENGTH = 3, 5
 drawn = patches(
@@ -91,6 +94,31 @@ def test_every_kind_of_edit_is_drawn_one_and_many_and_shrinks():
     assert str(
         find(drawn, lambda patch: any(map(KINDS["a bias"], patch.edits)), settings=strict)
     ) in ("a0.b = 0", "a0.b>out = 0")
+
+
+def sites_of(patch: Patch) -> list[tuple[str, Site]]:
+    """What each line writes, holds, reads from and shows to; a z or a pattern is its head's."""
+    edited = [(edit.kind, site) for edit in patch.edits for site in edit.target.sites]
+    held = [("hold", site) for hold in patch.holds for site in hold.sites(world()[0].config)]
+    return [
+        (kind, Site("attn", site.layer, site.part) if site.role == "inside" else site)
+        for kind, site in edited + held
+    ]
+
+
+def test_a_whole_and_its_part_meet_in_every_way_about_as_often():
+    seen = Counter()
+
+    @given(patch=drawn)
+    @settings(max_examples=1000, derandomize=True, database=None)
+    def look(patch):
+        both = product(sites_of(patch), repeat=2)
+        seen.update({(a, b, whole.kind) for (a, whole), (b, part) in both if whole.contains(part)})
+
+    look()
+    assert seen.keys() >= set(MEETINGS)
+    assert seen.total() > 400
+    assert max(seen.values()) < seen.total() / 8, "one crowds out the others"
 
 
 def test_prompts_of_other_lengths_have_means_by_groups_and_last_positions_of_their_own():

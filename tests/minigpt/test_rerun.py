@@ -16,7 +16,7 @@ from minigpt.errors import AddressError, NoEffectWarning, PatchError
 from minigpt.patch import Patch
 from tests.conftest import tiny
 from tests.dense import final_stream
-from tests.patches import assert_agrees, patches, reference_of
+from tests.patches import MEETINGS, assert_agrees, meetings, patches, reference_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::minigpt.errors.NoEffectWarning")
 
@@ -70,6 +70,18 @@ def test_every_value_after_any_patch_is_what_the_reference_says(data):
     length = data.draw(st.integers(1, 6))
     clean, corrupt = runs(model, data.draw(st.integers(0, 9)), 2, length)
     patch = data.draw(patches(model.config, length, 2, {"clean": clean, "corrupt": corrupt}))
+    assert_agrees(model.rerun(clean, patch), reference_of(model, clean, patch))
+
+
+@pytest.mark.parametrize("meeting", MEETINGS, ids=" ".join)
+@settings(max_examples=10)
+@given(data=st.data())
+def test_a_whole_and_its_part_in_one_patch_are_what_the_reference_says(meeting, data):
+    model = tiny(2, 2, 8, 16, dtype=torch.float64)
+    length = data.draw(st.integers(2, 6))
+    clean, corrupt = runs(model, data.draw(st.integers(0, 9)), 2, length)
+    sources = {"clean": clean, "corrupt": corrupt}
+    patch = data.draw(meetings(model.config, meeting, [length] * 2, sources, {}))
     assert_agrees(model.rerun(clean, patch), reference_of(model, clean, patch))
 
 
