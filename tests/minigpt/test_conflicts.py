@@ -183,6 +183,43 @@ def test_a_hold_of_what_is_no_node_is_refused_at_any_value(nodes, value):
         Patch.hold(nodes, at)
 
 
+@pytest.mark.parametrize("whole_first", [True, False])
+@pytest.mark.parametrize(
+    ("whole", "part"),
+    [("a1", "a1.0"), ("a1", "a1.b"), ("m0", "m0.n3"), ("m0", "m0.b"), ("input", "pos")],
+)
+def test_a_whole_and_its_part_are_held_at_one_value(whole, part, whole_first):
+    _, x, y = world()
+    nodes = [whole, part] if whole_first else [part, whole]
+    with pytest.raises(PatchError, match="to which a hold gives way"):
+        Patch.hold(nodes[0], x) | Patch.hold(nodes[1], y, name="y")
+    both = Patch.hold(nodes[0], x) | Patch.hold(nodes[1], x)
+    assert str(both) == f"hold {min(nodes)} = run; hold {max(nodes)} = run"
+
+
+@pytest.mark.parametrize(
+    ("address", "needed"),
+    [
+        ("a0.1", [3, 5, 8]),
+        ("a0.1@2", [3, 8]),
+        ("m0", [3, 5, 8]),
+        ("resid1", [3, 5, 8]),
+        ("a1.0.z", [3, 5, 4]),
+        ("a1.z@-1", [3, 2, 4]),
+        ("a1.0.pattern", [3, 5, 5]),
+        ("a1.pattern", [3, 2, 5, 5]),
+    ],
+)
+def test_a_tensor_has_the_shape_of_what_it_is_put_for_or_broadcasts_to_it(address, needed):
+    model, clean, _ = world()
+    model.rerun(clean, Patch.write(address, torch.ones(needed, dtype=torch.float64)))
+    for shape in ([needed[-1] + 1], [len(needed) + 1, *needed], [2, *needed[1:]]):
+        with pytest.raises(PatchError) as refusal:
+            model.rerun(clean, Patch.write(address, torch.ones(shape, dtype=torch.float64)))
+        assert f"a value of shape {shape} for '{address}'" in str(refusal.value)
+        assert f"{needed}, or what broadcasts to it" in str(refusal.value)
+
+
 FREE = {  # what a hold leaves free, and whether it holds it otherwise
     ("heads", "a0.1"): True,
     ("heads", "a1.0@2 a0.1@END"): True,
