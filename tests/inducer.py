@@ -4,11 +4,13 @@ layers, LayerNorm kept, MLPs silent.
 The stream is five spaces side by side, each as wide as the vocabulary, in each of which one number
 stands for one token or place:
 
-    token    what stands here                 from the embedding
-    place    where it stands                  from the position embedding
-    before   what stands one place earlier    written by head 0.2, which looks one place back; read by the keys of head 1.3
-    answer   what comes next                  written by head 1.3, which looks where `before` is its own token; read by the output
-    unread   as `before`                      written by head 0.4, which looks one place back as well; nobody reads it
+    token    what stands here: from the embedding
+    place    where it stands: from the position embedding
+    before   what stands one place earlier: written by head 0.2, which looks one place back; read by
+             the keys of head 1.3
+    answer   what comes next: written by head 1.3, which looks where `before` is its own token; read
+             by the output
+    unread   as `before`: written by head 0.4, which looks one place back as well; nobody reads it
 
 Head 1.0 does what 1.3 does, a hundredth as strongly. All others are noise: every number of theirs
 is drawn, their writes are small.

@@ -213,7 +213,7 @@ def test_resampling_takes_another_prompt_of_the_same_group():
         Ablation(model(), alone, metrics.logit_diff(alone), "resample")
 
 
-# --- the criteria by their definitions ---------------------------------------------------------------------------------
+# --- the criteria by their definitions ------------------------------------------------------------
 
 
 def test_faithfulness_says_what_it_says():
@@ -304,7 +304,7 @@ def test_null_circuits_are_as_large_as_the_circuit_layer_by_layer():
     assert abs(float(found[0] - on.only([NODES]).mean())) < 1e-12
 
 
-# --- the value --------------------------------------------------------------------------------------------------------
+# --- the value ------------------------------------------------------------------------------------
 
 circuits = st.dictionaries(
     st.text("abc ", min_size=1, max_size=8)
@@ -397,9 +397,9 @@ def test_errors_say_what_was_given(make, said):
 
 
 def test_a_typo_in_a_circuit_is_refused_with_what_was_probably_meant():
-    with pytest.raises(AddressError, match="9.9"):
+    with pytest.raises(AddressError, match=r"9\.9"):
         Circuit({"name mover": "9,9@END"})
-    with warnings.catch_warnings(), pytest.raises(AddressError, match="layers 0 to 2|layer 9"):
+    with warnings.catch_warnings(), pytest.raises(AddressError, match=r"layers 0 to 2|layer 9"):
         Circuit({"name mover": "a9.9@END"}).faithfulness(
             model(), pairs(), metrics.logit_diff(pairs())
         )

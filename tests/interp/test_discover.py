@@ -38,7 +38,7 @@ def found(**how) -> Discovery:
     return discover(inducer.inducer(**how), PAIRS, METRIC)
 
 
-# --- the model whose circuit is known ----------------------------------------------------------------------------------
+# --- the model whose circuit is known -------------------------------------------------------------
 
 
 def test_the_model_solves_its_task_everywhere_in_the_second_half():
@@ -128,7 +128,7 @@ def test_a_head_that_looks_alike_but_is_not_read_is_left_out():
     assert "a0.4" not in found().kept
 
 
-# --- the record ----------------------------------------------------------------------------------------------------------
+# --- the record -----------------------------------------------------------------------------------
 
 
 def test_the_record_tells_what_was_found_and_by_what():
@@ -193,7 +193,7 @@ def test_mistakes_say_what_is_legal(call, message):
         unchecked(call)()
 
 
-# --- what stands out -----------------------------------------------------------------------------------------------------
+# --- what stands out ------------------------------------------------------------------------------
 
 
 def effects(per_prompt: torch.Tensor) -> Effects:
@@ -271,7 +271,7 @@ def test_where_nothing_has_an_effect_nothing_stands_out():
     assert kept(effects(torch.zeros(8, 5, dtype=torch.float64))) == []
 
 
-# --- classes ---------------------------------------------------------------------------------------------------------------
+# --- classes --------------------------------------------------------------------------------------
 
 
 def test_targets_are_told_from_tokens():
@@ -342,7 +342,7 @@ def test_knocked_out_movers_uncover_backups():
     )
 
 
-# --- the embedded model ----------------------------------------------------------------------------------------------------
+# --- the embedded model ---------------------------------------------------------------------------
 
 
 @cache
@@ -373,7 +373,7 @@ def test_the_classes_are_where_the_paper_has_them():
     assert min(judged.scores(node).attention["distractor"] for node in roles["S-inhibition"]) > 0.5
 
 
-# --- positions ----------------------------------------------------------------------------------------------
+# --- positions ------------------------------------------------------------------------------------
 
 
 def test_positions_are_named_then_stepped_then_numbered_each_once():

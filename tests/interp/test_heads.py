@@ -61,7 +61,7 @@ def test_at_chance_a_random_model_copies_as_often_as_chance():
     assert float(heads.copying(model.run(tokens), at=0, top=40).mean()) < 0.25
 
 
-# --- patterns built by hand ------------------------------------------------------------------------------------------
+# --- patterns built by hand -----------------------------------------------------------------------
 
 
 def pointer(back: int, n_ctx: int = 16) -> GPT2:
@@ -147,7 +147,7 @@ def test_what_heads_write_towards_tokens_sums_to_the_layers_write():
     assert torch.allclose(found[1].sum(0), whole, atol=1e-12)
 
 
-# --- the OV circuit and composition, by the definition, in NumPy -------------------------------------------------------
+# --- the OV circuit and composition, by the definition, in NumPy ----------------------------------
 
 
 def ov_ranks(

@@ -65,7 +65,7 @@ def cast(pairs: Prompts, i: int, side: str) -> list[str]:
     ]
 
 
-# --- indirect objects ------------------------------------------------------------------------------------------------
+# --- indirect objects -----------------------------------------------------------------------------
 
 
 def test_templates_and_words_are_those_that_the_embedded_model_was_told_are_the_papers():
@@ -227,7 +227,7 @@ def test_an_extra_sentence_about_nobody_and_no_prompts_at_all_are_refused():
             induction.prompts,
             lambda t, n: greater_than.prompts(t, n, nouns=["war"]),
         ):
-            with pytest.raises(PromptError, match="(?s)prompts.*legal: one"):
+            with pytest.raises(PromptError, match=r"(?s)prompts.*legal: one"):
                 make(EMBEDDED, n)
 
 
@@ -258,7 +258,7 @@ def test_too_few_names_are_refused():
     assert single(EMBEDDED, ["Mary"], "names") == ["Mary"]
 
 
-# --- induction -------------------------------------------------------------------------------------------------------
+# --- induction ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("bos", [None, 0])
@@ -296,7 +296,7 @@ def test_induction_without_tokens_enough_is_refused(ids, length):
         induction.prompts(torch.arange(ids), 2, length=length)
 
 
-# --- greater-than ----------------------------------------------------------------------------------------------------
+# --- greater-than ---------------------------------------------------------------------------------
 
 
 @pytest.mark.filterwarnings("ignore::interp.tasks.vocabulary.VocabularyWarning")

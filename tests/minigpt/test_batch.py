@@ -171,9 +171,7 @@ def test_a_named_position_that_lies_behind_a_prompts_end_is_refused() -> None:
         batch.index("S2")
 
 
-def test_a_name_with_a_step_is_so_many_places_after_or_before_it_unless_that_has_a_name_of_its_own() -> (
-    None
-):
+def test_a_name_with_a_step_is_so_many_places_on_or_back_unless_that_has_its_own_name() -> None:
     batch = Batch(
         torch.zeros(2, 9, dtype=torch.long),
         torch.tensor([9, 8]),

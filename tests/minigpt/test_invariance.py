@@ -166,7 +166,7 @@ def test_a_prefix_of_a_prompt_is_not_promised_the_same_bits_but_its_numbers(mode
     )
 
 
-# --- twins: the comparison sees a single bit, and a pass without the padding fails it ---------------------------------
+# --- twins: the comparison sees a single bit, and a pass without the padding fails it -------------
 
 
 @pytest.mark.parametrize("name", CELLS)

@@ -145,7 +145,7 @@ def test_gpt2_medium_agrees(attention: str) -> None:
     check(tiny(*MEDIUM), attention, 4, 16)
 
 
-# --- twins: the comparison sees one bit of one weight, and every other order of the same arithmetic -------------------
+# --- twins: the comparison sees one bit of one weight, and every other order of the same arithmetic
 
 TWIN = (2, 4, 64, 256, 64, 211)
 

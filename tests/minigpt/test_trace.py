@@ -43,7 +43,7 @@ def trace(request: pytest.FixtureRequest) -> Trace:
     return tiny(dtype=request.param).run(prompts())
 
 
-# --- the parts sum to the whole -------------------------------------------------------------------------------------
+# --- the parts sum to the whole -------------------------------------------------------------------
 
 
 def rounding(whole: Tensor, parts: list[Tensor], sizes: list[Tensor], terms: int) -> float:
@@ -164,7 +164,7 @@ def test_the_final_layer_norm_takes_each_write_by_itself_given_its_scale(model: 
     torch.testing.assert_close(total, trace.logits, rtol=1e-10, atol=1e-10, equal_nan=True)
 
 
-# --- the same arithmetic by hand ------------------------------------------------------------------------------------
+# --- the same arithmetic by hand ------------------------------------------------------------------
 
 
 def by_hand(model: GPT2, tokens: list[int]) -> dict[str, np.ndarray]:
@@ -283,7 +283,7 @@ def test_attention_weights_sum_to_one_and_see_nothing_later(trace: Trace) -> Non
             assert bool((own[:, 0, 0] == 1).all())
 
 
-# --- reading by address ---------------------------------------------------------------------------------------------
+# --- reading by address ---------------------------------------------------------------------------
 
 
 def sites(config: Config) -> list[Site]:

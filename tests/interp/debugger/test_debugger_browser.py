@@ -149,7 +149,7 @@ def digits(value: float | None) -> str:
     return numbers.plain(value)
 
 
-# --- ten flows ---------------------------------------------------------------------------------------------------------
+# --- ten flows ------------------------------------------------------------------------------------
 
 
 def test_flow_1_why_one_token_rather_than_another(tab: Tab, server: str) -> None:
@@ -409,7 +409,7 @@ def settled(tab: Tab) -> str:
     return re.sub(r"\s+", " ", tab.page.locator(".page").inner_text())
 
 
-# --- beside the flows ---------------------------------------------------------------------------------------------------
+# --- beside the flows -----------------------------------------------------------------------------
 
 
 def test_the_five_worked_questions_lead_to_their_answers(tab: Tab, server: str) -> None:
@@ -589,7 +589,7 @@ def test_pictures_of_the_finished_pages(browser, server: str, scheme: str, tmp_p
             assert len(picture) > 20_000
 
 
-# --- twins: what these tests look for is seen where it is wrong -----------------------------------------------------------
+# --- twins: what these tests look for is seen where it is wrong -----------------------------------
 
 
 def test_twin_a_request_elsewhere_and_an_error_are_seen(browser, server: str) -> None:
