@@ -38,7 +38,7 @@ COPIED = ("minigpt", "weights", "interp", "recipes", "tests", "setup.cfg", "pypr
 # The tests of a file or a folder, quickest first; of one that is not here, those of its folder.
 TESTS = {
     "minigpt/patch": ["test_conflicts.py", "test_patch_text.py", "test_random_patches.py"],
-    "minigpt/recompute": ["test_receipt.py", "test_by_hand.py", "test_rerun.py"],
+    "minigpt/recompute": ["test_receipt.py", "test_sweep.py", "test_rerun.py"],
     "minigpt/address.py": ["test_address.py", "test_names.py"],
     "minigpt/names.py": ["test_names.py"],
     "minigpt/batch.py": ["test_batch.py", "test_trace.py"],
@@ -178,7 +178,7 @@ def _fails(tree: Path, tests: Sequence[str], limit: float | None) -> str:
     """Which test fails first, or what else stops them; nothing where all pass. What hypothesis
     draws is the same each time."""
     options = ["-x", "-q", "--tb=no", "-p", "no:cacheprovider", "-m", "not slow and not gpt2"]
-    here = {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1", "CI": "1"}
+    here = {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1", "PROFILE": "mutants"}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, *tests],
         cwd=tree,
