@@ -16,8 +16,8 @@ debug: $(BIN)/.debugger
 
 # The edit loop, under a minute on two cores: quick files of every package.
 QUICK := tests/test_architecture.py tests/test_mutations.py \
-  $(patsubst %,tests/minigpt/test_%.py,address names tokenizer batch trace sample receipt \
-    by_hand reference path_meanings conflicts patch_text sweep) \
+  $(patsubst %,tests/minigpt/test_%.py,address names tokenizer batch trace sample receipt rows \
+    by_hand reference path_meanings conflicts patch_text) \
   $(patsubst %,tests/weights/test_%.py,layouts save config_files damaged_files \
     names_and_vocabularies) \
   $(patsubst %,tests/interp/test_%.py,effects metrics heads prompts ulp) \

@@ -38,7 +38,7 @@ COPIED = ("minigpt", "weights", "interp", "recipes", "tests", "setup.cfg", "pypr
 # The tests of a file or a folder, quickest first; of one that is not here, those of its folder.
 TESTS = {
     "minigpt/patch": ["test_conflicts.py", "test_patch_text.py", "test_random_patches.py"],
-    "minigpt/recompute": ["test_receipt.py", "test_sweep.py", "test_rerun.py"],
+    "minigpt/recompute": ["test_receipt.py", "test_rows.py", "test_sweep.py", "test_rerun.py"],
     "minigpt/address.py": ["test_address.py", "test_names.py"],
     "minigpt/names.py": ["test_names.py"],
     "minigpt/batch.py": ["test_batch.py", "test_trace.py"],
