@@ -6,8 +6,8 @@ python -m tests.mutants --module minigpt/patch --module minigpt/recompute --numb
 Draws changes (mutations.py) evenly from every kind, puts each into a copy of the tree, and runs the
 tests of that file (TESTS), quickest first, until one fails. Every result is a line in
 build/mutants.jsonl at once; a change that has one is not run again, so that an interrupted run goes
-on where it stopped (--again: the survivors are). Survivors that MUTANTS.md does not explain are
-printed, and make it fail.
+on where it stopped (--again: what was not killed is). Survivors that MUTANTS.md does not explain
+are printed, and make it fail.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def main() -> None:
     drawn = draw(asked.module, asked.number, asked.seed)
     known = {} if not RESULTS.exists() else {result.key: result for result in _kept()}
     if asked.again:
-        known = {key: result for key, result in known.items() if result.outcome != "survived"}
+        known = {key: result for key, result in known.items() if result.outcome == "killed"}
     new = [mutant for mutant in drawn if mutant.key not in known]
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder) / "tree"
@@ -110,7 +110,7 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--number", type=int, default=200, help="how many changes to draw")
     parser.add_argument("--seed", type=int, default=0, help="which changes are drawn")
     parser.add_argument("--limit", type=float, default=120, help="seconds for one change's tests")
-    parser.add_argument("--again", action="store_true", help="run known survivors again")
+    parser.add_argument("--again", action="store_true", help="run what was not killed again")
     asked = parser.parse_args()
     asked.module = asked.module or ["minigpt"]
     return asked
