@@ -6,13 +6,25 @@ BIN := $(VENV)/bin
 # GPT-2's vocabulary, where a copy lies beside the repository; tiktoken fetches it once otherwise.
 export TIKTOKEN_CACHE_DIR ?= $(wildcard $(abspath ../shared/tokenizer))
 
-.PHONY: demo debug screenshots test test-slow test-gpt2 lint bench bench-engine gpu clean
+.PHONY: demo debug screenshots check test test-slow test-gpt2 mutants lint bench bench-engine gpu clean
 
 demo: $(BIN)/.runtime
 	$(BIN)/interp why "When Mary and John went to the store, John gave a drink to" --answer " Mary" --over " John" --html report.html
 
 debug: $(BIN)/.debugger
 	$(BIN)/interp debug
+
+# The edit loop, under a minute on two cores: quick files of every package.
+QUICK := tests/test_architecture.py tests/test_mutations.py \
+  $(patsubst %,tests/minigpt/test_%.py,address names tokenizer batch trace sample receipt rows \
+    by_hand reference path_meanings conflicts patch_text) \
+  $(patsubst %,tests/weights/test_%.py,layouts save config_files damaged_files \
+    names_and_vocabularies) \
+  $(patsubst %,tests/interp/test_%.py,effects metrics heads prompts ulp) \
+  $(patsubst %,tests/interp/debugger/test_%.py,upstream trails interventions two_prompts kept_runs)
+
+check: $(BIN)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile $(QUICK)
 
 # Two workers of one thread each; the slow tests run in one process with all threads.
 test: $(BIN)/.test
@@ -27,6 +39,11 @@ screenshots: $(BIN)/.test
 test-gpt2: $(BIN)/.test
 	$(BIN)/interp fetch gpt2
 	$(BIN)/python -m pytest -q -m gpt2
+
+# Hundreds of small changes of the engine, each against its tests: hours; goes on where it stopped.
+# make mutants ARGS="--module minigpt/patch --number 30 --seed 1"
+mutants: $(BIN)/.test
+	$(BIN)/python -m tests.mutants $(ARGS)
 
 lint: $(BIN)/.lint
 	$(BIN)/ruff check .

@@ -27,7 +27,17 @@ if VOCABULARY.is_dir():
 
 hypothesis.settings.register_profile("here", deadline=None, max_examples=50)
 hypothesis.settings.register_profile("ci", deadline=None, max_examples=50, derandomize=True)
-hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "here")
+# For mutants: the same draws each time, and that one fails is enough.
+hypothesis.settings.register_profile(
+    "mutants",
+    deadline=None,
+    max_examples=50,
+    derandomize=True,
+    phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
+)
+hypothesis.settings.load_profile(
+    os.environ.get("PROFILE") or ("ci" if os.environ.get("CI") else "here")
+)
 
 
 # The letters from A on, one token each.

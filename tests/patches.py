@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import lru_cache
-from itertools import chain, count, product
+from itertools import chain, count, product, zip_longest
 
 import numpy as np
 import torch
@@ -126,7 +126,7 @@ def patches(
     most: int = 4,
 ) -> Patch:
     """Up to `most` edits and holds for a batch of prompts of this length (or these lengths), from
-    runs of prompts like them.
+    runs of prompts like them. Often two of them are of a whole and its part.
 
     Shrinks towards fewer edits, earlier heads, no position, zero. What conflicts with edits drawn
     before it is left out.
@@ -134,19 +134,34 @@ def patches(
     lengths = [length] * batch if isinstance(length, int) else list(length)
     names = positions or {}
     with unrandom():
-        patch = Patch()
-        for _ in range(draw(st.integers(1, most))):
-            kind = draw(st.sampled_from(["write", "read", "input", "hold"]))
-            more = draw(
-                holds(config, runs, lengths, names)
-                if kind == "hold"
-                else edits(config, kind, lengths, runs, names)
+        patch, left = Patch(), draw(st.integers(1, most))
+        while left > 0:
+            kind = draw(
+                st.sampled_from(["write", "read", "input", "hold", *["kin"] * 2 * (left > 1)])
             )
+            more = draw(lines(config, kind, lengths, runs, names))
             with suppress(PatchError):
                 joined = patch | more
                 refuse_meetings(joined, lengths, names)
                 patch = joined
+            left -= 2 if kind == "kin" else 1
         return patch
+
+
+def lines(
+    config: Config,
+    kind: str,
+    lengths: Sequence[int],
+    runs: Mapping[str, Trace],
+    positions: Mapping[str, Sequence[int]],
+) -> st.SearchStrategy[Patch]:
+    """One edit or hold of this kind; for "kin" two that meet at a whole and its part."""
+    if kind == "hold":
+        return holds(config, runs, lengths, positions)
+    if kind == "kin":
+        drawn = st.sampled_from(MEETINGS)
+        return drawn.flatmap(lambda way: meetings(config, way, lengths, runs, positions))
+    return edits(config, kind, lengths, runs, positions)
 
 
 @contextmanager
@@ -171,13 +186,95 @@ def edits(
     """One edit of this kind. Sites of one sort are as likely as those of another, however many
     there are of each."""
     address = draw(st.sampled_from(draw(st.sampled_from(sorts(config, kind)))))
-    least = min(lengths)
-    at = draw(
-        st.sampled_from([None, None, None, -1, *range(least), *range(-least, -1), *positions])
-    )
-    address = replace(address, at=at)
+    address = replace(address, at=draw(places(lengths, positions)))
     given = draw(sources(runs, lengths) | tensors_for(config, address, lengths, positions))
     return Patch((Edit(address, given),))
+
+
+def places(
+    lengths: Sequence[int], positions: Mapping[str, Sequence[int]]
+) -> st.SearchStrategy[int | str | None]:
+    """All positions, or one that every prompt has, from the start, from the end or by name."""
+    least = min(lengths)
+    return st.sampled_from([None, None, None, -1, *range(least), *range(-least, -1), *positions])
+
+
+# How a line of a patch that is of a whole and one that is of its part can meet: at what both write,
+# hold or read from, or at the port that sees it. (The whole's line, the part's, the whole's kind.)
+MEETINGS = [
+    *product(("write", "read", "hold"), ("write", "read", "hold"), ("attn", "mlp", "input")),
+    *product(("input", "read"), ("input", "read"), "qkv"),
+]
+
+
+@lru_cache
+def kin(config: Config, kind: str) -> list[tuple[Site, Site]]:
+    """The wholes of this kind, nodes or ports, each with each of its parts."""
+    sites = [*senders(config), *ports(config)]
+    return [(a, b) for a, b in product(sites, sites) if a.kind == kind and a.contains(b)]
+
+
+@lru_cache
+def named(config: Config, kind: str, site: Site) -> list[Address]:
+    """All that a line of this kind can name to be of this node or port: the node, its z or its
+    pattern, its edges."""
+    if kind == "read":
+        return [address for address in targets(config)["read"] if site in address.sites]
+    inside = [Site(kind, site.layer, site.part) for kind in ("z", "pattern")]
+    own = inside if kind == "write" and site.kind == "attn" else []
+    return [Address((each,)) for each in (site, *own)]
+
+
+@st.composite
+def meetings(
+    draw: st.DrawFn,
+    config: Config,
+    meeting: tuple[str, str, str],
+    lengths: Sequence[int],
+    runs: Mapping[str, Trace],
+    positions: Mapping[str, Sequence[int]],
+) -> Patch:
+    """Two lines that meet like this, at two positions where they exclude each other at one."""
+    with unrandom():
+        return _met(draw, config, meeting, lengths, runs, positions)
+
+
+def _met(
+    draw: st.DrawFn,
+    config: Config,
+    meeting: tuple[str, str, str],
+    lengths: Sequence[int],
+    runs: Mapping[str, Trace],
+    positions: Mapping[str, Sequence[int]],
+) -> Patch:
+    *kinds, of = meeting
+    sites = draw(st.sampled_from(kin(config, of)))
+    two = [
+        (kind, draw(st.sampled_from(named(config, kind, site))))
+        for kind, site in zip(kinds, sites, strict=True)
+    ]
+    apart = draw(st.permutations(range(min(lengths)))) if excluded(two) else []
+    patch = Patch()
+    for (kind, address), at in zip_longest(two, apart[:2]):
+        if kind == "hold":
+            given = patch.holds[0].source if patch.holds else draw(sources(runs, lengths))
+            patch |= Patch(holds=(Hold(str(address), given),))
+        else:
+            here = draw(places(lengths, positions)) if at is None else at
+            address = replace(address, at=here)
+            given = draw(sources(runs, lengths) | tensors_for(config, address, lengths, positions))
+            with suppress(PatchError):
+                patch |= Patch((Edit(address, given),))
+    return patch
+
+
+def excluded(two: Sequence[tuple[str, Address]]) -> bool:
+    """Whether these edits cannot be at one position."""
+    try:
+        Patch(tuple(Edit(address, ZERO) for kind, address in two if kind != "hold"))
+    except PatchError:
+        return True
+    return False
 
 
 @st.composite

@@ -37,6 +37,15 @@ def test_values_are_means_and_top_goes_by_size_or_by_sign():
     assert FOUR["a0.0"] == 2
 
 
+def test_what_has_no_effect_is_on_neither_side_and_last_by_size():
+    table = effects([[1.0, -1.0], [2.0, 2.0], [0.0, 0.0], [-3.0, 1.0]])
+    assert table.values.tolist() == [0, 2, 0, -1]
+    assert table.top(4, sign=1).addresses == ("a0.1",)
+    assert table.top(4, sign=-1).addresses == ("m0",)
+    assert table.top(4).addresses == ("a0.1", "m0", "a0.0", "a1.0")
+    assert len(effects([[0.0], [0.0], [0.0], [0.0]]).top(sign=1)) == 0
+
+
 def test_an_unknown_row_is_an_error_that_shows_the_known():
     with pytest.raises(MiniGPTError, match=r"(?s)no row 'a9.9'.*a0.0, a0.1"):
         FOUR["a9.9"]

@@ -1,36 +1,23 @@
-"""rerun against a dense patched pass bit for bit, and against the reference; and its own
-promises."""
+"""A rerun is the dense patched pass bit for bit, and has the reference's numbers at every address,
+whatever the patch."""
 
 from __future__ import annotations
-
-import warnings
-from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minigpt import GPT2, Batch, Site
+from minigpt import Batch, Site
 from minigpt.address import streams
-from minigpt.device import CPU, KINDS
 from minigpt.errors import AddressError, NoEffectWarning, PatchError
 from minigpt.patch import Patch
 from tests.conftest import tiny
 from tests.dense import final_stream
-from tests.patches import assert_agrees, patches, reference_of
+from tests.minigpt.pairs import runs, tokens
+from tests.patches import MEETINGS, assert_agrees, meetings, patches, reference_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::minigpt.errors.NoEffectWarning")
-
-
-def tokens(seed: int, batch: int, length: int, vocab: int = 50) -> torch.Tensor:
-    return torch.randint(0, vocab, (batch, length), generator=torch.Generator().manual_seed(seed))
-
-
-def runs(model: GPT2, seed: int, batch: int, length: int):
-    return model.run(tokens(seed, batch, length)), model.run(tokens(seed + 1, batch, length))
-
-
 OUT = Site("out")
 
 
@@ -75,6 +62,18 @@ def test_every_value_after_any_patch_is_what_the_reference_says(data):
     assert_agrees(model.rerun(clean, patch), reference_of(model, clean, patch))
 
 
+@pytest.mark.parametrize("meeting", MEETINGS, ids=" ".join)
+@settings(max_examples=10)
+@given(data=st.data())
+def test_a_whole_and_its_part_in_one_patch_are_what_the_reference_says(meeting, data):
+    model = tiny(2, 2, 8, 16, dtype=torch.float64)
+    length = data.draw(st.integers(2, 6))
+    clean, corrupt = runs(model, data.draw(st.integers(0, 9)), 2, length)
+    sources = {"clean": clean, "corrupt": corrupt}
+    patch = data.draw(meetings(model.config, meeting, [length] * 2, sources, {}))
+    assert_agrees(model.rerun(clean, patch), reference_of(model, clean, patch))
+
+
 @given(data=st.data())
 def test_prompts_of_different_lengths_too(data):
     model = tiny(2, 2, 8, 16, dtype=torch.float64)
@@ -97,91 +96,6 @@ def test_prompts_of_different_lengths_too(data):
     assert_agrees(model.rerun(clean, patch), reference_of(model, clean, patch))
 
 
-@given(data=st.data())
-def test_a_sweep_gives_every_patch_what_it_gets_alone_whatever_shares_the_call(data):
-    model = tiny(2, 2, 16, 32, seed=1)
-    clean, corrupt = runs(model, 5, 3, 13)
-    drawn = data.draw(
-        st.lists(
-            patches(model.config, 13, 3, {"clean": clean, "corrupt": corrupt}),
-            min_size=1,
-            max_size=5,
-        )
-    )
-    want = data.draw(st.sampled_from(["out@-1", "out", "resid1", "resid0.mid@4", "resid2@0"]))
-    together = model.rerun(clean, drawn, want).values
-    for patch, value in zip(drawn, together, strict=True):
-        alone = model.rerun(clean, patch)
-        expected = alone[want] if want.startswith("out") else pointed(alone, want)
-        assert torch.equal(value, expected), str(patch)
-
-
-def pointed(trace, want):
-    """A stream point itself, which is what a sweep gives."""
-    return trace[want]
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        "emb",
-        "pos",
-        "input",
-        "a1.0",
-        "a1",
-        "a1.b",
-        "m0.n3",
-        "m0",
-        "m0.b",
-        "out.b",
-        "resid1",
-        "resid1.mid",
-        "resid2",
-        "a1.1.pattern",
-        "a1.pattern",
-        "a1.1.z",
-        "a0.z",
-    ],
-)
-@pytest.mark.parametrize("at", ["", "@2"])
-def test_a_patch_with_the_runs_own_value_changes_no_bit(address, at):
-    model = tiny(2, 2, 16, 32)
-    trace = model.run(tokens(1, 3, 14))
-    given = trace[address + at]
-    for source in (trace, given):
-        found = model.rerun(trace, Patch.write(address + at, source))
-        assert all(
-            torch.equal(a, b)
-            for x, y in zip(found.cells, trace.cells, strict=True)
-            for a, b in zip(vars(x).values(), vars(y).values(), strict=True)
-        )
-        assert found.receipt.changed == 0
-
-
-def test_the_empty_patch_is_the_run_and_shares_its_tensors():
-    model = tiny(2, 2, 16, 32)
-    trace = model.run(tokens(1, 3, 14))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        found = model.rerun(trace, Patch())
-    assert all(
-        a is b
-        for x, y in zip(found.cells, trace.cells, strict=True)
-        for a, b in zip(vars(x).values(), vars(y).values(), strict=True)
-    )
-
-
-def test_what_a_patch_does_not_reach_is_shared_and_not_computed():
-    model = tiny(3, 2, 16, 32)
-    clean, corrupt = runs(model, 0, 2, 14)
-    found = model.rerun(clean, Patch.write("a1.0@9", corrupt))
-    assert found.cells[0].out is clean.cells[0].out
-    assert torch.equal(found.cells[2].out[:, :9], clean.cells[2].out[:, :9])
-    assert not torch.equal(found.cells[2].out[:, 9:], clean.cells[2].out[:, 9:])
-    whole = model.rerun(clean, Patch.write("input", corrupt)).receipt
-    assert found.receipt.flops < whole.flops / 3
-
-
 @pytest.mark.filterwarnings("error")
 def test_a_patch_without_effect_warns_and_one_with_does_not():
     model = tiny(2, 2, 16, 32)
@@ -191,64 +105,6 @@ def test_a_patch_without_effect_warns_and_one_with_does_not():
     with pytest.warns(NoEffectWarning, match="none of 2 patches"):
         _ = model.rerun(clean, [Patch.write("a1.0", clean)] * 2, "out@-1").values
     model.rerun(clean, Patch.write("a1.0", corrupt))
-
-
-def test_a_stale_row_would_be_seen(monkeypatch):
-    """The twin: were a dirty row left as it was, the comparison with the dense pass would fail."""
-    from minigpt.recompute import forward as rerun
-    from minigpt.recompute.rows import union
-
-    model = tiny(3, 2, 16, 32)
-    clean, corrupt = runs(model, 0, 2, 14)
-    patch = Patch.write("a0.0@3", corrupt)
-    expected = final_stream(model, clean, patch)
-    assert torch.equal(model.rerun(clean, patch).stream(OUT)[:, :14], expected[:, :14])
-    monkeypatch.setattr(rerun, "union", lambda *many: union(*many)[:-1])
-    assert not torch.equal(model.rerun(clean, patch).stream(OUT)[:, :14], expected[:, :14])
-
-
-def test_an_interrupted_sweep_keeps_what_is_done_and_goes_on(monkeypatch):
-    model = tiny(2, 2, 16, 32)
-    clean, corrupt = runs(model, 0, 2, 14)
-    drawn = [
-        Patch.write(f"a{layer}.{head}@{t}", corrupt)
-        for layer in range(2)
-        for head in range(2)
-        for t in range(14)
-    ]
-    expected = model.rerun(clean, drawn, "out@-1").values
-    monkeypatch.setitem(KINDS, "cpu", replace(CPU, sweep_rows=64))
-    swept, seen = model.rerun(clean, drawn, "out@-1"), []
-
-    def read(values):
-        if len(seen) == 3:
-            seen.append("stop")
-            raise KeyboardInterrupt
-        seen.append(len(values))
-        return values
-
-    with pytest.raises(KeyboardInterrupt):
-        swept.map(read)
-    before = swept.receipt.written
-    assert before > 0
-    found = swept.map(read)
-    assert torch.equal(found, expected)
-    assert swept.receipt.written < 2 * before + len(drawn) * 2 * 8
-
-
-def test_chunks_of_any_size_give_the_same_bits(monkeypatch):
-    model = tiny(2, 2, 16, 32)
-    clean, corrupt = runs(model, 0, 3, 15)
-    drawn = [
-        Patch.read(edge, corrupt)
-        for edge in ("a0.0>a1.0.q", "a0.1>a1.1.v", "m0>out", "a1.0>m1.in", "input>a0.1.k")
-    ] * 3
-    found = []
-    for rows in (1, 100, 10**6):
-        monkeypatch.setitem(KINDS, "cpu", replace(CPU, sweep_rows=rows))
-        found.append(model.rerun(clean, drawn, "out").values)
-    assert torch.equal(found[0], found[1])
-    assert torch.equal(found[1], found[2])
 
 
 @pytest.mark.parametrize(
@@ -288,30 +144,6 @@ def test_what_does_not_fit_is_refused(make, error, message):
     model = tiny(2, 2, 16, 32)
     with pytest.raises(error, match=message):
         make(model, *runs(model, 0, 3, 14))
-
-
-@pytest.mark.parametrize(
-    "address", ["a1.1@-1", "a1@-1", "a1.b@-1", "m1@-1", "m1.n3@-1", "m1.b@-1", "emb@-1"]
-)
-def test_a_sweep_from_a_run_with_written_vectors_gives_every_patch_what_it_gets_from_the_first_run(
-    address,
-):
-    """Once, what the first patch had written was counted twice where another variant of the sweep
-    made the node's layer compute anew."""
-    model = tiny(3, 2, 16, 32, dtype=torch.float64)
-    clean, corrupt = runs(model, 5, 3, 13)
-    standing = Patch.write(
-        address, torch.randn(16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    )
-    base = model.rerun(clean, standing)
-    many = [
-        Patch.write(sender, corrupt) | standing
-        for sender in ("a0.0@4", "a0.0@-1", "a0.1@4", "a1.0@4", "m0@4", "m0@-1", "a2.1@-1")
-    ]
-    found = model.rerun(base, many, "out@-1").values
-    expected = torch.stack([model.rerun(clean, patch)["out@-1"] for patch in many])
-    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
-    assert min(float((value - base["out@-1"]).abs().max()) for value in expected) > 1e-3
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,137 @@
+"""Damaged, hostile and wrong files are refused, and no code in them is ever run."""
+
+from __future__ import annotations
+
+import math
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+import weights
+from minigpt.errors import ParamsError
+from minigpt.params import tensors
+from tests.conftest import tiny
+from tests.weights.tools import same
+from weights.errors import WeightsError
+
+
+@settings(max_examples=25)
+@given(share=st.floats(0, 0.999))
+def test_a_file_cut_short_anywhere_is_refused(tmp_path_factory, share):
+    folder = weights.save(tiny(), tmp_path_factory.mktemp("cut"))
+    torch.save(tensors(tiny().params), folder / "new.bin")
+    torch.save(tensors(tiny().params), folder / "old.bin", _use_new_zipfile_serialization=False)
+    for name in ("model.safetensors", "new.bin", "old.bin"):
+        path = folder / name
+        whole = path.read_bytes()
+        assert same(weights.load(path).params, tiny().params)
+        path.write_bytes(whole[: int(len(whole) * share)])
+        with pytest.raises(WeightsError, match=name):
+            weights.load(path)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".bin", ".pt", ".pth", ".gguf"])
+def test_a_file_of_something_else_is_refused(tmp_path, suffix):
+    path = tmp_path / f"weights{suffix}"
+    path.write_text("GGUF and nothing else\n" * 50)
+    with pytest.raises(WeightsError, match=f"weights{suffix} could not be read"):
+        weights.load(path, n_head=2)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_a_pointer_of_git_lfs_is_called_that(tmp_path, name):
+    (tmp_path / name).write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 548105171\n"
+    )
+    with pytest.raises(WeightsError, match=r"pointer of git-lfs(.|\n)*git lfs pull"):
+        weights.load(tmp_path)
+
+
+class Hostile:
+    """Unpickled, it makes a folder."""
+
+    def __init__(self, act, path: Path) -> None:
+        self.act, self.path = act, path
+
+    def __reduce__(self):
+        return (self.act, (f"mkdir {self.path}" if self.act is os.system else str(self.path),))
+
+
+@pytest.mark.parametrize("archive", [True, False])
+@pytest.mark.parametrize("act", [os.mkdir, os.system, os.makedirs])
+def test_a_pickle_with_code_in_it_is_refused_and_never_run(tmp_path, archive, act):
+    mark = tmp_path / "mark"
+    hostile = Hostile(act, mark)
+    torch.save(
+        {**tensors(tiny().params), "x": hostile},
+        tmp_path / "a.pt",
+        _use_new_zipfile_serialization=archive,
+    )
+    with pytest.raises(WeightsError, match="it holds code, which is never run here") as caught:
+        weights.load(tmp_path / "a.pt", n_head=2)
+    assert "weights_only" not in str(caught.value)
+    assert not mark.exists()
+    # the twin: the same object does act where pickles are trusted
+    pickle.loads(pickle.dumps(hostile))
+    assert mark.exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [1, 2],
+        {"a": 1},
+        {"model": {"wte.weight": "x"}},
+        {"model": {}},
+        {},
+        {"x": torch.ones(2)},
+        {"wte.weight": torch.ones(3)},
+    ],
+)
+def test_a_pickle_of_other_things_is_refused(tmp_path, content):
+    torch.save(content, tmp_path / "a.pt")
+    with pytest.raises(WeightsError, match=r"a\.pt"):
+        weights.load(tmp_path / "a.pt", n_head=2)
+
+
+def test_missing_extra_and_misshapen_tensors_are_told_together(folder):
+    state = load_file(folder / "model.safetensors")
+    del state["transformer.ln_f.bias"]
+    state["transformer.h.1.mlp.c_fc.weight"] = torch.ones(8, 17)
+    save_file({**state, "transformer.h.0.adapter": torch.ones(3)}, folder / "model.safetensors")
+    with pytest.raises(WeightsError) as caught:
+        weights.load(folder)
+    for part in (
+        str(folder / "model.safetensors"),
+        "missing: ln_f.bias [8]",
+        "extra: h.0.adapter [3]",
+        "shape: h.1.mlp.c_fc.weight is [8, 17], should be [8, 16]",
+    ):
+        assert part in str(caught.value)
+    assert isinstance(caught.value.__cause__, ParamsError)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize(
+    "name", ["transformer.h.1.ln_2.bias", "lm_head.weight", "transformer.wte.weight"]
+)
+def test_weights_that_are_not_finite_are_refused(tmp_path, name, value):
+    folder = weights.save(tiny(tied=False), tmp_path)
+    state = load_file(folder / "model.safetensors")
+    state[name].view(-1)[3] = value
+    save_file(state, folder / "model.safetensors")
+    with pytest.raises(WeightsError, match=f"not finite: {name.removeprefix('transformer.')}"):
+        weights.load(folder)
+
+
+def test_a_folder_without_weights_says_what_should_be_in_it(tmp_path):
+    with pytest.raises(
+        WeightsError, match=r"holds no weights(.|\n)*model\.safetensors(.|\n)*pytorch_model\.bin"
+    ):
+        weights.load(tmp_path)
