@@ -114,6 +114,35 @@ def test_what_is_held_is_not_computed_and_passes_nothing_on(held):
     assert tuple(sweep.receipt.recomputed for sweep in sweeps) == HELD[held]
 
 
+# What of one head, one port or one edge is edited, and the rows that the same answers need.
+PARTS = {
+    # A query, what the head makes of it, the write, the MLP; the query also where nobody needs it.
+    "a2.0.q@3": (1, 1, 5),
+    "a2.0.k@3": (5, 5, 5),  # a key, and those of one row that looks at it
+    "a2.0.v@3": (5, 5, 5),
+    "a0.1>a2.0.k@3": (5, 5, 5),
+    "a2.1.pattern@3": (0, 0, 4),
+    "m2.in@3": (0, 0, 2),
+    "m0>m2.in@3": (0, 0, 2),
+    "m1>out@3": (0, 0, 0),
+    "a1.0.q@3": (10, 10, 10),  # one row of each, and what a2.0 and a2.1 make of position 3
+    "a1.0.k@3": (60, 20, 10),  # all who look at position 3, as if the stream had been written
+    "a1.0.v@3": (60, 20, 10),
+    "input>a1.0.v@3": (60, 20, 10),
+    "a1.0.pattern@3": (9, 9, 9),
+    "a1.1.z@3": (8, 8, 8),
+    "m1.in@3": (7, 7, 7),
+}
+
+
+@pytest.mark.parametrize("edit", PARTS)
+def test_an_edit_of_one_head_or_port_computes_what_looks_at_it_and_no_more(edit):
+    patch = Patch.parse(f"{edit} = corrupt", {"corrupt": CORRUPT})
+    sweeps = [MODEL.rerun(CLEAN, [patch], f"out@{wanted}") for wanted in (13, 5, 3)]
+    assert all(sweep.values.isfinite().all() for sweep in sweeps)
+    assert tuple(sweep.receipt.recomputed for sweep in sweeps) == PARTS[edit]
+
+
 @settings(max_examples=15)
 @given(
     drawn=st.lists(
