@@ -6,8 +6,8 @@ python -m tests.mutants --module minigpt/patch --module minigpt/recompute --numb
 Draws changes (mutations.py) evenly from every kind, puts each into a copy of the tree, and runs the
 tests of that file (TESTS), quickest first, until one fails. Every result is a line in
 build/mutants.jsonl at once; a change that has one is not run again, so that an interrupted run goes
-on where it stopped (--again: what was not killed is). Survivors that MUTANTS.md does not explain
-are printed, and make it fail.
+on where it stopped (--again: what was not killed is). Of survivors, and of those whose tests took
+longer than the limit, what MUTANTS.md does not explain is printed, and makes it fail.
 """
 
 from __future__ import annotations
@@ -204,10 +204,10 @@ def _kept() -> list[Result]:
 
 
 def _tell(drawn: Sequence[Mutant], known: dict[str, Result]) -> int:
-    """Prints what became of those drawn; how many survivors nobody has explained."""
+    """Prints what became of those drawn; how many were not killed, and nobody has explained why."""
     outcomes = [known[mutant.key].outcome for mutant in drawn]
-    survivors = [mutant for mutant in drawn if known[mutant.key].outcome == "survived"]
-    unexplained = [mutant for mutant in survivors if not is_explained(mutant)]
+    left = [mutant for mutant in drawn if known[mutant.key].outcome != "killed"]
+    unexplained = [mutant for mutant in left if not is_explained(mutant)]
     counts = ", ".join(f"{outcomes.count(kind)} {kind}" for kind in sorted(set(outcomes)))
     print(f"{len(drawn)} changes: {counts}; {len(unexplained)} of them not in tests/MUTANTS.md")
     print(*unexplained, sep="\n")

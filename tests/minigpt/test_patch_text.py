@@ -81,3 +81,12 @@ def test_groups_are_named_where_there_are_some():
     by = [Patch.mean("a0.1", clean, groups, by_name=name) for name in ("templates", "groups")]
     assert by[0] != by[1]
     assert str(by[0]) == "a0.1 = mean(run by templates)"
+
+
+def test_a_line_is_equal_only_to_a_line():
+    _, clean, _ = world()
+    patch = Patch.write("a0.0", clean) | Patch.hold("mlps", clean)
+    for value in (patch, *patch.edits, *patch.holds, patch.edits[0].source, Patch.zero("m0")):
+        for other in (str(value), clean, 0, None):
+            assert value != other
+            assert other != value

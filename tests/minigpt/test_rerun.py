@@ -146,6 +146,49 @@ def test_what_does_not_fit_is_refused(make, error, message):
         make(model, *runs(model, 0, 3, 14))
 
 
+TAKEN = {  # a run of which a patch of three prompts of 14 tokens cannot take values, and why
+    "another model's": ("{}", lambda m: other_model().run(tokens(0, 3, 14)), "another model"),
+    "shorter": ("{}", lambda m: m.run(tokens(0, 3, 9)), "do not match"),
+    "of fewer prompts": ("{}", lambda m: m.run(tokens(0, 2, 14)), "do not match"),
+    "of other lengths": ("{}", lambda m: m.run(ragged()), "do not match"),
+    "the mean, another model's": (
+        "mean({})",
+        lambda m: other_model().run(tokens(0, 3, 14)),
+        "another model",
+    ),
+    "the mean, shorter": ("mean({})", lambda m: m.run(tokens(0, 3, 9)), "a mean over prompts"),
+    "the mean, of many lengths": ("mean({})", lambda m: m.run(ragged()), "a mean over prompts"),
+}
+
+
+def other_model() -> GPT2:
+    return tiny(2, 2, 16, 32, seed=9)
+
+
+def ragged() -> Batch:
+    lengths = torch.tensor([14, 3, 9])
+    return Batch(tokens(0, 3, 14) * (torch.arange(14) < lengths[:, None]), lengths)
+
+
+@pytest.mark.parametrize("run", TAKEN)
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("a0.0", "a1", "m0.n3", "emb", "resid1", "a1.1.pattern", "a1.z", "a0.0>out", "a1.0.q"),
+        *("hold heads", "hold a1.0 m0", "hold mlps but m0@2", "hold input"),
+    ],
+)
+def test_no_line_takes_values_from_a_run_that_does_not_fit(line, run):
+    source, make, why = TAKEN[run]
+    model = tiny(2, 2, 16, 32)
+    patch = Patch.parse(f"{line} = {source.format('x')}", {"x": make(model)})
+    clean = model.run(tokens(1, 3, 14))
+    with pytest.raises(PatchError, match=why):
+        model.rerun(clean, patch)
+    with pytest.raises(PatchError, match=why):
+        _ = model.rerun(clean, [Patch.zero("m1"), patch], "out@-1").values
+
+
 @pytest.mark.parametrize(
     "text",
     [
