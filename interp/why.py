@@ -15,7 +15,7 @@ from interp import attribution, metrics
 from interp.attribution import Closure
 from interp.effects import Effects
 from minigpt import GPT2, Trace, parse
-from minigpt.errors import PromptError, problem
+from minigpt.errors import PromptError
 from minigpt.tokenizer import Tokenizer
 
 
@@ -91,9 +91,7 @@ def why(
     """
     if model.tokenizer is None:
         raise PromptError(
-            problem(
-                "a question in words, but this model has no tokenizer", "a model with a vocabulary"
-            )
+            "a question in words, but this model has no tokenizer", "a model with a vocabulary"
         )
     trace, tokenizer = model.run(prompt), model.tokenizer
     logits = trace.logits_at(-1)[0]
@@ -141,10 +139,8 @@ def _choose(
     wrong = tokenizer.single(over) if over is not None else (second if right == best else best)
     if right == wrong:
         raise PromptError(
-            problem(
-                f"the answer and its alternative are the same token {tokenizer.text(right)!r}",
-                "two different tokens",
-            )
+            f"the answer and its alternative are the same token {tokenizer.text(right)!r}",
+            "two different tokens",
         )
     return right, wrong
 

@@ -9,7 +9,8 @@ class MiniGPTError(ValueError):
     so that old habits of catching work."""
 
     def __init__(self, given: str, legal: str = "", try_: str = "") -> None:
-        super().__init__(problem(given, legal, try_))
+        parts = given, legal and f"  legal: {legal}", try_ and f"  try:   {try_}"
+        super().__init__("\n".join(filter(None, parts)))
 
 
 class AddressError(MiniGPTError):
@@ -27,13 +28,6 @@ class PositionError(MiniGPTError):
 
 class ParamsError(MiniGPTError):
     """Tensors that do not make up a model: missing, extra, of the wrong shape, not finite."""
-
-
-def problem(given: str, legal: str = "", try_: str = "") -> str:
-    """The three parts of a good message, as one text."""
-    return "".join(
-        [given, f"\n  legal: {legal}" if legal else "", f"\n  try:   {try_}" if try_ else ""]
-    )
 
 
 class PatchError(MiniGPTError):

@@ -7,13 +7,15 @@ checkpoint.
 from __future__ import annotations
 
 import argparse
+import json
+import random
 from pathlib import Path
 
 from minigpt.config import Config
 from minigpt.model import GPT2
 from minigpt.params import build
 from minigpt.tokenizer import from_file
-from recipes import train
+from recipes import corpus, train
 from weights import catalog, files, manifest, save
 
 NAME = "ioi-mini"
@@ -25,6 +27,7 @@ def embed(training: Path, folder: Path = catalog.EMBEDDED, *, seed: int = 0) -> 
     training wrote."""
     model = trained(training)
     save(model, folder, overwrite=True)
+    (folder / catalog.HELD_OUT.name).write_text(held_out(), encoding="utf-8")
     sums = manifest.describe(folder, ["model.safetensors", "config.json", manifest.VOCABULARY])
     origin = {"program": "recipes.train", "steps": steps(training), "seed": seed}
     manifest.write(
@@ -37,6 +40,16 @@ def embed(training: Path, folder: Path = catalog.EMBEDDED, *, seed: int = 0) -> 
         },
     )
     return model
+
+
+def held_out(n: int = 500) -> str:
+    """Prompts of name pairs and templates that training never saw, as lines of JSON: text, answer,
+    other name."""
+    rng, lines = random.Random("card"), []
+    for _ in range(n):
+        text, a, b = corpus.indirect_object(rng, corpus.HELD_OUT_TEMPLATES, unseen=True)
+        lines.append(json.dumps([text.removesuffix(" " + a), a, b]) + "\n")
+    return "".join(lines)
 
 
 def trained(training: Path) -> GPT2:

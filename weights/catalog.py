@@ -14,6 +14,8 @@ from weights.errors import WeightsError
 from weights.files import WEIGHTS
 
 EMBEDDED = Path(__file__).parent / "ioi_mini"
+# Prompts that the embedded model's training never saw: lines of [text, answer, other name].
+HELD_OUT = EMBEDDED / "held_out.jsonl"
 
 
 @dataclass(frozen=True)

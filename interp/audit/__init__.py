@@ -19,8 +19,9 @@ from tqdm import tqdm
 from interp import metrics
 from interp.audit import closure, determinism, parity, patches, precision, sensitivity, sources
 from interp.audit.questions import questions
-from interp.audit.row import Audit, Row, Section, Table
+from interp.audit.row import Audit, Row, Section
 from interp.metrics import Metric
+from interp.show.document import Table
 from interp.tasks import Prompts
 from minigpt import GPT2, Params
 from minigpt.errors import MiniGPTError

@@ -7,18 +7,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
+import torch
 
 from interp import figures
 from interp.audit.row import Section
+from interp.show.document import HeatMap, Picture
 
 COLOURS = ("#2166ac", "#b2182b", "#e08214", "#5aae61")
 
 
-def of(section: Section) -> dict[str, go.Figure]:
-    """The figures of a section, each by the sentence that stands over it."""
+def of(section: Section) -> dict[str, Picture]:
+    """The pictures of a section, each by the sentence that stands over it."""
     make = _MAKERS.get(section.name)
-    figures = make(section.data) if make else {}
-    return {name: figure for name, figure in figures.items() if figure is not None}
+    drawn = make(section.data) if make else {}
+    return {
+        sentence: figure if isinstance(figure, Picture) else Picture(figure)
+        for sentence, figure in drawn.items()
+    }
 
 
 def growth(errors: Mapping[str, Mapping[str, float]], title: str) -> go.Figure:
@@ -169,19 +174,30 @@ def _parity(data: Mapping[str, Any]) -> dict[str, go.Figure]:
     }
 
 
-def _sources(data: Mapping[str, Any]) -> dict[str, go.Figure]:
-    grid = data["grid"]
+def _sources(data: Mapping[str, Any]) -> dict[str, go.Figure | Picture]:
+    nodes, removed = data["nodes"], data["left"]
     return {
-        "What each node's rounding alone does to the metric.": costs(
-            data["nodes"], len(grid), len(grid[0]), f"{data['dtype']}: cost of each node"
-        ),
+        "What each node's rounding alone does to the metric.": _every_cost(data),
         "The costliest, and what is gained where one of them is exact.": ranking(
-            data["nodes"], "the costliest nodes"
+            nodes, "the costliest nodes"
         ),
         "Fixing the costliest nodes one after another; with all of them nothing is left.": left(
-            data["left"]["nodes"], data["left"]["error"], "error left"
+            removed["nodes"], removed["error"], "error left"
         ),
     }
+
+
+def _every_cost(data: Mapping[str, Any]) -> Picture:
+    """Of every node; a terminal has room for the heads."""
+    grid, error = data["grid"], data["left"]["error"][0] or 1.0
+    heads = HeatMap(
+        "cost of each head, in thousandths of the error",
+        torch.tensor(grid, dtype=torch.float64) * (1000 / error),
+        digits=0,
+        costs=True,
+    )
+    title = f"{data['dtype']}: cost of each node"
+    return Picture(costs(data["nodes"], len(grid), len(grid[0]), title), heads)
 
 
 def _sensitivity(data: Mapping[str, Any]) -> dict[str, go.Figure]:

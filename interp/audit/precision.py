@@ -11,9 +11,10 @@ import torch
 
 from interp import patching
 from interp.audit import measures, oracle
-from interp.audit.row import Section, Table
+from interp.audit.row import Section
 from interp.effects import Effects
 from interp.metrics import Metric
+from interp.show.document import Table
 from interp.tasks import Prompts
 from minigpt import GPT2, Trace
 from minigpt.address import streams

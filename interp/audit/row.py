@@ -3,11 +3,12 @@ gathered in sections."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from interp.audit.compare import Gap
+from interp.show.document import Table
 
 
 @dataclass(frozen=True)
@@ -72,15 +73,6 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
-    """What was measured, as it is shown; columns that begin with '>' are set to the right."""
-
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-
-@dataclass(frozen=True)
 class Section:
     """A part of the audit: its name on the command line, a heading, a sentence or two, rows,
     tables, and plain data for pictures."""
@@ -108,7 +100,7 @@ class Section:
             **vars(self),
             "rows": [vars(row) for row in self.rows],
             "data": dict(self.data),
-            "tables": [vars(table) for table in self.tables],
+            "tables": [table.to_dict() for table in self.tables],
         }
 
 

@@ -18,10 +18,11 @@ from torch.nn import functional as F
 from interp import attribution
 from interp.audit import measures
 from interp.audit.blame import Blame, blame
-from interp.audit.row import Row, Section, Table
+from interp.audit.row import Row, Section
 from interp.audit.sources import accounts
 from interp.effects import Effects
 from interp.metrics import Metric
+from interp.show.document import Table
 from interp.tasks import Prompts
 from minigpt import GPT2, Params, Trace, build, ops
 from minigpt.model import layer

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from interp.audit.blame import Blame, blame, curve
-from interp.audit.row import Row, Section, Table
+from interp.audit.row import Row, Section
 from interp.metrics import Metric
+from interp.show.document import Table
 from interp.tasks import Prompts
 from minigpt import GPT2
 

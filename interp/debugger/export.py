@@ -49,14 +49,17 @@ def as_json(record: Any) -> str:
 def as_csv(record: Any) -> str:
     """The rows of a result as CSV: a column a field; of numbers on two sides, left, right and
     difference side by side."""
-    rows = [dict(_flat(row)) for row in _rows(record)]
-    text = io.StringIO()
-    writer = csv.DictWriter(
-        text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n"
-    )
+    text, found = io.StringIO(), rows(record)
+    columns = list(dict.fromkeys(name for row in found for name in row))
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(found)
     return text.getvalue()
+
+
+def rows(record: Any) -> list[dict[str, Any]]:
+    """The rows of a result, each a value a column: what CSV and terminal show."""
+    return [dict(_flat(row)) for row in _records(record)]
 
 
 def as_python(question: Question, name: str, load: str = "") -> str:
@@ -85,7 +88,7 @@ def as_python(question: Question, name: str, load: str = "") -> str:
     )
 
 
-def _rows(record: Any) -> Iterable[Any]:
+def _records(record: Any) -> Iterable[Any]:
     """The records that make up a result's table."""
     if isinstance(record, Totals):
         return ({"address": name, "total": effect} for name, effect in record.effects.items())
@@ -104,8 +107,8 @@ def _rows(record: Any) -> Iterable[Any]:
             for name in ("promotes", "suppresses", "looked", "inputs")
             for row in getattr(side, name)
         )
-    rows: Iterable[Any] = getattr(record, _ROWS[type(record).__name__])
-    return rows
+    records: Iterable[Any] = getattr(record, _ROWS[type(record).__name__])
+    return records
 
 
 def _looks(record: Attention) -> Iterator[dict[str, Any]]:

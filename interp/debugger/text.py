@@ -1,74 +1,84 @@
-"""Results as a terminal shows them: the same records as on the page."""
+"""Results as documents for a terminal: the same records as on the page."""
 
 from __future__ import annotations
 
-import csv
+from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Group, RenderableType
-from rich.text import Text
-
+from interp.debugger import export
 from interp.debugger.both import Both
-from interp.debugger.export import as_csv
 from interp.debugger.nodes import Table
 from interp.debugger.summary import Summary
 from interp.debugger.upstream import Upstream
-from interp.show import terminal as show
+from interp.show import document
+from interp.show.document import Document, Paragraph, Section, Span, Words
 
 # What the page has and a terminal has no room for: ids, what the address says already, and right
 # sides, which the differences tell.
 HIDDEN = ("id", "role_right", "position", "key", "kind")
 
 
-def view(found: Any) -> RenderableType:
+def view(result: Any) -> Document:
     """A result: its rows as a table, and above or below it what they add up to."""
-    rows = list(csv.DictReader(as_csv(found).splitlines()))
-    full = [
-        name
-        for name in (rows[0] if rows else {})
-        if any(row[name] for row in rows) and name not in HIDDEN and not name.endswith(".right")
-    ]
-    numbers = {name for name in full if all(_is_number(row[name]) for row in rows if row[name])}
-    titles = [
-        (">" if name in numbers else "")
-        + name.removesuffix(".left").replace(".difference", " diff")
-        for name in full
-    ]
-    return Group(
-        *_above(found),
-        show.table(
-            "", titles, [[_cell(row[name], name in numbers) for name in full] for row in rows]
-        ),
-        *_below(found),
-    )
+    above, below = map(Paragraph, _above(result)), map(Paragraph, _below(result))
+    return Document(_title(result), [Section("", "", [*above, _table(result), *below])])
 
 
-def _above(found: Any) -> list[RenderableType]:
-    if isinstance(found, Summary):
-        lines = [
-            found.question,
-            f"{found.metric_name} {_sides(found.metric, found.sides)}",
-            *(f"note: {note}" for note in found.notes),
-        ]
-        receipt = [Text(found.receipt.words, style="dim")] if found.receipt else []
-        return [Text(lines[0], style="bold"), *map(Text, lines[1:]), *receipt]
-    return (
-        [Text(found.words, style="bold"), Text(found.stated, style="dim")]
-        if isinstance(found, Upstream)
-        else []
-    )
+def _title(result: Any) -> str:
+    if isinstance(result, Summary):
+        return result.question
+    return result.words if isinstance(result, Upstream) else type(result).__name__.lower()
 
 
-def _below(found: Any) -> list[RenderableType]:
-    if not isinstance(found, (Table, Upstream)):
+def _table(result: Any) -> document.Table:
+    rows = export.rows(result)
+    shown = [name for name in (rows[0] if rows else {}) if _is_shown(name, rows)]
+    columns = [_heading(name, [row[name] for row in rows]) for name in shown]
+    return document.Table("", columns, [[_cell(row[name]) for name in shown] for row in rows])
+
+
+def _is_shown(name: str, rows: Sequence[dict[str, Any]]) -> bool:
+    hidden = name in HIDDEN or name.endswith(".right")
+    return not hidden and any(row[name] not in (None, "") for row in rows)
+
+
+def _heading(name: str, values: Sequence[Any]) -> str:
+    numbers = all(isinstance(value, int | float) for value in values if value is not None)
+    words = name.removesuffix(".left").replace(".difference", " diff")
+    return f">{words}" if numbers else words
+
+
+def _cell(value: Any) -> Words:
+    if isinstance(value, float):
+        return f"{value:g}" if value.is_integer() else f"{value:.3f}"
+    return Span(value, "token") if isinstance(value, str) and value[:1] == " " else _plain(value)
+
+
+def _plain(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def _above(result: Any) -> list[Words]:
+    if isinstance(result, Summary):
+        notes = [f"note: {note}" for note in result.notes]
+        receipt = [Span(result.receipt.words, "soft")] if result.receipt else []
+        return [f"{result.metric_name} {_sides(result.metric, result.sides)}", *notes, *receipt]
+    return [Span(result.stated, "soft")] if isinstance(result, Upstream) else []
+
+
+def _below(result: Any) -> list[Words]:
+    if isinstance(result, Table):
+        notes = [f"note: {note}" for note in result.notes]
+        return [*_sum(result, result.metric_name, result.metric), *notes]
+    return _sum(result, "score", result.score) if isinstance(result, Upstream) else []
+
+
+def _sum(result: Table | Upstream, name: str, whole: Both) -> list[Words]:
+    """What is not in the rows, and that everything adds up."""
+    if result.gap is None:
         return []
-    name, whole = (
-        (found.metric_name, found.metric) if isinstance(found, Table) else ("score", found.score)
-    )
-    rest, total, number = (_sides(x, found.sides) for x in (found.rest, found.sum, whole))
-    lines = [f"everything else {rest}", f"sum of direct effects {total} = {name} {number}"]
-    notes = [f"note: {note}" for note in found.notes] if isinstance(found, Table) else []
-    return [Text(line) for line in (*(lines if found.gap is not None else ()), *notes)]
+    rest, total, number = (_sides(x, result.sides) for x in (result.rest, result.sum, whole))
+    return [f"everything else {rest}", f"sum of direct effects {total} = {name} {number}"]
 
 
 def _sides(x: Both, names: tuple[str, ...]) -> str:
@@ -78,21 +88,3 @@ def _sides(x: Both, names: tuple[str, ...]) -> str:
         if value is not None
     ]
     return ", ".join(numbers)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _cell(text: str, number: bool) -> str:
-    return (
-        f"{float(text):.3f}"
-        if number and "." in text
-        else text
-        if number or not text.startswith(" ")
-        else repr(text)
-    )

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from minigpt.errors import MiniGPTError, problem
+from minigpt.errors import MiniGPTError
 
 T = TypeVar("T")
 THREADS, QUEUE = 2, 128
@@ -30,11 +30,9 @@ class Workers:
         task is cancelled never does."""
         if self.pending >= self.queue:
             raise Busy(
-                problem(
-                    f"{self.pending} requests are waiting",
-                    "a little patience",
-                    "the same again in a few seconds",
-                )
+                f"{self.pending} requests are waiting",
+                "a little patience",
+                "the same again in a few seconds",
             )
         self.pending += 1
         try:

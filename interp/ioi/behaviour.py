@@ -11,7 +11,8 @@ import torch
 from interp import metrics
 from interp.ioi import published, words
 from interp.ioi.lab import Lab, joint
-from interp.ioi.part import Claim, Part, Table
+from interp.ioi.part import Claim, Part
+from interp.show.document import Table
 from interp.tasks import Prompts, ioi
 from minigpt.errors import MiniGPTError
 

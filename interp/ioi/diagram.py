@@ -12,7 +12,8 @@ from interp.discover.record import Discovery
 from interp.discover.roles import BACKUP, BY_TARGET, INHIBITION, NAME_MOVER, NEGATIVE, UNCLASSED
 from interp.effects import Effects
 from interp.ioi import words
-from interp.ioi.part import Part, Table
+from interp.ioi.part import Part
+from interp.show.document import Table
 from minigpt import parse
 
 MEANS = {

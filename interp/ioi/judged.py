@@ -10,8 +10,9 @@ from interp.circuit import Circuit, criteria
 from interp.circuit.criteria import Faithfulness, Need, Removal
 from interp.ioi import published, words
 from interp.ioi.lab import Lab
-from interp.ioi.part import Claim, Part, Table
+from interp.ioi.part import Claim, Part
 from interp.numerics.bootstrap import interval
+from interp.show.document import Table
 
 MATCHED = "as many heads from each layer"
 NULLS = 200

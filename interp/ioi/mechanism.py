@@ -15,7 +15,8 @@ from interp import attribution, figures, heads, patching
 from interp.effects import Effects
 from interp.ioi import published, words
 from interp.ioi.lab import Lab, joint
-from interp.ioi.part import Claim, Part, Table
+from interp.ioi.part import Claim, Part
+from interp.show.document import Table
 from minigpt import Patch, Trace, parse
 from minigpt.address import heads as every_head
 

@@ -9,10 +9,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from interp.audit.row import Table
 from interp.effects import Effects
-
-__all__ = ["Claim", "Part", "Table"]
+from interp.show.document import Table
 
 
 @dataclass(frozen=True)

@@ -1,84 +1,74 @@
-"""The study as a terminal shows it."""
+"""The study as a document, for a reader who has not read the paper."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rich.console import Group, RenderableType
-from rich.panel import Panel
-from rich.table import Table as Grid
-from rich.text import Text
-
-from interp.ioi.part import Part
+from interp.ioi.part import Claim, Part
 from interp.ioi.study import Study
-from interp.show import terminal as show
+from interp.show.document import Document, HeatMap, Paragraph, Picture, Section, Span, Table, Words
+
+INTRODUCTION = (
+    "How does the model know who is given the drink? Each part asks one question and answers it "
+    "by an experiment: something in the run is replaced, everything that depends on it is "
+    "computed again, and the answer is compared. Nothing is estimated. Headings name the figure "
+    "or section of the paper (Wang et al. 2022)."
+)
 
 
-def study(found: Study) -> RenderableType:
-    """Every part, then the paper's figures beside those measured, then what it comes to."""
-    return Group(
-        *(piece for part in found.parts for piece in (*_part(part), Text(""))),
-        *_claims(found),
-        _verdict(found),
+def study(done: Study) -> Document:
+    """Every part, the paper's figures beside those measured, and what it comes to."""
+    return Document(
+        f"Indirect object identification in {done.model}",
+        [
+            Section("", INTRODUCTION),
+            *(section for part in done.parts for section in _part(part)),
+            *_claims(done),
+        ],
+        [*done.short, *_agreement(done), *_interruption(done)],
+        f"{done.n} prompts, seed {done.seed}, {done.seconds:.0f} s",
     )
 
 
-def _part(part: Part) -> Iterator[RenderableType]:
-    yield Text.assemble((part.heading, "bold"), (f"   {part.where}", "dim"))
-    yield Text(part.text, style="dim")
-    if part.skipped:
-        yield Text(f"skipped: {part.skipped}", style="yellow")
-    for table in part.tables:
-        yield show.table(table.title, table.columns, table.rows)
-    for title, effects in part.maps.items():
-        yield Text(f"{title} (rows: layers)", style="bold")
-        yield show.heat_map(effects)
-
-
-def _claims(found: Study) -> Iterator[RenderableType]:
-    if found.claims:
-        made = Grid(
-            title="The paper beside what was measured",
-            title_justify="left",
-            title_style="bold",
-            box=None,
-            pad_edge=False,
-            header_style="dim",
-        )
-        for name in ("", "where", "paper", "authors' data", "measured", "within"):
-            made.add_column(name, justify="left" if name in ("", "where") else "right")
-        for _, claim in found.claims:
-            said = [f"{x:.2f}" if x is not None else "" for x in (claim.paper, claim.authors)]
-            made.add_row(
-                Text(claim.what, style="" if claim.agrees else "bold red"),
-                Text(claim.where, style="dim"),
-                *said,
-                f"{claim.measured:.2f}",
-                Text(f"{claim.within:g}", style="green" if claim.agrees else "bold red"),
-            )
-        yield made
-
-
-def _verdict(found: Study) -> Panel:
-    lines = [Text(line) for line in found.short]
-    if found.claims:
-        agree = sum(claim.agrees for _, claim in found.claims)
-        lines.append(
-            Text(
-                f"{agree} of {len(found.claims)} figures agree with the paper",
-                style="bold green" if agree == len(found.claims) else "bold yellow",
-            )
-        )
-    if found.interrupted:
-        lines.append(Text("interrupted: what was finished is above", style="bold yellow"))
-    return Panel(
-        Group(
-            *lines,
-            Text(
-                f"{found.model}, {found.n} prompts, seed {found.seed}; {found.seconds:.0f} s",
-                style="dim",
-            ),
-        ),
-        title="indirect object identification",
-        title_align="left",
+def _part(part: Part) -> Iterator[Section]:
+    skipped = [Paragraph(Span(f"skipped: {part.skipped}", "warn"))] if part.skipped else []
+    maps = [HeatMap(title, effects.grid()) for title, effects in part.maps.items()]
+    pictures = map(Picture, part.figures.values())
+    yield Section(
+        part.heading, part.text, [*skipped, *part.tables, *pictures, *maps], aside=part.where
     )
+
+
+def _claims(done: Study) -> Iterator[Section]:
+    columns = ("figure", "where", ">paper", ">authors' data", ">measured", ">within", "", "part")
+    rows = [(*_claim(claim), part.heading) for part, claim in done.claims]
+    if rows:
+        text = (
+            "A row agrees where it is within the tolerance of the paper or of its authors' stored "
+            "data."
+        )
+        table = Table("", columns, rows, narrow=7)
+        yield Section("The paper beside what was measured", text, [table])
+
+
+def _claim(claim: Claim) -> tuple[Words, ...]:
+    return (
+        Span(claim.what, "" if claim.agrees else "bad"),
+        Span(claim.where, "soft"),
+        *("" if x is None else f"{x:.2f}" for x in (claim.paper, claim.authors)),
+        f"{claim.measured:.2f}",
+        f"{claim.within:g}",
+        Span("agrees", "good") if claim.agrees else Span("DIFFERS", "bad"),
+    )
+
+
+def _agreement(done: Study) -> Iterator[Span]:
+    if done.claims:
+        agree, all_of_them = sum(claim.agrees for _, claim in done.claims), len(done.claims)
+        text = f"{agree} of {all_of_them} figures agree with the paper"
+        yield Span(text, "good" if agree == all_of_them else "warn")
+
+
+def _interruption(done: Study) -> Iterator[Span]:
+    if done.interrupted:
+        yield Span("interrupted: what was finished is above", "warn")

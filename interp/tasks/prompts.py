@@ -113,10 +113,12 @@ class Prompts:
 
     def text(self, row: Sequence[int] | Tensor) -> str:
         """A row of tokens as a person reads it."""
-        ids = [int(i) for i in row]
-        if self.tokenizer is None:
-            return " ".join(map(str, ids))
-        return "|".join(self.tokenizer.text(i) for i in ids)
+        return (" " if self.tokenizer is None else "|").join(self.pieces(row))
+
+    def pieces(self, row: Sequence[int] | Tensor) -> list[str]:
+        """A row of tokens, each as a person reads it."""
+        decode = str if self.tokenizer is None else self.tokenizer.text
+        return [decode(int(token)) for token in row]
 
     def save(self, path: Path) -> None:
         """JSON lines: token ids and, with a tokenizer, texts."""

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Sequence
 
 from minigpt import Tokenizer
-from minigpt.errors import PromptError, problem
+from minigpt.errors import PromptError
 
 
 class VocabularyWarning(UserWarning):
@@ -35,8 +35,8 @@ def single(tokenizer: Tokenizer, words: Sequence[str], what: str, least: int = 1
         )
     if dropped:
         left_out = f"{what}: {len(dropped)} of {len(once)} left out{_some(dropped)}"
-        said = problem(left_out, "words that are one token with a space before them")
-        warnings.warn(VocabularyWarning(said), stacklevel=3)
+        said = PromptError(left_out, "words that are one token with a space before them")
+        warnings.warn(VocabularyWarning(str(said)), stacklevel=3)
     return known
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from interp import cli
+from interp.cli import output
 
 PROMPT = "When Mary and John went to the store, John gave a drink to"
 
@@ -31,7 +32,7 @@ def run(capsys, monkeypatch, *arguments: str) -> tuple[int, str, str]:
 
 @pytest.fixture
 def interp(capsys, monkeypatch):
-    monkeypatch.setattr(cli.console, "_width", 160)
+    monkeypatch.setattr(output.console, "_width", 160)
     return lambda *arguments: run(capsys, monkeypatch, *arguments)
 
 
@@ -39,7 +40,7 @@ def test_why_answers_the_question_and_the_sum_holds(interp):
     status, out, _ = interp("why", PROMPT, "--answer", " Mary", "--over", " John")
     assert status == 0
     for part in (
-        "Why ' Mary' rather than ' John'?",
+        "Why does ioi-mini say ' Mary' rather than ' John'?",
         "pushes for ' Mary'",
         "pushes for ' John'",
         "direct effect of each head",

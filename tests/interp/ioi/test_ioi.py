@@ -15,9 +15,10 @@ import weights
 from interp import cli, metrics
 from interp.circuit import Circuit
 from interp.discover import discover
-from interp.ioi import behaviour, judged, mechanism, page, published, study, view
+from interp.ioi import behaviour, judged, mechanism, published, study, view
 from interp.ioi.lab import Lab
 from interp.ioi.part import Claim
+from interp.show import page, terminal
 from interp.tasks import ioi
 from minigpt import GPT2, Config, MiniGPTError, Patch
 from minigpt import tokenizer as tokenizers
@@ -87,11 +88,11 @@ def test_every_part_is_there_and_says_what_it_is(found):
 
 
 def test_the_page_needs_nothing_but_itself_and_every_heading_is_on_it(found):
-    html = page.study(found)
+    html = page.document(view.study(found))
     assert all(part.heading.replace("'", "&#x27;") in html for part in found.parts)
     assert not re.search(r"<(script|link|img)[^>]+(src|href)=.https?:", html)
     assert "nan" not in re.sub(r"<script.*?</script>", "", html, flags=re.S)[:2000]
-    assert view.study(found) is not None
+    assert terminal.document(view.study(found)) is not None
 
 
 def test_signals_are_patches_from_the_six_kinds_of_prompts(model):
@@ -163,7 +164,7 @@ def test_interrupted_it_keeps_what_is_finished(model, monkeypatch):
     stopped = study(model, "ioi-mini", n=40, circuit=CIRCUIT)
     assert stopped.interrupted
     assert [part.name for part in stopped.parts] == ["task", "given", "direct"]
-    assert "interrupted" in page.study(stopped)
+    assert "interrupted" in page.document(view.study(stopped))
 
 
 def _interrupt(_lab):
@@ -202,9 +203,9 @@ def test_the_published_circuit_is_held_against_the_paper_row_by_row(shaped_like_
         "minimality",
         "adversarial",
     }
-    html = page.study(compared)
+    html = page.document(view.study(compared))
     assert "DIFFERS" in html
-    assert view.study(compared) is not None
+    assert terminal.document(view.study(compared)) is not None
 
 
 def test_a_claim_agrees_with_either_of_its_sources_within_its_tolerance():

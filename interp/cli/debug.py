@@ -1,0 +1,122 @@
+"""`interp debug`: the debugger in a browser; with a question, the same answers in the terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated, Any
+
+import typer
+
+import weights
+from interp.cli.output import console
+from interp.debugger import export, text
+from interp.debugger.question import Question
+from interp.debugger.session import Session
+from interp.show import terminal
+from minigpt import MiniGPTError
+
+Many = list[str] | None
+Models = Annotated[
+    Many,
+    typer.Option("--model", "-m", help="a name, a folder or a file; may be given several times"),
+]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free")]
+Host = Annotated[
+    str, typer.Option(help="the address to serve on; anything but the loopback lets others in")
+]
+Open = Annotated[bool, typer.Option("--open/--no-open", help="open the page in a browser")]
+Ask = Annotated[
+    str | None, typer.Option("--ask", help="a prompt: answer here instead of in a browser")
+]
+Answers = Annotated[
+    Many,
+    typer.Option("--answer", "-a", help="a token with its space; may be given several times"),
+]
+Overs = Annotated[
+    Many, typer.Option("--over", "-o", help="a token that it is compared with; likewise")
+]
+Patches = Annotated[
+    Many,
+    typer.Option(
+        "--patch", help="an intervention: 'a2.6@13 = 0', 'm1 = other', 'a2.6 = x0.5'; likewise"
+    ),
+]
+Trail = Annotated[Many, typer.Option("--trail", help="a step upstream: 'a3.4.q@13<1'; likewise")]
+Link = Annotated[
+    str,
+    typer.Option(
+        help="a page's link, or what stands after its question mark; the options above are laid "
+        "over it"
+    ),
+]
+Results = Annotated[
+    Many,
+    typer.Option("--result", "-r", help="summary, nodes, totals, upstream, details, ...; likewise"),
+]
+Json = Annotated[bool, typer.Option("--json", help="print everything as JSON instead")]
+
+
+def debug(
+    model: Models = None,
+    port: Port = 8080,
+    host: Host = "127.0.0.1",
+    show: Open = True,
+    ask: Ask = None,
+    answer: Answers = None,
+    over: Overs = None,
+    other: Annotated[str, typer.Option(help="a second prompt")] = "",
+    patch: Patches = None,
+    trail: Trail = None,
+    link: Link = "",
+    result: Results = None,
+    as_json: Json = False,
+) -> None:
+    """Ask a model why, in the browser: nodes, attention, interventions, circuits. With --ask or
+    --link: in the terminal."""
+    session = Session({loaded.name: loaded for loaded in map(weights.load, model or ["ioi-mini"])})
+    if ask is None and not link:
+        _serve(session, host, port, show)
+        return
+    many = {"answers": answer, "distractors": over, "patches": patch, "trail": trail}
+    typed = {
+        **{name: text for name, text in (("prompt", ask), ("other", other)) if text},
+        **{name: tuple(texts) for name, texts in many.items() if texts},
+    }
+    asked = _question(session, link, typed)
+    _answer(session, asked, result or ["summary", "upstream" if asked.trail else "nodes"], as_json)
+
+
+def _serve(session: Session, host: str, port: int, show: bool) -> None:
+    try:
+        from interp.debugger import start  # its libraries are an extra
+    except ModuleNotFoundError as error:
+        raise MiniGPTError(
+            f"a server without {error.name}",
+            "the extra that has it",
+            "pip install 'minigpt-interp[debugger]'",
+        ) from error
+    start.serve(session, host, port, show=show)
+
+
+def _question(session: Session, link: str, given: dict[str, Any]) -> Question:
+    """The link's question, with what was given besides; without a link, one of the first model."""
+    asked = (
+        Question.from_url(link.partition("?")[2] or link)
+        if link
+        else Question(model=next(iter(session.models)))
+    )
+    return replace(asked, **given)
+
+
+def _answer(session: Session, asked: Question, results: Sequence[str], as_json: bool) -> None:
+    """Print the results of one question."""
+    runs = session.runs(asked)
+    answers = {name: export.result(runs, name) for name in results}
+    if as_json:
+        fields = (f'"{name}": {export.as_json(record)}' for name, record in answers.items())
+        sys.stdout.write("{" + ", ".join(fields) + "}\n")
+        return
+    for record in answers.values():
+        console.print(terminal.document(text.view(record)))

@@ -1,0 +1,41 @@
+"""An answer printed as a document or as JSON, and written as a page."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, RenderableType
+
+from interp.show import page, terminal
+from interp.show.document import Document
+from minigpt import MiniGPTError
+
+console = Console(highlight=False, soft_wrap=False)
+
+
+def show(data: Any, document: Document, as_json: bool, html: Path | None = None) -> None:
+    """Everything as JSON, or what a terminal can show; with html, a page besides."""
+    say(data, terminal.document(document), as_json)
+    if html is not None:
+        _write(page.document(document), html)
+
+
+def say(data: Any, view: RenderableType, as_json: bool) -> None:
+    """One or the other."""
+    if as_json:
+        sys.stdout.write(json.dumps(data, ensure_ascii=False) + "\n")
+    else:
+        console.print(view)
+
+
+def _write(html: str, path: Path) -> None:
+    try:
+        page.save(html, path)
+    except OSError as error:
+        raise MiniGPTError(
+            f"--html {path}: {error.strerror}", "a file in a folder that exists and may be written"
+        ) from error
+    Console(stderr=True).print(f"wrote {path}")

@@ -1,0 +1,7 @@
+"""Answers as documents: to a question, of effects, of a circuit. `show` knows how they look."""
+
+from interp.views.circuit import circuit
+from interp.views.effects import effects
+from interp.views.why import why
+
+__all__ = ["circuit", "effects", "why"]
