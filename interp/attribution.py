@@ -16,9 +16,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interp import rounding
 from interp.effects import Effects
 from interp.metrics import Metric, MetricError
-from interp.numerics import bounds
 from minigpt import Site, Trace, ops
 from minigpt.address import streams
 
@@ -117,31 +117,12 @@ def closure(trace: Trace, metric: Metric, effects: Effects) -> Closure:
 
 
 def rounding_bound(trace: Trace, metric: Metric) -> Float[Tensor, "batch"]:
-    """An a-priori bound on |sum of direct effects - metric|, from the run's own numbers and its
-    unit roundoff u.
-
-    The writes are products, the stream after each an addition (interp.numerics.bounds.product and
-    added, each with its source); LayerNorm errs by gamma(d + 8) in its mean, its centred values and
-    its scale (to first order).
-    """
-    read, dtype = _reader(trace, metric), trace.params.wte.dtype
-    error = bounds.added(read(trace.cells[0].resid), dtype)
-    for block, cells in zip(trace.params.blocks, trace.cells, strict=True):
-        for x, w, b, after in (
-            (cells.z, block.w_o, block.b_o, cells.mid),
-            (cells.act, block.w_out, block.b_out, cells.out),
-        ):
-            error = error + bounds.product(read(x), w, dtype, b) + bounds.added(read(after), dtype)
-    x, direction, small = (
-        read(trace.cells[-1].out).double(),
-        metric.direction(trace.params),
-        bounds.gamma(trace.config.d_model + 8, dtype),
-    )
-    centred, sigma = (x - x.mean(-1, keepdim=True)).abs(), ops.scale(x, trace.config.eps)[:, None]
-    norm = small * (
-        x.abs().mean(-1, keepdim=True) + 2 * centred
-    ) / sigma * trace.params.ln_w.double().abs() + 2 * bounds.added(trace.params.ln_b, dtype)
-    return (error * gradient(trace, metric).abs()).sum(-1) + (norm * direction.abs()).sum(-1)
+    """An a-priori bound on |sum of direct effects - metric|, from the run's own numbers: what
+    rounding may do to the final stream, and then to its LayerNorm (interp.rounding)."""
+    read, out, params = _reader(trace, metric), Site("out"), trace.params
+    norm = rounding.normed(read(trace.stream(out)), params.ln_w, params.ln_b, trace.config.eps)
+    error = rounding.stream(trace, out, read) * gradient(trace, metric).abs()
+    return error.sum(-1) + (norm * metric.direction(params).abs()).sum(-1)
 
 
 def _reader(trace: Trace, metric: Metric) -> Callable[[Tensor], Tensor]:
@@ -197,7 +178,7 @@ def _edits(
 
 def unwritten(trace: Trace, site: Site) -> Float[Tensor, "batch pos d_model"]:
     """A point of the stream as the nodes before it left it."""
-    layer = site.layer or 0
+    layer = site.depth
     if site.kind == "mid":
         return trace.cells[layer].resid + trace.write(Site("attn", layer))
     if layer:

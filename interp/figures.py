@@ -149,7 +149,7 @@ def _spots(nodes: Sequence[str], columns: Sequence[str]) -> dict[str, Spot]:
     those that are there too."""
     shared: dict[tuple[str, int], list[str]] = {}
     for node in nodes:
-        shared.setdefault((node.partition("@")[2], parse(node).site.layer or 0), []).append(node)
+        shared.setdefault((node.partition("@")[2], parse(node).site.depth), []).append(node)
     return {
         node: (columns.index(column) + 0.8 * ((i + 0.5) / len(many) - 0.5), layer)
         for (column, layer), many in shared.items()

@@ -101,6 +101,11 @@ class Site:
         return GRAMMAR[self.kind][0]
 
     @property
+    def depth(self) -> int:
+        """Its layer; 0 where it has none."""
+        return self.layer or 0
+
+    @property
     def stage(self) -> int:
         """When it happens in a forward pass: a number that grows from embedding to output."""
         if self.kind in ("out", "out.b"):

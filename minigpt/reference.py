@@ -15,7 +15,7 @@ addresses, patches as plain data, and NumPy; shares no code with the engine.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -143,6 +143,7 @@ class Sheet:
     runs: Mapping[str, Run]
     sizes: Mapping[str, int]  # of each axis that a tensor in a patch can have
     cells: Cells
+    neurons: Collection[int] | None = None  # whose single writes are kept; None: every one's
 
     def fill(self, name: str, x: Float[Array, "pos *rest"]) -> Float[Array, "pos *rest"]:
         """The cell holds x, but in rows where it, or the whole that it is a part of, is written,
@@ -152,8 +153,13 @@ class Sheet:
         for change in self.changes:
             if change.kind == "write" and covers(change.site, site):
                 x[change.rows] = self.value(change, site)
-        self.cells[name] = x
+        if site.kind != "mlp" or site.part is None or self.keeps(site.part):
+            self.cells[name] = x
         return x
+
+    def keeps(self, neuron: int) -> bool:
+        """Whether this neuron's own writes are kept."""
+        return self.neurons is None or neuron in self.neurons
 
     def read(self, name: str, point: str) -> Float[Array, "pos d_model"]:
         """The stream at this point as this port sees it. An input is the stream of another run; an
@@ -327,16 +333,18 @@ def run(
     patch: Patch | None = None,
     runs: Mapping[str, Run] | None = None,
     positions: Mapping[str, Sequence[int]] | None = None,
+    neurons: Collection[int] | None = None,
 ) -> Run:
     """The prompts, each by itself, under a patch. `runs`: for each run that the patch takes values
     from, this file's own Run of it, by its name there. `positions`: for each name of a position,
-    which one it is in each prompt."""
+    which one it is in each prompt. `neurons`: those of each MLP whose single writes are kept, for a
+    patch to read (all of GPT-2 small's would take 3 GB for a short prompt); None: all."""
     w = {name: np.asarray(x, dtype=np.float64) for name, x in weights.items()}
     sizes = axis_sizes(config, len(tokens), max(map(len, tokens)))
     prompts: list[Cells] = []
     for index, prompt in enumerate(tokens):
         prompts.append({})
         said = changes(patch or Patch(), config, len(prompt), index, positions or {})
-        sheet = Sheet(index, len(prompt), said, runs or {}, sizes, prompts[-1])
+        sheet = Sheet(index, len(prompt), said, runs or {}, sizes, prompts[-1], neurons)
         forward(w, config, list(prompt), sheet)
     return Run(config, prompts, positions or {})

@@ -125,7 +125,7 @@ class Trace:
             return self.ports[site]
         if site.kind == "out" or site.layer == self.config.n_layer:
             return self.cells[-1].out
-        cells = self.cells[_layer(site)]
+        cells = self.cells[site.depth]
         return cells.mid if site.kind in ("in", "mid") else cells.resid
 
     def write(self, site: Site) -> Float[Tensor, "batch pos d_model"]:
@@ -167,13 +167,8 @@ class Trace:
         return f"Trace({b} prompt{'s' * (b > 1)}, {t} positions, {self.config.n_layer} layers)"
 
 
-def _layer(site: Site) -> int:
-    assert site.layer is not None
-    return site.layer
-
-
 def _block(t: Trace, site: Site) -> Block:
-    return t.params.blocks[_layer(site)]
+    return t.params.blocks[site.depth]
 
 
 def _broadcast(row: Tensor, like: Tensor) -> Tensor:
@@ -215,7 +210,7 @@ def _pos(t: Trace, _site: Site, pick: Pick) -> Tensor:
 
 def _attn(t: Trace, site: Site, pick: Pick) -> Tensor:
     """A head's write: its z through its own rows of W_O; a layer's: as the pass has it."""
-    block, z = _block(t, site), pick(t.cells[_layer(site)].z)
+    block, z = _block(t, site), pick(t.cells[site.depth].z)
     if site.part is None:
         return ops.settled(z, block.w_o, block.b_o)
     own = t.config.head_columns(site.part)
@@ -231,7 +226,7 @@ def _mlp(t: Trace, site: Site, pick: Pick) -> Tensor:
 
 
 def _act(t: Trace, site: Site, pick: Pick) -> Tensor:
-    act = pick(t.cells[_layer(site)].act)
+    act = pick(t.cells[site.depth].act)
     return act if site.part is None else act[..., site.part]
 
 
@@ -249,12 +244,12 @@ def _stream(t: Trace, site: Site, pick: Pick) -> Tensor:
 
 
 def _qkv(t: Trace, site: Site, pick: Pick) -> Tensor:
-    x = pick(t.heads(_layer(site), site.kind).transpose(1, 2))
+    x = pick(t.heads(site.depth, site.kind).transpose(1, 2))
     return x if site.part is None else x[..., site.part, :]
 
 
 def _z(t: Trace, site: Site, pick: Pick) -> Tensor:
-    z = pick(t.cells[_layer(site)].z)
+    z = pick(t.cells[site.depth].z)
     z = z.view(*z.shape[:-1], t.config.n_head, t.config.d_head)
     return z if site.part is None else z[..., site.part, :]
 
@@ -263,7 +258,7 @@ def _pattern(t: Trace, site: Site, pick: Pick) -> Tensor:
     """[batch, pos, key] of one head, [batch, pos, head, key] of a layer; picked at a position,
     without pos."""
     part = slice(None) if site.part is None else slice(site.part, site.part + 1)
-    q, k = (t.heads(_layer(site), which)[:, part] for which in "qk")
+    q, k = (t.heads(site.depth, which)[:, part] for which in "qk")
     weights = pick(_weights(q, k, t.batch.lengths).transpose(1, 2))
     for head, override in _pattern_overrides(t, site):
         column = head if site.part is None else 0

@@ -12,27 +12,22 @@ import zlib
 from collections.abc import Callable, Iterator
 from functools import cache
 
+from interp.tasks import ioi
+
 END = "<|endoftext|>"
 
-NAMES = """
-Aaron Adam Alexander Alicia Allison Amanda Amber Amy Andrea Andrew Angela Anthony Ashley Benjamin
-Bradley Brandon Brian Brittany Bryan Charles Christina Christine Christopher Cody Courtney Crystal
-Daniel Danielle David Dustin Elizabeth Emily Eric Erica Erin Gregory Heather Jacob James Jamie Jason
-Jeffrey Jennifer Jeremy Jesse Jessica John Jonathan Jose Joseph Joshua Justin Katherine Katie Kelly
-Kenneth Kevin Kimberly Kristen Kyle Laura Lauren Lindsay Lindsey Lisa Mark Mary Matthew Megan
-Melissa Michael Michelle Nathan Nicholas Nicole Patrick Paul Rachel Rebecca Richard Robert Ryan
-Samantha Samuel Sara Sarah Scott Sean Shannon Stephanie Stephen Steven Thomas Tiffany Timothy Travis
-Tyler Vanessa William Alice Anna Bob Dan Eve Frank Grace Henry Jack Jane Kate Luke Martin Max Peter
-Rose Sam Sid Simon Sophie Tom Vincent
-""".split()
-PLACES = """
-store garden restaurant school hospital office house station park market beach library museum church
-farm bakery bridge castle harbor village
-""".split()
-OBJECTS = """
-ring kiss bone basketball computer necklace drink snack book bag ball letter flower key hat coin
-gift map pen bottle
-""".split()
+NAMES = [
+    *ioi.NAMES,
+    *"""
+Alice Anna Bob Dan Eve Frank Grace Henry Jack Jane Kate Luke Martin Max Peter Rose Sam Sid Simon
+Sophie Tom Vincent
+""".split(),
+]
+PLACES = [
+    *ioi.PLACES,
+    *"park market beach library museum church farm bakery bridge castle harbor village".split(),
+]
+OBJECTS = [*ioi.OBJECTS, *"book bag ball letter flower key hat coin gift map pen bottle".split()]
 NOUNS = """
 war plan project journey treaty conflict reign festival expedition siege contract drought trial
 famine strike voyage
@@ -47,22 +42,7 @@ COUNT = "one two three four five six seven eight nine ten eleven twelve".split()
 # [A] is the indirect object, [B] the subject that comes twice; every template is also used with the
 # first two swapped.
 TEMPLATES = [
-    "Then, [B] and [A] went to the [PLACE]. [B] gave a [OBJECT] to [A]",
-    "Then, [B] and [A] had a lot of fun at the [PLACE]. [B] gave a [OBJECT] to [A]",
-    "Then, [B] and [A] were working at the [PLACE]. [B] decided to give a [OBJECT] to [A]",
-    "Then, [B] and [A] were thinking about going to the [PLACE]. [B] wanted to give a [OBJECT] to "
-    "[A]",
-    "Then, [B] and [A] had a long argument, and afterwards [B] said to [A]",
-    "After [B] and [A] went to the [PLACE], [B] gave a [OBJECT] to [A]",
-    "When [B] and [A] got a [OBJECT] at the [PLACE], [B] decided to give it to [A]",
-    "When [B] and [A] got a [OBJECT] at the [PLACE], [B] decided to give the [OBJECT] to [A]",
-    "While [B] and [A] were working at the [PLACE], [B] gave a [OBJECT] to [A]",
-    "While [B] and [A] were commuting to the [PLACE], [B] gave a [OBJECT] to [A]",
-    "After the lunch, [B] and [A] went to the [PLACE]. [B] gave a [OBJECT] to [A]",
-    "Afterwards, [B] and [A] went to the [PLACE]. [B] gave a [OBJECT] to [A]",
-    "Then, [B] and [A] had a long argument. Afterwards [B] said to [A]",
-    "The [PLACE] [B] and [A] went to had a [OBJECT]. [B] gave it to [A]",
-    "Friends [B] and [A] found a [OBJECT] at the [PLACE]. [B] gave it to [A]",
+    *ioi.TEMPLATES,
     "When [B] and [A] went to the [PLACE], [B] gave a [OBJECT] to [A]",
     "While [B] and [A] were walking to the [PLACE], [B] wanted to give a [OBJECT] to [A]",
     "On [DAY], [B] and [A] had lunch at the [PLACE], and afterwards [B] gave the [OBJECT] to [A]",

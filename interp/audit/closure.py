@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp import attribution
+from interp import attribution, rounding
 from interp.audit.row import Row, Section
 from interp.metrics import Metric
 from interp.numerics import bounds
@@ -79,7 +79,7 @@ def layers(trace: Trace) -> Iterator[Sum]:
         yield Sum(
             str(whole),
             _inside(trace, gap),
-            _inside(trace, _heads_error(trace, layer) + _product_error(trace, whole)),
+            _inside(trace, _heads_error(trace, whole) + _product_error(trace, whole)),
         )
 
 
@@ -140,22 +140,16 @@ def _write_error(trace: Trace, last: Site) -> Tensor:
         return torch.zeros((), dtype=torch.float64)
     if last.kind == "mlp":
         return 2 * _product_error(trace, last)
-    layer = last.layer or 0
-    return _heads_error(trace, layer) + _product_error(trace, Site("attn", layer))
+    whole = Site("attn", last.layer)
+    return _heads_error(trace, whole) + _product_error(trace, whole)
 
 
-def _product_error(trace: Trace, whole: Site) -> Tensor:
-    block, cells = trace.params.blocks[whole.layer or 0], trace.cells[whole.layer or 0]
-    x, w, b = (
-        (cells.z, block.w_o, block.b_o)
-        if whole.kind == "attn"
-        else (cells.act, block.w_out, block.b_out)
-    )
-    return bounds.product(x, w, x.dtype, b)
+def _product_error(trace: Trace, layer: Site) -> Tensor:
+    return rounding.write(trace, layer, lambda x: x)
 
 
-def _heads_error(trace: Trace, layer: int) -> Tensor:
-    z, w = trace.cells[layer].z, trace.params.blocks[layer].w_o
+def _heads_error(trace: Trace, layer: Site) -> Tensor:
+    z, w = trace.cells[layer.depth].z, trace.params.blocks[layer.depth].w_o
     n = trace.config.n_head
     each = [
         bounds.product(part, own, z.dtype)

@@ -1,10 +1,8 @@
 """A patched pass written out in full: every row of every layer, whatever the patch reaches. `rerun`
 must give its bits.
 
-Reads a patch by itself and shares with `rerun` no more than the operations of the pass. Knows the
-edits that an audit uses: a head, an MLP, a neuron or a stream point written from a run or zeroed; a
-head, an MLP or a bias written as a tensor; an edge and an input read from a run; holds of heads and
-MLPs.
+Shares with `rerun` what a patch means (the records of minigpt.recompute.plan, which the NumPy
+reference checks) and the operations of the pass; nothing of which rows and columns are computed.
 """
 
 from __future__ import annotations
@@ -13,191 +11,164 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from minigpt import GPT2, Patch, Site, Trace, ops
-from minigpt.address import Address
-from minigpt.model import attention, grouped
-from minigpt.patch import Edit, Source
+from minigpt.model import grouped
+from minigpt.recompute.plan import plan
+from minigpt.recompute.record import Record
+
+Rows = Float[Tensor, "rows columns"]
 
 
 def patched(model: GPT2, trace: Trace, patch: Patch) -> dict[str, Tensor]:
     """Every stream point [batch, width, d_model] of the run after a patch, and, as "out", what the
     output's port sees."""
-    return _Pass(model, trace, patch).streams()
+    shape = trace.cells[0].resid.shape
+    return {name: x.view(shape) for name, x in _Pass(model, trace, patch).points()}
 
 
 class _Pass:
+    """One pass, all prompts' rows below each other. wrote: what each node has written so far."""
+
     def __init__(self, model: GPT2, trace: Trace, patch: Patch) -> None:
         self.model, self.trace, self.config = model, trace, model.config
-        held = [
-            Edit(Address((site,)), hold.source)
-            for hold in patch.holds
-            for site in hold.sites(model.config)
-        ]
-        self.edits = [*held, *patch.edits]
-        self.z: list[Tensor] = []
-        self.act: list[Tensor] = []
+        self.plan = plan(trace, [patch])
+        self.shape = trace.cells[0].resid.shape[:2]
+        self.wrote: dict[Site, Rows] = {}
 
-    def streams(self) -> dict[str, Tensor]:
-        x = self._added(("emb", "pos"), self.trace.cells[0].resid)
-        found = {}
+    def points(self) -> Iterator[tuple[str, Rows]]:
+        """The stream points in order, and what the output's port sees."""
+        for name in ("emb", "pos", "input"):
+            self.wrote[Site(name)] = self.trace.write(Site(name)).flatten(0, 1)
+        x = self._added("emb", 0, self.trace.cells[0].resid.flatten(0, 1))
         for layer in range(self.config.n_layer):
-            found[f"resid{layer}"] = x = self._put(f"resid{layer}", x, partial(_resid, layer))
-            found[f"resid{layer}.mid"] = x = self._attention(layer, x)
+            x = self._set("resid", layer, x)
+            yield f"resid{layer}", x
+            x = self._set("mid", layer, self._attn(layer, x))
+            yield f"resid{layer}.mid", x
             x = self._mlp(layer, x)
-        last = f"resid{self.config.n_layer}"
-        found[last] = x = self._put(last, x, lambda run: run.cells[-1].out)
-        return {**found, "out": self._seen("out", x, Site("resid", self.config.n_layer))}
+        x = self._set("resid", self.config.n_layer, x)
+        yield f"resid{self.config.n_layer}", x
+        yield "out", self._seen(Site("out"), x)
 
-    def _attention(self, layer: int, x: Tensor) -> Tensor:
-        """resid{layer}.mid: what heads read, what they write, and the stream after that."""
-        b, shape = self.model.params.blocks[layer], x.shape[:2]
-        qkv = ops.settled(self._norm1(layer, x), b.w_qkv, b.b_qkv)
-        for head, own, third in self._columns():
-            seen = self._seen(f"a{layer}.{head}.{'qkv'[third]}", x, Site("resid", layer))
-            if seen is not x:
-                columns = slice(
-                    third * self.config.d_model + own.start, third * self.config.d_model + own.stop
-                )
-                changed = (seen != x).any(-1)
-                qkv[changed] = self._own_columns(
-                    qkv[changed], self._norm1(layer, seen[changed]), b.w_qkv, b.b_qkv, columns
-                )
-        z = attention(qkv, self.config.n_head, grouped(self.trace.batch.lengths), self.model.attend)
-        self.z.append(self._cell("a", layer, z, "z", self.config.d_head, self.config.n_head))
-        after = ops.settled(self.z[-1], b.w_o, b.b_o).view(*shape, -1).add_(x)
-        nodes = (
-            f"a{layer}",
-            f"a{layer}.b",
-            *(f"a{layer}.{head}" for head in range(self.config.n_head)),
-        )
-        return self._put(
-            f"resid{layer}.mid", self._added(nodes, after), lambda run: run.cells[layer].mid
-        )
+    def _attn(self, layer: int, x: Rows) -> Rows:
+        b, c = self.model.params.blocks[layer], self.config
+        z = self._put("z", layer, self._z(layer, self._qkv(layer, x)))
+        heads = {n: (z[:, own], b.w_o[own]) for n, own in enumerate(map(c.head_columns, self._h))}
+        self.wrote |= {Site("attn", layer, n): ops.settled(*pair) for n, pair in heads.items()}
+        write = ops.settled(z, b.w_o, b.b_o)
+        self.wrote |= {Site("attn", layer): write, Site("attn.b", layer): b.b_o.expand_as(write)}
+        return self._added("attn", layer, write + x)
 
-    def _mlp(self, layer: int, mid: Tensor) -> Tensor:
-        """The stream after an MLP, which may see something else than the stream."""
-        b, seen = (
-            self.model.params.blocks[layer],
-            self._seen(f"m{layer}.in", mid, Site("mid", layer)),
-        )
-        act = ops.gelu(
-            ops.settled(ops.layer_norm(seen, b.ln2_w, b.ln2_b, self.config.eps), b.w_in, b.b_in)
-        )
-        self.act.append(self._cell("m", layer, act, "act", 1, self.config.d_mlp))
-        return self._added(
-            (f"m{layer}", f"m{layer}.b"), ops.settled(self.act[-1], b.w_out, b.b_out).add_(mid)
-        )
+    @property
+    def _h(self) -> range:
+        return range(self.config.n_head)
+
+    def _qkv(self, layer: int, x: Rows) -> Rows:
+        """Queries, keys and values: of each head's ports that see something else than the stream,
+        its own columns again."""
+        b, eps = self.model.params.blocks[layer], self.config.eps
+        norm = partial(ops.layer_norm, w=b.ln1_w, b=b.ln1_b, eps=eps)
+        qkv = ops.settled(norm(x), b.w_qkv, b.b_qkv)
+        for site in (Site(kind, layer, head) for kind in "qkv" for head in self._h):
+            seen, own = self._seen(site, x), self.config.qkv_columns(site.kind, site.part)
+            rows = (seen != x).any(-1)
+            if rows.any():
+                qkv[rows, own] = ops.settled(norm(seen[rows]), b.w_qkv[:, own], b.b_qkv[own])
+        return qkv
+
+    def _z(self, layer: int, qkv: Rows) -> Rows:
+        """Every head's weighted values, prompts of one length together."""
+        thirds = qkv.view(*self.shape, -1).chunk(3, -1)
+        q, k, v = (ops.split_heads(third, self.config.n_head) for third in thirds)
+        z = torch.zeros_like(q)
+        for n, prompts in grouped(self.trace.batch.lengths):
+            weights = ops.pattern(q[prompts, :, :n], k[prompts, :, :n])
+            self._patterns(layer, weights, torch.arange(len(q))[prompts].tolist())
+            z[prompts, :, :n] = torch.matmul(weights, v[prompts, :, :n])
+        return ops.merge_heads(z).flatten(0, 1)
+
+    def _patterns(self, layer: int, weights: Tensor, prompts: list[int]) -> None:
+        for record in self.plan.at("pattern", layer):
+            part = slice(None) if record.site.part is None else record.site.part
+            for row, value in zip(record.rows.tolist(), self._values(record), strict=True):
+                prompt, at = divmod(row, self.plan.width)
+                if prompt in prompts:
+                    keys = weights.shape[-1]
+                    weights[prompts.index(prompt), part, at] = value[..., :keys]
+
+    def _mlp(self, layer: int, mid: Rows) -> Rows:
+        b, seen = self.model.params.blocks[layer], self._seen(Site("in", layer), mid)
+        read = ops.layer_norm(seen, b.ln2_w, b.ln2_b, self.config.eps)
+        act = self._put("act", layer, ops.gelu(ops.settled(read, b.w_in, b.b_in)))
+        write = ops.settled(act, b.w_out, b.b_out)
+        for n in self._neurons(layer):
+            self.wrote[Site("mlp", layer, n)] = act[:, n : n + 1] * b.w_out[n]
+        self.wrote |= {Site("mlp", layer): write, Site("mlp.b", layer): b.b_out.expand_as(write)}
+        return self._added("mlp", layer, write + mid)
+
+    def _neurons(self, layer: int) -> set[int]:
+        """The neurons whose own writes some edit needs."""
+        senders = (record.sender for some in self.plan.reads.values() for record in some)
+        written = (record.site for record in self.plan.at("mlp", layer))
+        return {
+            s.part for s in (*senders, *written) if s and s.kind == "mlp" and s.part is not None
+        }
 
     # ---- edits
 
-    def _of(
-        self, kind: str, names: tuple[str, ...]
-    ) -> Iterator[tuple[Edit, Bool[Tensor, "batch width"]]]:
-        """The edits of a kind that are of one of these addresses (of an edge: into it), and the
-        rows that they are at."""
-        for edit in self.edits:
-            if edit.kind == kind and str(edit.target.sites[-1]) in names:
-                yield edit, self._rows(edit.target.at)
+    def _put(self, cell: str, layer: int, x: Rows) -> Rows:
+        """z or activations, after writes of the whole and of its parts; a hold that gives way to an
+        edit leaves what was computed."""
+        put = x.clone()
+        for record in self.plan.at(cell, layer):
+            rows, own = record.rows, record.columns
+            put[rows, own] = x[rows, own] if record.values is None else record.values(rows)
+        return put
 
-    def _rows(self, at: int | str | None) -> Bool[Tensor, "batch width"]:
-        batch, width = self.trace.batch, self.trace.cells[0].resid.shape[1]
-        places = torch.arange(width, device=batch.tokens.device)
-        return places < batch.lengths[:, None] if at is None else places == batch.index(at)[:, None]
+    def _added(self, kind: str, layer: int, x: Rows) -> Rows:
+        """The stream, with what vectors that are written differ by from the nodes' own writes."""
+        added, hit = torch.zeros_like(x), x.new_zeros(len(x), dtype=torch.bool)
+        for record in self.plan.at(kind, layer):
+            rows, written = record.rows, self._values(record)
+            change = written - self.wrote[record.site][rows]
+            added[rows] += change
+            hit[rows] = True
+            self._overwrite(record, written, change)
+        return torch.where(hit[:, None], x + added, x)
 
-    def _put(self, name: str, x: Tensor, of: Callable[[Trace], Tensor]) -> Tensor:
-        """x, or in an edit's rows what a run has there (or zero)."""
-        for edit, rows in self._of("write", (name,)):
-            if edit.source.value is None:
-                given = torch.zeros_like(x) if edit.source.run is None else of(edit.source.run)
-                x = torch.where(rows[..., None], given, x)
-        return x
+    def _overwrite(self, record: Record, written: Rows, change: Rows) -> None:
+        """From here on the node wrote this, and so did the whole that it is part of."""
+        wholes = [site for site in self.wrote if site.contains(record.site)]
+        for site in (*wholes, record.site):
+            self.wrote[site] = self.wrote[site].clone()
+        for site in wholes:
+            self.wrote[site][record.rows] += change
+        self.wrote[record.site][record.rows] = written
 
-    def _cell(self, letter: str, layer: int, x: Tensor, cell: str, each: int, parts: int) -> Tensor:
-        """z or activations, after writes of the whole and of its parts."""
-        x = self._put(f"{letter}{layer}", x, lambda run: getattr(run.cells[layer], cell)).clone()
-        for site in {
-            e.target.site
-            for e in self.edits
-            if e.kind == "write" and e.target.site.kind == {"a": "attn", "m": "mlp"}[letter]
-        }:
-            if site.layer == layer and site.part is not None and site.part < parts:
-                own = slice(site.part * each, (site.part + 1) * each)
-                read = partial(_columns, layer, cell, own)
-                x[..., own] = self._put(str(site), x[..., own], read)
-        return x
+    def _set(self, stage: str, layer: int, x: Rows) -> Rows:
+        """The stream, in rows where it is written."""
+        set_, records = x.clone(), self.plan.at(stage, layer)
+        for record in records:
+            set_[record.rows] = self._values(record)
+        return set_
 
-    def _added(self, names: tuple[str, ...], x: Tensor) -> Tensor:
-        """The stream, with what tensors that are written differ by from the nodes' own writes."""
-        for edit, rows in self._of("write", names):
-            if edit.source.value is not None:
-                x = torch.where(
-                    rows[..., None],
-                    x + (self._tensor(edit.source, x) - self._wrote(edit.target.site, x)),
-                    x,
-                )
-        return x
-
-    def _seen(self, port: str, x: Tensor, point: Site) -> Tensor:
+    def _seen(self, port: Site, x: Rows) -> Rows:
         """The stream as a port sees it: another run's, or with another write of a sender."""
-        for edit, rows in self._of("input", (port,)):
-            assert edit.source.run is not None
-            x = torch.where(rows[..., None], edit.source.run.stream(point), x)
-        for edit, rows in self._of("read", (port,)):
-            sender = edit.target.sites[0]
-            assert edit.source.run is not None
-            x = torch.where(
-                rows[..., None], x + (edit.source.run.write(sender) - self._wrote(sender, x)), x
-            )
-        return x
+        seen, added = x.clone(), torch.zeros_like(x)
+        for record in self.plan.at("port", port.depth):
+            if record.site.kind != port.kind or record.site.part not in (None, port.part):
+                continue
+            rows = record.rows
+            if record.sender is None:
+                seen[rows] = self._values(record)
+            else:
+                added[rows] += self._values(record) - self.wrote[record.sender][rows]
+        return torch.where((added != 0).any(-1, keepdim=True), x + added, seen)
 
-    def _tensor(self, source: Source, like: Tensor) -> Tensor:
-        assert source.value is not None
-        value = source.value.to(like)
-        missing = like.shape[1] - value.shape[-2] if value.ndim > 1 else 0
-        return torch.nn.functional.pad(value, (0, 0, 0, missing)) if missing else value
-
-    def _wrote(self, site: Site, like: Tensor) -> Float[Tensor, "batch width d_model"]:
-        """What a node wrote in this pass, before what is written in its place."""
-        layer = site.layer or 0
-        b = self.model.params.blocks[layer]
-        if site.kind == "attn" and site.part is not None:
-            own = slice(site.part * self.config.d_head, (site.part + 1) * self.config.d_head)
-            return ops.settled(self.z[layer][..., own], b.w_o[own])
-        if site.kind in ("attn", "mlp") and site.part is None:
-            x, w, bias = (
-                (self.z[layer], b.w_o, b.b_o)
-                if site.kind == "attn"
-                else (self.act[layer], b.w_out, b.b_out)
-            )
-            return ops.settled(x, w, bias)
-        return self.trace.write(site).expand_as(like)
-
-    # ---- arithmetic
-
-    def _columns(self) -> Iterator[tuple[int, slice, int]]:
-        """Each head, its columns, and which of queries, keys and values."""
-        for head in range(self.config.n_head):
-            for third in range(3):
-                yield head, slice(head * self.config.d_head, (head + 1) * self.config.d_head), third
-
-    def _norm1(self, layer: int, x: Tensor) -> Tensor:
-        b = self.model.params.blocks[layer]
-        return ops.layer_norm(x, b.ln1_w, b.ln1_b, self.config.eps)
-
-    def _own_columns(self, qkv: Tensor, x: Tensor, w: Tensor, b: Tensor, columns: slice) -> Tensor:
-        """qkv rows of which one head's queries, keys or values are made of other inputs."""
-        qkv = qkv.clone()
-        qkv[:, columns] = ops.settled(x, w[:, columns], b[columns])
-        return qkv
-
-
-def _resid(layer: int, run: Trace) -> Tensor:
-    return run.cells[layer].resid
-
-
-def _columns(layer: int, cell: str, own: slice, run: Trace) -> Tensor:
-    x: Tensor = getattr(run.cells[layer], cell)
-    return x[..., own]
+    def _values(self, record: Record) -> Tensor:
+        values: Callable[[Tensor], Tensor] | None = record.values
+        assert values is not None
+        return values(record.rows)

@@ -1,13 +1,9 @@
-"""The float64 reference (minigpt/reference.py) as the audit asks it: one prompt after another,
-single neurons' writes not kept.
-
-Kept, they would take 3 GB for one short prompt of GPT-2 small.
-"""
+"""The float64 reference (minigpt/reference.py) as the audit asks it, of a batch; of single neurons'
+writes only those that the audit's patches name are kept."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,13 +12,7 @@ from torch import Tensor
 from minigpt import Batch, Params, Patch, reference
 from minigpt.params import tensors
 
-
-class _NoNeurons(dict[str, Any]):
-    """Cells but for single neurons'."""
-
-    def __setitem__(self, name: str, x: Any) -> None:
-        if ".n" not in name:
-            super().__setitem__(name, x)
+NEURONS = (0,)
 
 
 def run(
@@ -33,16 +23,11 @@ def run(
 ) -> reference.Run:
     """The reference's run of these prompts under a patch; runs: its own runs that the patch takes
     values from, by name."""
-    c, w = params.config, {name: x.double().cpu().numpy() for name, x in tensors(params).items()}
+    weights = {name: x.double().cpu().numpy() for name, x in tensors(params).items()}
+    lengths = batch.lengths.tolist()
+    tokens = [row[:n] for row, n in zip(batch.tokens.tolist(), lengths, strict=True)]
     positions = {name: index.tolist() for name, index in batch.positions.items()}
-    found: list[reference.Cells] = []
-    for index, (row, n) in enumerate(
-        zip(batch.tokens.tolist(), batch.lengths.tolist(), strict=True)
-    ):
-        found.append(_NoNeurons())
-        said = reference.changes(patch or Patch(), c, n, index, positions)
-        reference.forward(w, c, row[:n], reference.Sheet(index, n, said, runs or {}, {}, found[-1]))
-    return reference.Run(c, found, positions)
+    return reference.run(weights, params.config, tokens, patch, runs, positions, NEURONS)
 
 
 def values(found: reference.Run, index: int) -> dict[str, Tensor]:

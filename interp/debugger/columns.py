@@ -78,7 +78,7 @@ def blocks(
 
 def norms(trace: Trace, head: Site) -> Float[Tensor, "key"]:
     """The length of each position's value through a head's own rows of W_O."""
-    w_o = trace.params.blocks[head.layer or 0].w_o[trace.config.head_columns(_part(head))]
+    w_o = trace.params.blocks[head.depth].w_o[trace.config.head_columns(_part(head))]
     lengths: Tensor = (trace[f"{head}.v"][0] @ w_o).norm(dim=-1)
     return lengths
 

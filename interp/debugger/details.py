@@ -117,7 +117,7 @@ def _inputs(trace: Trace, place: Place, tokenizer: Tokenizer, k: int) -> tuple[P
     LayerNorm's scale being the run's."""
     if place.site.kind != "mlp" or place.site.part is None:
         return ()
-    block = trace.params.blocks[place.site.layer or 0]
+    block = trace.params.blocks[place.site.depth]
     toward = block.ln2_w * block.w_in[:, place.site.part]
     return _top(
         tokenizer,

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from interp import attribution
 from interp.debugger.intervene import Sources
-from interp.debugger.score import Reading, Score, rounding
+from interp.debugger.score import Reading, Score, bound
 from minigpt import Site, Trace, parse
 from minigpt.address import nodes
 
@@ -78,9 +78,9 @@ def parts(trace: Trace, score: Score, split: Sequence[str], place: Callable[[int
         [r.share * r.constant for r in readings],
     )
     senders |= {sender: torch.stack(some) for sender, some in zip(BIASES, biases, strict=True)}
-    values, bound = torch.stack(list(senders.values())), float(rounding(trace, readings))
+    values, most = torch.stack(list(senders.values())), float(bound(trace, readings))
     named = {(str(r.port), place(r.at)): r for r in readings}
-    return Parts(score, tuple(senders), named, values, bound)
+    return Parts(score, tuple(senders), named, values, most)
 
 
 def exact(
@@ -133,7 +133,7 @@ def _neurons(
     trace: Trace, mlp: Site, at: Tensor, toward: Float[Tensor, "readings d_model"]
 ) -> Iterator[tuple[str, Float[Tensor, "readings"]]]:
     """An MLP's neurons one by one, and its bias."""
-    block = trace.params.blocks[mlp.layer or 0]
+    block = trace.params.blocks[mlp.depth]
     effects = trace.act(str(mlp))[0, at].double() * (toward @ block.w_out.double().T)
     for site in (site for site in trace.overrides if mlp.contains(site) and site.part is not None):
         effects[:, site.part] = _dot(trace.write(site)[0, at], toward)

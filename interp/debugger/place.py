@@ -76,7 +76,7 @@ class Place:
             read = trace.write if self.site.role == "node" else trace.stream
             return read(self.site)[0, self.at]
         own = trace.config.head_columns(self.site.part or 0)
-        w_o = trace.params.blocks[self.site.layer or 0].w_o[own]
+        w_o = trace.params.blocks[self.site.depth].w_o[own]
         value = trace[f"{self.site}.v@{self.key}"][0] @ w_o
         return trace[f"{self.site}.pattern@{self.at}"][0, self.key] * value
 

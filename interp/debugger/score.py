@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp import attribution
+from interp import attribution, rounding
 from interp.debugger.place import Place
 from interp.debugger.question import QuestionError
 from interp.debugger.session import Runs, Side
@@ -85,53 +85,19 @@ class Score:
     readings: tuple[Reading, ...]
 
 
-def rounding(trace: Trace, readings: Sequence[Reading]) -> Float[Tensor, ""]:
-    """How far the parts may be from the number: each write is a product, each stream an addition,
-    then LayerNorm and the product (interp.attribution.rounding_bound says it of the metric). The
-    readings' ports are of one head, or one MLP's."""
+def bound(trace: Trace, readings: Sequence[Reading]) -> Float[Tensor, ""]:
+    """How far the parts may be from the number: what rounding may do to the stream, to its
+    LayerNorm and to the product (interp.rounding). The readings' ports are of one head, or one
+    MLP's."""
     port, at = readings[0].port, torch.tensor([r.at for r in readings])
-    g, toward, projection = (
-        torch.stack(list(rows))
-        for rows in (
-            (r.gradient(trace).abs() for r in readings),
-            (r.toward.abs() for r in readings),
-            (r.projection for r in readings),
-        )
-    )
+    g = torch.stack([r.gradient(trace).abs() for r in readings])
+    toward = torch.stack([r.toward.abs() for r in readings])
+    projection = torch.stack([r.projection for r in readings])
     share = torch.tensor([r.share for r in readings], dtype=torch.float64)
-    stream = (_stream_error(trace, port, at) * g).sum(-1)
-    normed = (_norm_error(trace, readings) * toward).sum(-1)
-    return (share * (stream + normed + projection)).sum()
-
-
-def _stream_error(trace: Trace, port: Site, at: Tensor) -> Float[Tensor, "readings d_model"]:
-    """Of the stream that a port reads: every product before it, every addition."""
-    dtype, last = trace.params.wte.dtype, port.layer or 0
-    error = bounds.added(trace.cells[0].resid[0, at], dtype)
-    layers = zip(trace.params.blocks[: last + 1], trace.cells, strict=False)
-    for layer, (block, cells) in enumerate(layers):
-        halves = (
-            (cells.z, block.w_o, block.b_o, cells.mid),
-            (cells.act, block.w_out, block.b_out, cells.out),
-        )
-        for x, w, b, after in halves[: 2 if layer < last else int(port.kind == "in")]:
-            product, addition = (
-                bounds.product(x[0, at], w, dtype, b),
-                bounds.added(after[0, at], dtype),
-            )
-            error = error + product + addition
-    return error
-
-
-def _norm_error(trace: Trace, readings: Sequence[Reading]) -> Float[Tensor, "readings d_model"]:
-    """Of what the port's LayerNorm makes of the stream."""
-    dtype, (w, b) = trace.params.wte.dtype, norm(trace, readings[0].port)
-    x = torch.stack([r.seen(trace) for r in readings]).double()
-    small = bounds.gamma(trace.config.d_model + 8, dtype)
-    centred = (x - x.mean(-1, keepdim=True)).abs()
-    sizes = x.abs().mean(-1, keepdim=True) + 2 * centred
-    scale = ops.scale(x, trace.config.eps)[:, None]
-    return small * sizes / scale * w.double().abs() + 2 * bounds.added(b, dtype)
+    seen = torch.stack([r.seen(trace) for r in readings])
+    normed = rounding.normed(seen, *norm(trace, port), trace.config.eps) * toward
+    stream = rounding.stream(trace, port, lambda x: x[0, at]) * g
+    return (share * (stream.sum(-1) + normed.sum(-1) + projection)).sum()
 
 
 def norm(trace: Trace, port: Site) -> tuple[Float[Tensor, "d_model"], Float[Tensor, "d_model"]]:
@@ -272,5 +238,4 @@ def _reading(
 
 
 def _block(trace: Trace, site: Site) -> Block:
-    assert site.layer is not None
-    return trace.params.blocks[site.layer]
+    return trace.params.blocks[site.depth]

@@ -138,7 +138,7 @@ class _Search:
         together."""
         sides: dict[tuple[int, bool], list[str]] = {}
         for node in nodes:
-            sides.setdefault((parse(node).site.layer or 0, drawn.helps(node)), []).append(node)
+            sides.setdefault((parse(node).site.depth, drawn.helps(node)), []).append(node)
         return list(sides.values())
 
     def _inputs(self, nodes: Sequence[str]) -> Iterator[tuple[list[str], int | str]]:

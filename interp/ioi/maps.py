@@ -118,8 +118,8 @@ def _into(lab: Lab, asked: Map) -> Part:
 
 def _before(config: Config, ports: Sequence[str]) -> list[str]:
     """The heads of earlier layers than the last of the ports."""
-    last = max(parse(port).site.layer or 0 for port in ports)
-    return [str(head) for head in every_head(config) if (head.layer or 0) < last]
+    last = max(parse(port).site.depth for port in ports)
+    return [str(head) for head in every_head(config) if head.depth < last]
 
 
 def _percent(effects: Effects) -> Effects:

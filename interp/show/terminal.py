@@ -90,8 +90,8 @@ def heat_map(shown: HeatMap, width: int = 7) -> Text:
     for layer, row in enumerate(values.tolist()):
         drawn.append(f"\n{layer:>4} ", style="dim not bold")
         for value in row:
-            number = f"{value:>{sign}{width}.{shown.digits}f}"
-            drawn.append(number, style=f"not bold black on {mix(value / most)}")
+            number = f"{value:{sign}.{shown.digits}f}" if value == value else ""
+            drawn.append(f"{number:>{width}}", style=f"not bold black on {mix(value / most)}")
     return drawn
 
 

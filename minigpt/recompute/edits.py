@@ -65,7 +65,7 @@ class Edits:
 
     def stream(self, site: Site, stream: Rows, base: Float[Tensor, "n d_model"]) -> Rows:
         """Writes to a point of the stream itself."""
-        for record in self.plan.at(site.kind, site.layer or 0):
+        for record in self.plan.at(site.kind, site.depth):
             ids, values = record.ids, record.at(record.ids)
             differs = self.count(values, stream.over(base, ids))
             stream = stream.put(base, ids[differs], values[differs])
@@ -158,7 +158,7 @@ class Edits:
         """What a port sees where edits change it, at the rows where that differs from the
         stream."""
         reads, put = [Rows.none(base)], Rows.none(base)
-        for record in self.plan.at("port", site.layer or 0):
+        for record in self.plan.at("port", site.depth):
             if record.site.kind != site.kind or record.site.part not in (None, head):
                 continue
             if record.sender is not None:

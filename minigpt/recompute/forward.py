@@ -92,7 +92,7 @@ class Recalculation:
     def _point(self, site: Site, stream: Rows) -> Rows:
         """A point of the stream, after writes to itself; it is kept, if it is asked for."""
         last = self.config.n_layer
-        name, layer = ("out", last - 1) if site.layer == last else (site.kind, site.layer or 0)
+        name, layer = ("out", last - 1) if site.layer == last else (site.kind, site.depth)
         base = self.plan.cell(name, layer)
         stream = self.edits.stream(site, stream, base)
         if site in self.needed.sites:
@@ -141,7 +141,7 @@ class Recalculation:
     def _after(self, node: Site, stream: Rows, cell: Rows) -> Rows:
         """The stream after the attention or the MLP has written: its product, the stream it adds
         to, and free vectors."""
-        layer, attn = node.layer or 0, node.kind == "attn"
+        layer, attn = node.depth, node.kind == "attn"
         need = self.needed.mid[layer] if attn else self.needed.stream[layer + 1]
         own: Own = lambda site, ids: self._own(site, ids, cell)  # noqa: E731
         added = self.edits.vectors(node.kind, layer, own)
@@ -185,7 +185,7 @@ class Recalculation:
         w, b = self._weights(site)
         if site.kind.endswith(".b"):
             return b.expand(len(ids), -1)
-        x = cell.over(self.plan.cell("z" if site.kind == "attn" else "act", site.layer or 0), ids)
+        x = cell.over(self.plan.cell("z" if site.kind == "attn" else "act", site.depth), ids)
         if site.part is None:
             return self.receipt.linear(x, w, b)
         own = cell_columns(site, self.config)
@@ -199,7 +199,7 @@ class Recalculation:
     # ---- small tools
 
     def _weights(self, site: Site) -> tuple[Tensor, Tensor]:
-        block = self.params.blocks[site.layer or 0]
+        block = self.params.blocks[site.depth]
         return (
             (block.w_o, block.b_o) if site.kind.startswith("attn") else (block.w_out, block.b_out)
         )

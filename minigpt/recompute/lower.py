@@ -92,7 +92,7 @@ class Lowering:
 
     def _cell(self, edit: Edit, site: Site, rows: Tensor) -> Record:
         stage, columns = CELL[site.kind], cell_columns(site, self.trace.config)
-        cell = self.read.cell(edit.source, stage, site.layer or 0, columns)
+        cell = self.read.cell(edit.source, stage, site.depth, columns)
         return self._record(stage, edit, site, rows, lambda rows: cell.index_select(0, rows))
 
     def _record(

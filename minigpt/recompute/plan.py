@@ -80,5 +80,5 @@ def _sorted(records: Iterable[Record]) -> tuple[Index, Index]:
         stages.setdefault((record.stage, record.layer), []).append(record)
         if sender := record.sender:
             kind = sender.kind.partition(".")[0]
-            reads.setdefault((kind, sender.layer or 0), []).append(record)
+            reads.setdefault((kind, sender.depth), []).append(record)
     return stages, reads

@@ -59,7 +59,7 @@ class Record:
     @property
     def layer(self) -> int:
         """The layer of its stage; 0 where the stage has none."""
-        return self.site.layer or 0
+        return self.site.depth
 
     @property
     def whole(self) -> bool:
@@ -83,7 +83,7 @@ class Record:
         """In a cell what is held first, since it gives way; then a fixed order for what is summed
         at one row, so that a patch's sums are the same alone and among others."""
         sites = (self.site,) if self.sender is None else (self.site, self.sender)
-        places = ((s.kind, s.layer or 0, -1 if s.part is None else s.part) for s in sites)
+        places = ((s.kind, s.depth, -1 if s.part is None else s.part) for s in sites)
         first = self.held and self.stage in CELL.values()
         return (not first, *(part for place in places for part in place))
 

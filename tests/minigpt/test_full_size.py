@@ -17,13 +17,13 @@ from benchmarks.peers import check, hooks
 from benchmarks.peers.inputs import Inputs
 from benchmarks.w1_edges import peer_edge
 from interp import metrics, patching
+from interp.audit import dense
 from interp.effects import Effects
 from interp.tasks import Prompts
 from minigpt import GPT2, Config, Site, Trace, build
 from minigpt.address import edges, heads
 from minigpt.patch import Patch
 from tests.conftest import random_params
-from tests.dense import final_stream
 from tests.patches import patches
 
 pytestmark = [
@@ -77,7 +77,7 @@ def test_at_least_200_random_patches_are_the_dense_patched_pass_bit_for_bit():
     seen, moved = set(), set()
     for patch in drawn(240):
         found = model().rerun(clean, patch).stream(OUT)
-        assert torch.equal(found, final_stream(model(), clean, patch)), str(patch)
+        assert torch.equal(found, dense.patched(model(), clean, patch)["out"]), str(patch)
         seen.add(str(patch))
         if not torch.equal(found, clean.stream(OUT)):
             moved.add(str(patch))
@@ -94,7 +94,7 @@ def test_a_value_changed_in_its_last_bits_would_be_seen():
         model().rerun(clean, Patch.write("a2.3@5", x)).stream(OUT)
         for x in (value, value * (1 + 2**-20))
     )
-    expected = final_stream(model(), clean, Patch.write("a2.3@5", value))
+    expected = dense.patched(model(), clean, Patch.write("a2.3@5", value))["out"]
     assert torch.equal(found, expected)
     assert not torch.equal(near, expected)
 

@@ -106,3 +106,18 @@ def test_two_runs_of_one_name_are_still_two_for_the_oracle():
         | Patch.write("a0.0", clean, name="clean")
     )
     assert same(patched(unnamed), patched(named), ["logits", "a0.1", "m0"])
+
+
+def test_neurons_that_are_not_kept_change_nothing_but_their_own_cells():
+    model, clean, _ = world()
+    weights = {name: value.numpy() for name, value in tensors(model.params).items()}
+    rows = clean.tokens.tolist()
+    every, one = (reference.run(weights, model.config, rows, neurons=n) for n in (None, (0,)))
+    assert same_cells(every, one, "m0.n0", "m0", "logits")
+    assert "m1.n3" in every.prompts[0]
+    assert "m1.n3" not in one.prompts[0]
+
+
+def same_cells(a: reference.Run, b: reference.Run, *names: str) -> bool:
+    pairs = zip(a.prompts, b.prompts, strict=True)
+    return all(np.array_equal(x[name], y[name]) for x, y in pairs for name in names)

@@ -11,9 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from interp.audit import dense
 from minigpt import Config, Patch, Site
 from tests.conftest import tiny
-from tests.dense import final_stream
 from tests.minigpt.pairs import CLEAN, CORRUPT, MODEL, WIDTH, runs, tokens
 
 Bill = Counter[str]
@@ -235,7 +235,7 @@ def test_a_stale_row_would_be_seen(monkeypatch):
     model = tiny(3, 2, 16, 32)
     clean, corrupt = runs(model, 0, 2, 14)
     patch = Patch.write("a0.0@3", corrupt)
-    expected = final_stream(model, clean, patch)
+    expected = dense.patched(model, clean, patch)["out"]
     assert torch.equal(model.rerun(clean, patch).stream(Site("out"))[:, :14], expected[:, :14])
     monkeypatch.setattr(rerun, "union", lambda *many: union(*many)[:-1])
     assert not torch.equal(model.rerun(clean, patch).stream(Site("out"))[:, :14], expected[:, :14])

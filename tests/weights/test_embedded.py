@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 import weights
 from minigpt import build
 from minigpt.params import tensors
-from recipes import embed, train
+from recipes import corpus, embed, train
 from tests.weights.test_transformers import hugging_face
 from tests.weights.tools import same, tokens_for
 from weights import catalog, manifest
@@ -121,3 +121,10 @@ def test_embedding_takes_the_parameters_and_leaves_the_optimizers_state(tmp_path
     save_file({name: x + 1 for name, x in p.items()}, training / "model.safetensors")
     embed.embed(training, target, seed=3)
     assert not same(weights.load(target).params, model.params)
+
+
+def test_the_held_out_prompts_beside_it_are_the_recipes():
+    lines = catalog.HELD_OUT.read_text(encoding="utf-8")
+    assert lines == embed.held_out()
+    pairs = [json.loads(line)[1:] for line in lines.splitlines()]
+    assert all(corpus.held_out(a, b) for a, b in pairs)
