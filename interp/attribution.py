@@ -9,8 +9,8 @@ remainder. Sums are taken in float64 from the values that the run recorded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -19,6 +19,7 @@ from torch import Tensor
 from interp import rounding
 from interp.effects import Effects
 from interp.metrics import Metric, MetricError
+from interp.parts import Part, Parts, granted
 from minigpt import Site, Trace, ops
 from minigpt.address import streams
 
@@ -37,31 +38,17 @@ def direct(
     of its own, as is a vector written to a whole.
     """
     split = range(trace.config.n_layer) if neurons is True else neurons or ()
-    read, toward = _reader(trace, metric), gradient(trace, metric)
-    rows = [*_embedding(trace, metric, toward)]
-    for layer, block in enumerate(trace.params.blocks):
-        into_heads = (toward @ block.w_o.double().T).unflatten(-1, (trace.config.n_head, -1))
-        rows += (
-            _sources(trace, metric, layer, into_heads)
-            if sources
-            else _heads(trace, layer, read, into_heads)
-        )
-        rows += [(f"a{layer}.b", toward @ block.b_o.double())]
-        rows += _mlp(
-            layer,
-            read(trace.cells[layer].act).double() * (toward @ block.w_out.double().T),
-            toward @ block.b_out.double(),
-            layer in split,
-        )
-    rows += [
-        (
-            "out.b",
-            metric.direction(trace.params).expand(len(toward), -1) @ trace.params.ln_b.double(),
-        )
+    out = Parts(trace, Site("out"), _reader(trace, metric), gradient(trace, metric))
+    parts = [part for part in out.nodes(split) if not (sources and part[0].kind == "attn")]
+    edits = out.edits([site for site, _ in parts])
+    rows = [
+        *_named(parts),
+        *(_sources(trace, metric, out.toward) if sources else ()),
+        ("out.b", _bias(trace, metric)),
+        *_named(edits),
+        *_port(out),
     ]
-    return _effects(
-        "direct effect", trace, metric, _joined([*rows, *_edits(trace, metric, read, toward)])
-    )
+    return _effects("direct effect", trace, metric, rows)
 
 
 def gradient(trace: Trace, metric: Metric) -> Float[Tensor, "batch d_model"]:
@@ -134,100 +121,32 @@ def _reader(trace: Trace, metric: Metric) -> Callable[[Tensor], Tensor]:
     return lambda x: x[each, rows]
 
 
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return (a.double() * b).sum(-1)
+def _named(parts: Iterable[Part]) -> Iterator[Row]:
+    return ((str(site), values) for site, values in parts)
 
 
-def _embedding(trace: Trace, metric: Metric, toward: Tensor) -> list[Row]:
-    computed = replace(trace, overrides={})
-    return [(name, _dot(computed[f"{name}@{metric.at}"], toward)) for name in ("emb", "pos")]
-
-
-def _edits(
-    trace: Trace, metric: Metric, read: Callable[[Tensor], Tensor], toward: Tensor
-) -> list[Row]:
-    """What edits put in the place of what nodes wrote or a stream was: the difference it makes, by
-    what was written."""
-    computed, rows, output = replace(trace, overrides={}, ports={}), [], Site("out")
-    for site, override in trace.overrides.items():
-        if site.kind != "pattern":
-            own = unwritten(trace, site) if site.role == "stream" else computed.write(site)
-            differs = torch.where(
-                read(override.rows)[:, None], read(override.values).double() - read(own).double(), 0
-            )
-            rows.append(
-                (
-                    str(site),
-                    _dot(
-                        differs, metric.direction(trace.params) if site.kind == "out.b" else toward
-                    ),
-                )
-            )
-    if output in trace.ports:
-        rows.append(
-            (
-                "out",
-                _dot(
-                    read(trace.ports[output]).double() - read(computed.stream(output)).double(),
-                    toward,
-                ),
-            )
-        )
-    return rows
-
-
-def unwritten(trace: Trace, site: Site) -> Float[Tensor, "batch pos d_model"]:
-    """A point of the stream as the nodes before it left it."""
-    layer = site.depth
-    if site.kind == "mid":
-        return trace.cells[layer].resid + trace.write(Site("attn", layer))
-    if layer:
-        return trace.cells[layer - 1].mid + trace.write(Site("mlp", layer - 1))
-    return trace.write(Site("input"))
-
-
-def _joined(rows: Sequence[Row]) -> list[Row]:
-    """Rows of one name added up."""
-    found: dict[str, Tensor] = {}
-    for name, values in rows:
-        found[name] = found[name] + values if name in found else values
-    return list(found.items())
-
-
-def _heads(
-    trace: Trace,
-    layer: int,
-    read: Callable[[Tensor], Tensor],
-    into: Float[Tensor, "batch head d_head"],
-) -> list[Row]:
-    effects = _dot(read(trace.cells[layer].z).unflatten(-1, into.shape[1:]), into)
-    return [(str(Site("attn", layer, head)), effects[:, head]) for head in range(into.shape[1])]
-
-
-def _sources(
-    trace: Trace, metric: Metric, layer: int, into: Float[Tensor, "batch head d_head"]
-) -> list[Row]:
+def _sources(trace: Trace, metric: Metric, toward: Float[Tensor, "batch d_model"]) -> Iterator[Row]:
     """Each head's effect split by where the value came from: attention weight times the value's own
     effect."""
-    weights = trace[f"a{layer}.pattern@{metric.at}"].double()
-    values = trace.heads(layer, "v")[:, :, : weights.shape[-1]].double()
-    effects = weights * torch.einsum("bhtd,bhd->bht", values, into)
-    return [
-        (f"a{layer}.{head}.v@{t}", effects[:, head, t])
-        for head in range(effects.shape[1])
-        for t in range(effects.shape[2])
-    ]
+    for layer, block in enumerate(trace.params.blocks):
+        into = (toward @ block.w_o.double().T).unflatten(-1, (trace.config.n_head, -1))
+        weights = trace[f"a{layer}.pattern@{metric.at}"].double()
+        values = trace.heads(layer, "v")[:, :, : weights.shape[-1]].double()
+        effects = weights * torch.einsum("bhtd,bhd->bht", values, into)
+        for head, keys in enumerate(effects.unbind(1)):
+            yield from ((f"a{layer}.{head}.v@{t}", x) for t, x in enumerate(keys.unbind(1)))
 
 
-def _mlp(
-    layer: int, neurons: Float[Tensor, "batch d_mlp"], bias: Float[Tensor, "batch"], split: bool
-) -> list[Row]:
-    if not split:
-        return [(f"m{layer}", neurons.sum(-1) + bias)]
-    return [
-        *((f"m{layer}.n{n}", effect) for n, effect in enumerate(neurons.unbind(1))),
-        (f"m{layer}.b", bias),
-    ]
+def _bias(trace: Trace, metric: Metric) -> Float[Tensor, "batch"]:
+    """What the final LayerNorm's bias adds."""
+    bias = _reader(trace, metric)(trace.write(Site("out.b"))).double()
+    return (bias * metric.direction(trace.params)).sum(-1)
+
+
+def _port(out: Parts) -> Iterator[Row]:
+    """What the output alone sees, where an edit is of its input."""
+    if out.port in out.trace.ports:
+        yield "out", out.dot(granted(out.trace, out.port))
 
 
 def _effects(method: str, trace: Trace, metric: Metric, rows: Sequence[Row]) -> Effects:

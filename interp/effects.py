@@ -75,13 +75,13 @@ class Effects:
 
     def grid(self) -> Float[Tensor, "layer head"]:
         """Layers x heads; NaN where a head has no row, the sum where it has several (positions)."""
-        found = torch.full(
+        cells = torch.full(
             (self.config.n_layer, self.config.n_head), torch.nan, dtype=torch.float64
         )
         for address, value in self:
             if head := _head(address):
-                found[head] = value if torch.isnan(found[head]) else found[head] + value
-        return found
+                cells[head] = value if torch.isnan(cells[head]) else cells[head] + value
+        return cells
 
     def interval(
         self, level: float = 0.95, resamples: int = 2000, seed: int = 0

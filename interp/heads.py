@@ -131,10 +131,10 @@ def copying(
     LayerNorm, as in the authors' code.
     """
     x, token = trace[f"resid1@{at}"], trace.tokens.gather(1, trace.batch.index(at)[:, None])
-    found = [_promoted(trace, layer, x, sign) for layer in range(trace.config.n_layer)]
+    promoted = [_promoted(trace, layer, x, sign) for layer in range(trace.config.n_layer)]
     ranks = [
         (logits > logits.gather(-1, token[:, None].expand(-1, logits.shape[1], 1))).sum(-1)
-        for logits in found
+        for logits in promoted
     ]
     return torch.stack([(rank < top).double().mean(0) for rank in ranks])
 
@@ -151,12 +151,12 @@ def composition(params: Params, kind: str) -> Float[Tensor, "writer_layer writer
     if kind not in ("q", "k", "v"):
         raise MiniGPTError(f"composition {kind!r}", "'q', 'k' or 'v'")
     config = params.config
-    found = torch.full((config.n_layer, config.n_head) * 2, torch.nan, dtype=torch.float64)
+    scores = torch.full((config.n_layer, config.n_head) * 2, torch.nan, dtype=torch.float64)
     writers = [_factors(block, config, "v") for block in params.blocks]
     for layer in range(1, config.n_layer):
-        a, b = (torch.stack(each) for each in zip(*writers[:layer], strict=True))
-        found[:layer, :, layer] = _ratio(a, b, *_factors(params.blocks[layer], config, kind)).cpu()
-    return found
+        a, b = (torch.stack(factors) for factors in zip(*writers[:layer], strict=True))
+        scores[:layer, :, layer] = _ratio(a, b, *_factors(params.blocks[layer], config, kind)).cpu()
+    return scores
 
 
 def _factors(

@@ -100,36 +100,36 @@ def unpacked(content: Mapping[str, Any]) -> tuple[Mapping[str, Tensor], dict[str
 
 def unwrapped(state: Mapping[str, Tensor]) -> State:
     """Without what torch.compile, DataParallel and the surrounding module put in front of names."""
-    found = {WRAPPERS.sub("", name): x for name, x in state.items()}
-    if len(found) < len(state):
+    bare = {WRAPPERS.sub("", name): x for name, x in state.items()}
+    if len(bare) < len(state):
         raise WeightsError(
             "two tensors for one name, such as wte.weight and transformer.wte.weight", "one of each"
         )
-    return found
+    return bare
 
 
 def renamed(state: Mapping[str, Tensor], table: Mapping[str, str]) -> State:
     """With every piece of a name that is in the table exchanged; positions gain or lose minGPT's
     leading axis of 1."""
-    found = {}
+    ours = {}
     for name, x in state.items():
         for old, new in table.items():
             name = name.replace(old, new, 1)
-        found[name] = (
+        ours[name] = (
             x[None] if name == "pos_emb" else x[0] if name == "wpe.weight" and x.ndim == 3 else x
         )
-    return found
+    return ours
 
 
 def joined(state: Mapping[str, Tensor]) -> State:
     """Queries', keys' and values' maps [out, in] as one, in that order; an incomplete three is
     left, to be reported."""
-    found = dict(state)
+    fused = dict(state)
     for first in [name for name in state if ".attn.query." in name]:
         three = [first.replace("query", part) for part in QKV]
         if len({state[name].shape if name in state else None for name in three}) == 1:
-            found[first.replace("query", "c_attn")] = torch.cat([found.pop(name) for name in three])
-    return found
+            fused[first.replace("query", "c_attn")] = torch.cat([fused.pop(name) for name in three])
+    return fused
 
 
 def split(state: Mapping[str, Tensor]) -> State:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from minigpt import GPT2, Patch, Site, Trace, ops
@@ -19,7 +19,7 @@ from minigpt.model import grouped
 from minigpt.recompute.plan import plan
 from minigpt.recompute.record import Record
 
-Rows = Float[Tensor, "rows columns"]
+Rows = Float[Tensor, "rows _columns"]
 
 
 def patched(model: GPT2, trace: Trace, patch: Patch) -> dict[str, Tensor]:
@@ -51,7 +51,7 @@ class _Pass:
             x = self._mlp(layer, x)
         x = self._set("resid", self.config.n_layer, x)
         yield f"resid{self.config.n_layer}", x
-        yield "out", self._seen(Site("out"), x)
+        yield "out", self._seen(Site("out"), x)[0]
 
     def _attn(self, layer: int, x: Rows) -> Rows:
         b, c = self.model.params.blocks[layer], self.config
@@ -73,8 +73,7 @@ class _Pass:
         norm = partial(ops.layer_norm, w=b.ln1_w, b=b.ln1_b, eps=eps)
         qkv = ops.settled(norm(x), b.w_qkv, b.b_qkv)
         for site in (Site(kind, layer, head) for kind in "qkv" for head in self._h):
-            seen, own = self._seen(site, x), self.config.qkv_columns(site.kind, site.part)
-            rows = (seen != x).any(-1)
+            own, (seen, rows) = self.config.qkv_columns(site.kind, site.part), self._seen(site, x)
             if rows.any():
                 qkv[rows, own] = ops.settled(norm(seen[rows]), b.w_qkv[:, own], b.b_qkv[own])
         return qkv
@@ -100,7 +99,7 @@ class _Pass:
                     weights[prompts.index(prompt), part, at] = value[..., :keys]
 
     def _mlp(self, layer: int, mid: Rows) -> Rows:
-        b, seen = self.model.params.blocks[layer], self._seen(Site("in", layer), mid)
+        b, (seen, _) = self.model.params.blocks[layer], self._seen(Site("in", layer), mid)
         read = ops.layer_norm(seen, b.ln2_w, b.ln2_b, self.config.eps)
         act = self._put("act", layer, ops.gelu(ops.settled(read, b.w_in, b.b_in)))
         write = ops.settled(act, b.w_out, b.b_out)
@@ -155,18 +154,20 @@ class _Pass:
             set_[record.rows] = self._values(record)
         return set_
 
-    def _seen(self, port: Site, x: Rows) -> Rows:
-        """The stream as a port sees it: another run's, or with another write of a sender."""
-        seen, added = x.clone(), torch.zeros_like(x)
+    def _seen(self, port: Site, x: Rows) -> tuple[Rows, Bool[Tensor, "rows"]]:
+        """The stream as a port sees it: another run's, or with another write of a sender; and the
+        rows of these edits, even where a difference is lost in the sum's last bit."""
+        put, added = x.clone(), torch.zeros_like(x)
         for record in self.plan.at("port", port.depth):
             if record.site.kind != port.kind or record.site.part not in (None, port.part):
                 continue
             rows = record.rows
             if record.sender is None:
-                seen[rows] = self._values(record)
+                put[rows] = self._values(record)
             else:
                 added[rows] += self._values(record) - self.wrote[record.sender][rows]
-        return torch.where((added != 0).any(-1, keepdim=True), x + added, seen)
+        sent = (added != 0).any(-1)
+        return torch.where(sent[:, None], x + added, put), sent | (put != x).any(-1)
 
     def _values(self, record: Record) -> Tensor:
         values: Callable[[Tensor], Tensor] | None = record.values

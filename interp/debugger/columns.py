@@ -176,11 +176,11 @@ def _with(block: Block, direct: Mapping[str, float]) -> Block:
     any."""
     if not direct:
         return block
-    found = torch.zeros(block.norm.shape, dtype=torch.float64)
-    found[:, -1] = torch.tensor(
+    effects = torch.zeros(block.norm.shape, dtype=torch.float64)
+    effects[:, -1] = torch.tensor(
         [direct.get(_name(block, i), 0.0) for i in range(len(block.names))], dtype=torch.float64
     )
-    return replace(block, direct=found)
+    return replace(block, direct=effects)
 
 
 def _twin(end: str, twins: Sequence[int | None]) -> str:

@@ -62,13 +62,13 @@ class Details:
 def details(runs: Runs, address: str, k: int = 10) -> Details:
     """The details of a row's address: "a2.6@13", "a2.6@13<3", "m1.n7@9", "m1@9", "emb@3"."""
     place = Place.parse(address, runs.left.trace)
-    found = []
+    sides = []
     for side in runs.sides:
         there = place if side is runs.left else place.under(runs.twins)
         if there is not None:
-            found.append(_side(side, there, runs.tokenizer, k))
+            sides.append(_side(side, there, runs.tokenizer, k))
     what, token = "pair" if place.key is not None else kind(place.site), runs.left.tokens[place.at]
-    return Details(str(place), what, place.at, token, tuple(found), steps(runs, str(place)))
+    return Details(str(place), what, place.at, token, tuple(sides), steps(runs, str(place)))
 
 
 def _side(side: Side, place: Place, tokenizer: Tokenizer, k: int) -> SideDetails:

@@ -9,18 +9,18 @@ an intervention wrote into a stream ("edit of resid2") or gave the port.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp import attribution
 from interp.debugger.intervene import Sources
 from interp.debugger.score import Reading, Score, bound
+from interp.parts import Parts as Stream
+from interp.parts import granted
 from minigpt import Site, Trace, parse
-from minigpt.address import nodes
 
 Key = tuple[str, str, int]
 BIASES = ("LayerNorm bias", "own bias")
@@ -119,52 +119,17 @@ def _added(
     toward: Float[Tensor, "readings d_model"],
     split: bool,
 ) -> Iterator[tuple[str, Float[Tensor, "readings"]]]:
-    """What each earlier write adds to each reading; their ports are of one head, or one MLP's."""
-    for site in nodes(trace.config):
-        if site.stage < ports[0].stage and site.kind != "out.b":
-            if split and site.kind == "mlp":
-                yield from _neurons(trace, site, at, toward)
-            else:
-                yield str(site), _dot(trace.write(site)[0, at], toward)
-    yield from ((name, _dot(written, toward)) for name, written in _edits(trace, ports, at, split))
-
-
-def _neurons(
-    trace: Trace, mlp: Site, at: Tensor, toward: Float[Tensor, "readings d_model"]
-) -> Iterator[tuple[str, Float[Tensor, "readings"]]]:
-    """An MLP's neurons one by one, and its bias."""
-    block = trace.params.blocks[mlp.depth]
-    effects = trace.act(str(mlp))[0, at].double() * (toward @ block.w_out.double().T)
-    for site in (site for site in trace.overrides if mlp.contains(site) and site.part is not None):
-        effects[:, site.part] = _dot(trace.write(site)[0, at], toward)
-    yield from ((f"{mlp}.n{n}", effect) for n, effect in enumerate(effects.unbind(1)))
-    bias = Site("mlp.b", mlp.layer)
-    yield str(bias), _dot(trace.write(bias)[0, at], toward)
-
-
-def _edits(
-    trace: Trace, ports: Sequence[Site], at: Tensor, split: bool
-) -> Iterator[tuple[str, Float[Tensor, "readings d_model"]]]:
-    """What edits put in the place of wholes whose parts are listed, of a stream before the ports,
-    and of what ports read."""
-    computed = replace(trace, overrides={}, ports={})
-    for site, override in trace.overrides.items():
-        if site.stage < ports[0].stage and _is_apart(site, split):
-            stream = site.role == "stream"
-            own = attribution.unwritten(trace, site) if stream else computed.write(site)
-            change = override.values[0, at].double() - own[0, at].double()
-            yield f"edit of {site}", torch.where(override.rows[0, at, None], change, 0)
+    """What each earlier write adds to each reading, then what edits put in the place of wholes
+    whose parts are listed, of a stream before the ports, and of what ports read."""
+    stream = Stream(trace, ports[0], lambda x: x[0, at], toward)
+    written = list(stream.nodes(range(trace.config.n_layer) if split else ()))
+    yield from ((str(site), values) for site, values in written)
+    edits = stream.edits([site for site, _ in written])
+    yield from ((f"edit of {site}", values) for site, values in edits)
     if any(port in trace.ports for port in ports):
         seen = zip(ports, at.tolist(), strict=True)
-        changes = [(trace.stream(p) - computed.stream(p))[0, t].double() for p, t in seen]
-        yield "edit of the port", torch.stack(changes)
-
-
-def _is_apart(site: Site, split: bool) -> bool:
-    """Whether an edit of this is no part of what is listed: of a stream, or of a whole whose parts
-    are."""
-    listed = site.kind in ("input", "attn") or (split and site.kind == "mlp")
-    return site.role == "stream" or (site.part is None and listed)
+        changes = torch.stack([granted(trace, port)[0, t] for port, t in seen])
+        yield "edit of the port", (changes * toward).sum(-1)
 
 
 def _other_write(
@@ -185,10 +150,6 @@ def _other_write(
 
 def _write(trace: Trace, sender: str, at: int) -> Float[Tensor, "d_model"]:
     return trace.write(_site(sender))[0, at]
-
-
-def _dot(write: Tensor, toward: Tensor) -> Float[Tensor, "readings"]:
-    return (write.double() * toward).sum(-1)
 
 
 def _site(sender: str) -> Site:

@@ -131,17 +131,17 @@ class Discovery:
         }
         return {
             **plain,
-            "found": [{**vars(each), "scores": vars(each.scores)} for each in self.found],
+            "found": [{**vars(head), "scores": vars(head.scores)} for head in self.found],
             "maps": [
                 {
-                    "receivers": each.receivers,
-                    "at": each.at,
-                    "knocked": each.knocked,
-                    "kept": each.kept,
-                    "cutoff": vars(each.cutoff),
-                    "effects": dict(each.effects),
+                    "receivers": asked.receivers,
+                    "at": asked.at,
+                    "knocked": asked.knocked,
+                    "kept": asked.kept,
+                    "cutoff": vars(asked.cutoff),
+                    "effects": dict(asked.effects),
                 }
-                for each in self.maps
+                for asked in self.maps
             ],
         }
 
@@ -173,13 +173,13 @@ class Discovery:
         return list(dict.fromkeys(arrow for arrow in arrows if arrow[0] in nodes))
 
     def __repr__(self) -> str:
-        head = (
+        title = (
             f"{len(self.kept)} of {self.heads} heads make the {self.metric}; {len(self.maps)} "
             f"maps; an effect counts from {self.threshold:.0%} of "
             f"{self.total:.3f} up, where a false find in a map has a chance of {self.level:.0%}"
         )
-        order = sorted(self.found, key=lambda each: ROLES.index(each.role))
-        return "\n".join([head, *(f"  {each}" for each in order)])
+        order = sorted(self.found, key=lambda head: ROLES.index(head.role))
+        return "\n".join([title, *(f"  {head}" for head in order)])
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(repr(self))}</pre>"

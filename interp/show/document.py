@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-import plotly.graph_objects as go
 from jaxtyping import Float
 from torch import Tensor
 
@@ -82,7 +81,7 @@ class Attention:
 class Picture:
     """A figure that only a page can show, and what a terminal shows in its place, if anything."""
 
-    figure: go.Figure
+    figure: Any  # of plotly, which only a page needs
     instead: HeatMap | None = None
 
 

@@ -33,6 +33,17 @@ def test_a_patched_run_is_the_dense_patched_run_bit_for_bit(data, dtype):
     assert torch.equal(found[:, :length], expected[:, :length]), str(patch)
 
 
+def test_an_edge_whose_difference_is_lost_in_the_sum_is_computed_alike():
+    """The sender has all but the value that the edge gives: its difference is below the last bit of
+    what the port reads."""
+    for seed in range(6):
+        model = tiny(3, 2, 16, 32, dtype=torch.float64)
+        clean, corrupt = runs(model, seed, 2, 13)
+        patch = Patch.parse("m0.n1>a1.0.q = o; input = o", {"o": corrupt})
+        found, expected = model.rerun(clean, patch), dense.patched(model, clean, patch)
+        assert torch.equal(found.stream(OUT), expected["out"])
+
+
 @pytest.mark.parametrize("d_head", [2, 4, 8])
 @pytest.mark.parametrize("length", [12, 13, 16, 20, 24])
 def test_narrow_heads_bit_for_bit_where_torch_changes_its_kernel(d_head, length):

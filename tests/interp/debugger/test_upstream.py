@@ -7,9 +7,9 @@ from itertools import product
 
 import pytest
 
-from interp import attribution
-from interp.debugger import parts, upstream
+from interp import attribution, parts
 from interp.debugger import session as sessions
+from interp.debugger import upstream
 from interp.debugger.session import runs
 from minigpt import Patch
 from tests.interp.debugger.questions import (
@@ -91,7 +91,7 @@ def test_the_bound_counts_the_rounding_of_every_write_that_the_step_reads_and_no
 def test_twin_a_bias_left_out_upstream_is_seen(monkeypatch):
     every = parts.nodes
     monkeypatch.setattr(
-        parts, "nodes", lambda config: (site for site in every(config) if str(site) != "a0.b")
+        "interp.parts.nodes", lambda config: (n for n in every(config) if str(n) != "a0.b")
     )
     found = upstream.upstream(exact(trail=("a2.1.q@6<3",)))
     assert found.gap > 1e-3
