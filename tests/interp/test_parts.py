@@ -1,4 +1,4 @@
-"""The writes before a port, and what edits put in, sum to what the port reads in any patched run."""
+"""The writes before a port and what edits put in sum to what the port reads, in any patched run."""
 
 from __future__ import annotations
 
