@@ -88,6 +88,12 @@ def why(
     best of the others.
 
     Raises PromptError where the prompt cannot be read, or an answer is not one token.
+
+    >>> import weights
+    >>> prompt = 'When Mary and John went to the store, John gave a drink to'
+    >>> answer = why(weights.load('ioi-mini'), prompt)
+    >>> answer.answer, answer.toward_answer[2].address
+    (' Mary', 'a3.4')
     """
     if model.tokenizer is None:
         raise PromptError(

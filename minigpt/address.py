@@ -97,7 +97,11 @@ class Site:
 
     @property
     def role(self) -> str:
-        """ "node", "stream", "port" or "inside"."""
+        """ "node", "stream", "port" or "inside".
+
+        >>> [parse(text).site.role for text in ('m3.n7', 'resid2', 'a1.0.q', 'a1.0.z')]
+        ['node', 'stream', 'port', 'inside']
+        """
         return GRAMMAR[self.kind][0]
 
     @property
@@ -114,11 +118,20 @@ class Site:
 
     @property
     def writer(self) -> Site:
-        """The node that turns what this port reads into a write: a8.6.v -> a8.6, m3.in -> m3."""
+        """The node that turns what this port reads into a write: a8.6.v -> a8.6, m3.in -> m3.
+
+        >>> str(Site('v', 8, 6).writer), str(Site('in', 3).writer)
+        ('a8.6', 'm3')
+        """
         return Site("mlp" if self.kind == "in" else "attn", self.layer, self.part)
 
     def contains(self, other: Site) -> bool:
-        """Whether this is a whole and other a part of it: a9 and a9.9, m3 and m3.n127."""
+        """Whether this is a whole and other a part of it: a9 and a9.9, m3 and m3.n127.
+
+        >>> layer, head = Site('attn', 9), Site('attn', 9, 9)
+        >>> layer.contains(head), head.contains(layer)
+        (True, False)
+        """
         if self.part is not None or self.layer != other.layer:
             return False
         numbered = self.kind == other.kind and other.part is not None
@@ -151,6 +164,9 @@ def parse(text: str | Address, config: Config | None = None) -> Address:
     """The address that a text spells. With a config, also that this model has it.
 
     Raises AddressError with what was given, what is legal and what was probably meant.
+
+    >>> parse('a5.5>a8.6.v@-1')
+    Address(sites=(Site(kind='attn', layer=5, part=5), Site(kind='v', layer=8, part=6)), at=-1)
     """
     if not isinstance(text, (str, Address)):
         raise AddressError(
@@ -254,7 +270,11 @@ def _meant(text: str) -> str:
 
 def nodes(config: Config, *, neurons: bool = False) -> Iterator[Site]:
     """Every node of a model in the order of writing; together they sum to the logits. Neurons one
-    by one if asked."""
+    by one if asked.
+
+    >>> [str(site) for site in nodes(Config(1, 2, 8, 32, 16, 50))]
+    ['emb', 'pos', 'a0.0', 'a0.1', 'a0.b', 'm0', 'out.b']
+    """
     yield Site("emb")
     yield Site("pos")
     for layer in range(config.n_layer):

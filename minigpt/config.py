@@ -41,12 +41,20 @@ class Config:
 
     def head_columns(self, head: int) -> slice:
         """Which columns of z, of queries, keys or values, and which rows of W_O belong to a
-        head."""
+        head.
+
+        >>> SIZES['gpt2'].head_columns(9)
+        slice(576, 640, None)
+        """
         return slice(head * self.d_head, (head + 1) * self.d_head)
 
     def qkv_columns(self, kind: str, head: int | None = None) -> slice:
         """Which columns of queries, keys and values side by side are these ("q", "k" or "v"): of
-        one head, or of all."""
+        one head, or of all.
+
+        >>> SIZES['gpt2'].qkv_columns('v', 9)
+        slice(2112, 2176, None)
+        """
         own = slice(0, self.d_model) if head is None else self.head_columns(head)
         first = "qkv".index(kind) * self.d_model
         return slice(first + own.start, first + own.stop)

@@ -6,7 +6,13 @@ from __future__ import annotations
 
 class MiniGPTError(ValueError):
     """What was given, what is legal, what to type. The root of this project's errors; a ValueError,
-    so that old habits of catching work."""
+    so that old habits of catching work.
+
+    >>> print(MiniGPTError('a door', 'a window', 'open()'))
+    a door
+      legal: a window
+      try:   open()
+    """
 
     def __init__(self, given: str, legal: str = "", try_: str = "") -> None:
         parts = given, legal and f"  legal: {legal}", try_ and f"  try:   {try_}"

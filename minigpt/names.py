@@ -72,6 +72,9 @@ def ours(text: str | Address, n_layer: int | None = None) -> Address:
 
     With n_layer, also that a model of so many layers has it. Raises AddressError where it is
     nobody's name.
+
+    >>> str(ours('A9.9.Q')), str(ours('blocks.5.hook_resid_mid'))
+    ('a9.9.q', 'resid5.mid')
     """
     if not isinstance(text, str):
         return _in_model(parse(text), n_layer)
@@ -87,6 +90,9 @@ def theirs(address: str | Address, tool: str, n_layer: int | None = None) -> str
     """What a tool of TOOLS calls an address. With n_layer=12, resid12 is blocks.11.hook_resid_post.
 
     Raises AddressError where the tool has no name for it.
+
+    >>> theirs('a9.9.q', 'eap'), theirs('m3', 'transformerlens')
+    ('a9.h9<q>', 'blocks.3.hook_mlp_out')
     """
     if tool not in TOOLS:
         raise AddressError(f"no names of {tool!r} are known here", ", ".join(TOOLS))

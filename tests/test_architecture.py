@@ -186,12 +186,22 @@ def hooks_and_gradients(name: str, source: str) -> list[str]:
 
 
 def lengths(source: str) -> list[int]:
-    """The number of lines of every function, from its first decorator to its last line."""
+    """The number of lines of every function, from its first decorator to its last line, but for
+    the example in its docstring."""
     return [
-        node.end_lineno - min([node.lineno, *(d.lineno for d in node.decorator_list)]) + 1
+        node.end_lineno
+        - min([node.lineno, *(d.lineno for d in node.decorator_list)])
+        + 1
+        - example(ast.get_docstring(node) or "")
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     ]
+
+
+def example(docstring: str) -> int:
+    """How many lines the example takes, with the blank line and the quotes around it."""
+    _, mark, lines = docstring.partition("\n\n>>> ")
+    return lines.count("\n") + 3 if mark else 0
 
 
 def spread(found: list[int]) -> tuple[int, int, int]:

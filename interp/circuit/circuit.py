@@ -65,7 +65,11 @@ class Circuit:
 
     def without(self, *nodes: str) -> Circuit:
         """The circuit less some nodes, and less the roles and edges that lose all they are made
-        of."""
+        of.
+
+        >>> Circuit({'name mover': 'a9.9@END a9.6@END'}).without('a9.6@END').nodes
+        ('a9.9@END',)
+        """
         gone = {str(parse(node).site) for node in nodes if node in self.nodes}
         roles = {
             role: [node for node in some if node not in nodes] for role, some in self.roles.items()

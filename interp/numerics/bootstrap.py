@@ -14,7 +14,11 @@ def interval(
     seed: int = 0,
 ) -> Float[Tensor, "rows 2"]:
     """Ends of the interval of each row's mean; with one prompt there is nothing to resample: NaN.
-    float64."""
+    float64.
+
+    >>> interval(torch.ones(1, 8)).tolist()
+    [[1.0, 1.0]]
+    """
     n = per_prompt.shape[1]
     if n < 2:
         return torch.full((len(per_prompt), 2), torch.nan, dtype=torch.float64)

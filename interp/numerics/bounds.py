@@ -17,7 +17,11 @@ from torch import Tensor
 
 def unit(dtype: torch.dtype) -> float:
     """The unit roundoff u: half the distance from 1 to the next larger number (Higham, section
-    2.1)."""
+    2.1).
+
+    >>> unit(torch.float32) == 2**-24
+    True
+    """
     return torch.finfo(dtype).eps / 2
 
 
@@ -67,6 +71,10 @@ def compensated(terms: Sequence[Float[Tensor, "*axes"]]) -> Float[Tensor, "*axes
     loses is kept and added at the end.
 
     Sum2 of Ogita, Rump and Oishi (2005), algorithm 4.4; Higham, section 4.3, tells its history.
+
+    >>> terms = [torch.tensor(x) for x in (1.0, 2.0**-24, 2.0**-24)]
+    >>> float(sum(terms)), float(compensated(terms))
+    (1.0, 1.0000001192092896)
     """
     total, lost = terms[0], torch.zeros_like(terms[0])
     for term in terms[1:]:
@@ -77,7 +85,11 @@ def compensated(terms: Sequence[Float[Tensor, "*axes"]]) -> Float[Tensor, "*axes
 
 def two_sum(a: Float[Tensor, "*axes"], b: Float[Tensor, "*axes"]) -> tuple[Tensor, Tensor]:
     """a + b rounded, and exactly what that lost (Knuth 1998, The Art of Computer Programming 2,
-    section 4.2.2, theorem B)."""
+    section 4.2.2, theorem B).
+
+    >>> [float(x) for x in two_sum(torch.tensor(1.0), torch.tensor(2.0**-30))]
+    [1.0, 9.313225746154785e-10]
+    """
     total = a + b
     mine = total - a
     return total, (a - (total - mine)) + (b - mine)

@@ -32,6 +32,9 @@ def distance(a: Float[Tensor, "*axes"], b: Float[Tensor, "*axes"]) -> Int[Tensor
 
     int64; FAR where that does not hold it, or where just one of the two is NaN. Raises UlpError for
     different types.
+
+    >>> int(distance(torch.tensor(1.0), torch.tensor(1.0 + 2**-22)))
+    2
     """
     if a.dtype != b.dtype or a.dtype not in BITS:
         raise UlpError(
@@ -49,7 +52,11 @@ def distance(a: Float[Tensor, "*axes"], b: Float[Tensor, "*axes"]) -> Int[Tensor
 
 def size(x: Float[Tensor, "*axes"], dtype: torch.dtype) -> Float[Tensor, "*axes"]:
     """One unit in the last place of `dtype` at x: the spacing of its numbers in the binade that
-    holds |x|. float64."""
+    holds |x|. float64.
+
+    >>> float(size(torch.tensor(1.0), torch.float32)) == 2**-23
+    True
+    """
     kind = torch.finfo(dtype)
     lowest = int(torch.frexp(torch.tensor(kind.smallest_normal, dtype=torch.float64)).exponent)
     exponent = torch.where(x == 0, lowest, torch.frexp(x.double()).exponent.clamp(min=lowest))
@@ -64,7 +71,11 @@ def error(found: Float[Tensor, "*axes"], exact: Float[Tensor, "*axes"]) -> Float
 
 def same_bits(a: Tensor, b: Tensor) -> bool:
     """Whether two tensors are the same bit for bit: shape, type, the sign of zeros and NaN
-    included."""
+    included.
+
+    >>> same_bits(torch.tensor(0.0), torch.tensor(-0.0))
+    False
+    """
     return a.shape == b.shape and a.dtype == b.dtype and torch.equal(_bits(a), _bits(b))
 
 

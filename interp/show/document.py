@@ -122,7 +122,11 @@ def spans(words: Words) -> Iterator[Span]:
 
 
 def plain(words: Words) -> str:
-    """The text alone."""
+    """The text alone.
+
+    >>> plain(['one ', Span('two', 'bad')])
+    'one two'
+    """
     return "".join(span.text for span in spans(words))
 
 

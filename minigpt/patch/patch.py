@@ -76,7 +76,11 @@ class Patch:
 
     @classmethod
     def zero(cls, address: str | Address) -> Patch:
-        """This node writes nothing."""
+        """This node writes nothing.
+
+        >>> Patch.zero('a9.9@-1')
+        Patch('a9.9@-1 = 0')
+        """
         return cls.write(address, ZERO)
 
     @classmethod
@@ -97,7 +101,11 @@ class Patch:
     def hold(cls, nodes: str, run: Given, *, but: str = "", name: str = "") -> Patch:
         """Every node of "heads", "mlps" or "a9.9 m3 ..." that this patch does not write otherwise
         keeps its value in `run` (or the mean of one, or 0); those of `but`, "a9.9@END a8.6", stay
-        free."""
+        free.
+
+        >>> Patch.hold('heads', 0.0, but='a9.9@-1')
+        Patch('hold heads but a9.9@-1 = 0')
+        """
         held = Hold(nodes, source(run, name), but)
         if held.source.run is not None:
             held.sites(held.source.run.config)
@@ -106,13 +114,21 @@ class Patch:
     @classmethod
     def parse(cls, text: str, sources: Mapping[str, Trace | Tensor]) -> Patch:
         """The inverse of str(): lines or parts between semicolons, with what each name in it stands
-        for."""
+        for.
+
+        >>> Patch.parse('a9.9 = 0; m3@-1 = 0', {})
+        Patch('a9.9 = 0; m3@-1 = 0')
+        """
         parts = [_line(line.strip(), sources) for line in re.split(r"[;\n]", text) if line.strip()]
         return cls.all(parts)
 
     @classmethod
     def all(cls, patches: Iterable[Patch]) -> Patch:
-        """All of these as one; PatchError where two contradict each other."""
+        """All of these as one; PatchError where two contradict each other.
+
+        >>> Patch.all([Patch.zero('m0'), Patch.zero('m1')])
+        Patch('m0 = 0; m1 = 0')
+        """
         parts = list(patches)
         edits = tuple(edit for part in parts for edit in part.edits)
         return cls(edits, tuple(hold for part in parts for hold in part.holds))
