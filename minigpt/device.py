@@ -1,8 +1,8 @@
 """What a kind of device is given at a time: how many rows, in which blocks.
 
-A CPU is given what fits into its caches, and sums in blocks of such sizes that a row's bits do not
-depend on what stands beside it (see ops). A card is given as much as there is: its library chooses
-how it sums by the size of a product, so that blocks would cost much and settle nothing.
+A CPU is given what fits into its caches, and its products are cut so that a row's bits do not
+depend on what stands beside it (see settle). A card is given as much as there is: its library
+chooses how it sums by the size of a product, so that a cut would cost much and settle nothing.
 """
 
 from __future__ import annotations
@@ -11,32 +11,29 @@ from dataclasses import dataclass
 
 import torch
 
-# More than there ever is: a block of this size is never cut.
-WHOLE = 2**62
+from minigpt.settle import WHOLE, Cut
 
 
 @dataclass(frozen=True)
 class Limits:
     """Sizes for one kind of device. The first group settles bits, the second is for speed alone.
 
-    least_rows, crowded_rows: the fewest rows of a product, with up to two threads and with more.
-    grain: rows come in multiples of this. one_piece: sums of more terms go in blocks of block_rows.
-    row_types, least_keys, small: a row of attention is computed without the others of its prompt
-    in these types, from so many keys and from so many operations on.
+    cut: how products are cut; None: as was measured on this processor. row_types, query_rows,
+    least_keys, small: a row of attention is computed without the others of its prompt in these
+    types, with so many rows at least, from so many keys and from so many operations on. products:
+    attention of fewer heads and prompts is filled up to so many, lest threads share one.
 
     elements: numbers that an elementwise operation takes at a time. key_numbers: those of the keys
     that attention assembles at a time. sweep_rows: rows that one product of a sweep should have.
     budget: bytes that the working values of a sweep may take.
     """
 
-    least_rows: int
-    crowded_rows: int
-    grain: int
-    one_piece: int
-    block_rows: int
+    cut: Cut | None
     row_types: tuple[torch.dtype, ...]
+    query_rows: int
     least_keys: int
     small: int
+    products: int
 
     elements: int
     key_numbers: int
@@ -46,14 +43,12 @@ class Limits:
 
 # Measured on x86 with torch 2.13.
 CPU = Limits(
-    least_rows=16,
-    crowded_rows=72,
-    grain=4,
-    one_piece=768,
-    block_rows=128,
+    cut=None,
     row_types=(torch.float32,),
+    query_rows=4,
     least_keys=12,
     small=400,
+    products=4,
     elements=2**18,
     key_numbers=2**20,
     sweep_rows=2048,
@@ -61,14 +56,12 @@ CPU = Limits(
 )
 # Tens of thousands of rows fill a card, and hide what starting a kernel costs.
 CUDA = Limits(
-    least_rows=1,
-    crowded_rows=1,
-    grain=1,
-    one_piece=WHOLE,
-    block_rows=WHOLE,
+    cut=Cut(grain=1, least=1),
     row_types=(torch.float32, torch.float64, torch.bfloat16, torch.float16),
+    query_rows=1,
     least_keys=1,
     small=0,
+    products=1,
     elements=WHOLE,
     key_numbers=2**25,
     sweep_rows=2**16,

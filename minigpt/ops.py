@@ -1,12 +1,9 @@
 """The arithmetic of GPT-2, each step in the order in which Hugging Face's model takes it, so that
 the bits agree.
 
-Rows: how a matrix product on a CPU sums a row depends on how many rows there are: below 16
-(measured; 72 with more than two threads), where they are no multiple of 4, and, in sums of more
-than 768 terms, again above 128. `settled` computes in blocks between these bounds, so that a row's
-bits do not depend on what stands beside it. Heads must be a multiple of 4 wide for that (every
-GPT-2's are): products with 5 to 7 or 9 to 11 columns have bits that depend on where their numbers
-lie in memory (measured on AMD).
+How a matrix product on a CPU sums a row may depend on how many rows there are, and on how many
+threads work. `settled` cuts a product as this processor needs it (minigpt.settle), so that a row's
+bits depend on neither.
 """
 
 from __future__ import annotations
@@ -18,18 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from minigpt.device import Limits, limits
-
-
-def padded(n: int, of: Limits) -> int:
-    """The next number of rows from n at which a product's rows have settled bits."""
-    least = of.least_rows if torch.get_num_threads() <= 2 else of.crowded_rows
-    return max(least, -(-n // of.grain) * of.grain) if n else 0
-
-
-def block(n: int, terms: int, of: Limits) -> int:
-    """Into blocks of how many rows a product of n rows is cut, that sums so many terms."""
-    return of.block_rows if terms > of.one_piece else max(padded(1, of), n // of.grain * of.grain)
+from minigpt import settle
+from minigpt.device import limits
+from minigpt.settle import Cut, product
 
 
 def linear(
@@ -42,23 +30,21 @@ def linear(
 def settled(
     x: Float[Tensor, "... a"], w: Float[Tensor, "a b"], b: Float[Tensor, "b"] | None = None
 ) -> Float[Tensor, "... b"]:
-    """The same in blocks of settled sizes: a row's bits do not depend on what else is asked for in
-    the same call."""
-    flat, of = x.reshape(-1, x.shape[-1]), limits(x.device)
-    y, rows = flat.new_empty(len(flat), w.shape[1]), block(len(flat), len(w), of)
-    whole = len(flat) // rows * rows
-    for start in range(0, whole, rows):
-        _product(flat[start : start + rows], w, b, y[start : start + rows])
+    """The same in settled sizes: a row's bits do not depend on what else is asked for in the same
+    call, nor on the number of threads."""
+    flat, cut = x.reshape(-1, x.shape[-1]), cut_of(x)
+    y, whole = flat.new_empty(len(flat), w.shape[1]), cut.whole(len(flat))
+    for some in cut.blocks(whole, len(w)):
+        product(flat[some], w, b, cut, y[some])
     if rest := len(flat) - whole:
-        z = flat.new_empty(padded(rest, of), w.shape[1])
-        y[whole:] = _product(F.pad(flat[whole:], (0, 0, 0, len(z) - rest)), w, b, z)[:rest]
+        few = F.pad(flat[whole:], (0, 0, 0, cut.padded(rest) - rest))
+        y[whole:] = product(few, w, b, cut)[:rest]
     return y.view(*x.shape[:-1], w.shape[1])
 
 
-def settled_rows(n: int, terms: int, of: Limits) -> int:
-    """How many rows `settled` computes for n."""
-    rows = block(n, terms, of)
-    return n // rows * rows + padded(n % rows, of)
+def cut_of(x: Tensor) -> Cut:
+    """How products with these rows are cut, by device and type."""
+    return limits(x.device).cut or settle.cut(x.dtype)
 
 
 def logits(
@@ -66,10 +52,6 @@ def logits(
 ) -> Float[Tensor, "... vocab"]:
     """The unembedding, settled."""
     return settled(x, unembed.T)
-
-
-def _product(x: Tensor, w: Tensor, b: Tensor | None, out: Tensor) -> Tensor:
-    return torch.mm(x, w, out=out) if b is None else torch.addmm(b, x, w, out=out)
 
 
 def layer_norm(

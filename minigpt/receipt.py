@@ -8,7 +8,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from minigpt import ops
-from minigpt.device import limits
 
 
 @dataclass(eq=False)
@@ -39,8 +38,7 @@ class Receipt:
         """x w + b at a settled number of rows, on the bill."""
         if not len(x):
             return x.new_zeros(0, w.shape[1])
-        rows = ops.settled_rows(len(x), len(w), limits(x.device))
-        self.spend(len(x), rows, 2 * w.shape[0] * w.shape[1])
+        self.spend(len(x), ops.cut_of(x).padded(len(x)), 2 * w.shape[0] * w.shape[1])
         return ops.settled(x, w, b)
 
     def __add__(self, other: Receipt) -> Receipt:

@@ -58,7 +58,7 @@ def whole_rows(of: Limits, dtype: torch.dtype, n: int, d_head: int) -> bool:
     """Whether a query row's bits depend on how many rows stand beside it, so that all of a prompt's
     must be computed together: with few keys, and where torch computes a batch of products of few
     operations by a loop of its own."""
-    few = n < of.least_keys or of.grain * n * d_head < of.small
+    few = n < of.least_keys or of.query_rows * n * d_head < of.small
     return few or dtype not in of.row_types
 
 
@@ -125,19 +125,24 @@ class _Unit:
             slot = torch.arange(len(ids), device=ids.device) - (counts.cumsum(0) - counts)[which]
             asked = torch.zeros(
                 len(pairs),
-                max(self.limits.grain, int(counts.max())),
+                max(self.limits.query_rows, int(counts.max())),
                 dtype=torch.long,
                 device=ids.device,
             )
             asked[which, slot] = ids % self.plan.width
         heads = self.config.n_head if head is None else 1
         self.edits.receipt.spend(len(ids), asked.numel(), 4 * n * self.config.d_head * heads)
-        some = max(1, self.limits.key_numbers // (n * self.config.d_head * heads))
-        z = [
-            self._attended(pairs[i : i + some], asked[i : i + some], n, head)
-            for i in range(0, len(pairs), some)
-        ]
+        units = self._enough(pairs, heads), self._enough(asked, heads)
+        parts = -(-len(units[0]) * n * self.config.d_head * heads // self.limits.key_numbers)
+        parts = max(1, min(parts, len(pairs)))
+        split = zip(*(unit.tensor_split(parts) for unit in units), strict=True)
+        z = [self._attended(some, rows, n, head) for some, rows in split]
         return torch.cat(z)[which, :, slot].flatten(1)
+
+    def _enough(self, units: Int[Tensor, "units *rest"], heads: int) -> Int[Tensor, "more *rest"]:
+        """Filled up with the last until there are as many products as threads do not share."""
+        missing = max(0, -(-self.limits.products // heads) - len(units))
+        return torch.cat([units, units[-1:].expand(missing, *units.shape[1:])])
 
     def _attended(
         self,

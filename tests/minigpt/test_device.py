@@ -3,14 +3,16 @@ its own."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
 
-from minigpt import GPT2, Patch, Sweep, Trace, ops
+from minigpt import GPT2, Patch, Sweep, Trace, ops, settle
 from minigpt.address import heads
 from minigpt.device import CPU, CUDA, KINDS, limits
+from minigpt.settle import BLOCKS, Cut
 from tests.conftest import tiny
 
 SHAPE = (2, 4, 64, 1024, 64, 50)
@@ -27,14 +29,20 @@ def card(monkeypatch: pytest.MonkeyPatch) -> None:
 def products(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The rows of every settled product, as they are computed."""
     rows: list[int] = []
-    product = ops._product
+    product = ops.product
 
     def counted(x: torch.Tensor, *rest: object) -> torch.Tensor:
         rows.append(len(x))
         return product(x, *rest)
 
-    monkeypatch.setattr(ops, "_product", counted)
+    monkeypatch.setattr(ops, "product", counted)
     return rows
+
+
+@pytest.fixture
+def cut(monkeypatch: pytest.MonkeyPatch) -> Callable[[Cut], None]:
+    """This processor, as if it needed another cut; none unless called."""
+    return lambda cut: monkeypatch.setattr(settle, "cut", lambda _: cut)
 
 
 def model() -> GPT2:
@@ -58,12 +66,19 @@ def test_each_kind_has_its_sizes_and_others_those_of_a_cpu():
     assert limits(torch.device("meta")) is CPU
 
 
-def test_a_cpu_sums_many_terms_in_blocks_and_fills_few_rows_up(products):
-    clean = run()
-    assert sorted(set(products)) == [44, 128, 300]  # 300 = 2 x 128 + 44
+def test_a_cpu_fills_few_rows_up(products, cut):
+    cut(Cut())
+    clean = run(3, 11)
+    assert set(products) == {32, 16}  # 33 = 32 + 1, filled up
     del products[:]
     model().rerun(clean, Patch.zero("a1.0@3"))
     assert set(products) == {16}
+
+
+def test_where_nothing_settles_a_product_its_blocks_have_one_shape(products, cut):
+    cut(BLOCKS)
+    run()
+    assert set(products) == {128}
 
 
 def test_a_card_gets_every_product_whole(card, products):

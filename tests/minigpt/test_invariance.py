@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from interp.audit.determinism import threads as threads_of
 from minigpt import GPT2, Batch, Trace, ops
 from minigpt.batch import as_batch
 from minigpt.model import Attend
@@ -125,12 +126,26 @@ def test_every_length_from_1_to_40_has_the_same_bits_alone_and_three_times_over(
 
 
 @pytest.mark.parametrize("n_threads", [1, 4, 16])
-def test_in_float32_company_changes_no_bit_on_any_number_of_threads(n_threads: int) -> None:
+def test_in_float32_company_and_threads_change_no_bit(n_threads: int) -> None:
     model = tiny(*SHAPES["d_head 64"])
     for n in (5, 11, 12, 20, 40):
         row = prompt(n, n, model.config.n_vocab)
         together, alone = model.run(batch([row] * 5)), model.run(row)
+        with threads_of(1):
+            one = model.run(row)
         assert [differs(together, i, alone, 0, n) for i in (0, 4)] == ["", ""], n
+        assert differs(alone, 0, one, 0, n) == "", n
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 3, 4, 8])
+def test_at_the_width_of_gpt2_threads_change_no_bit(n_threads: int) -> None:
+    model = tiny(2, 12, 768, 3072, 256, 1000)
+    for lengths in ([7, 40], [15] * 8, [200, 1]):
+        rows = batch([prompt(n, i, 1000) for i, n in enumerate(lengths)])
+        many = model.run(rows)
+        with threads_of(1):
+            one = model.run(rows)
+        assert [differs(many, i, one, i, n) for i, n in enumerate(lengths)] == [""] * len(lengths)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)

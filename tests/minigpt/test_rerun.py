@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interp.audit import dense
+from interp.audit.determinism import threads
 from minigpt import Batch, Site
 from minigpt.address import streams
 from minigpt.errors import AddressError, NoEffectWarning, PatchError
@@ -31,6 +32,19 @@ def test_a_patched_run_is_the_dense_patched_run_bit_for_bit(data, dtype):
     found = model.rerun(clean, patch).stream(OUT)
     expected = dense.patched(model, clean, patch)["out"]
     assert torch.equal(found[:, :length], expected[:, :length]), str(patch)
+
+
+@given(data=st.data(), n=st.sampled_from([2, 3, 4]))
+def test_a_patched_run_has_the_same_bits_with_any_number_of_threads(data, n):
+    model = tiny(3, 4, 32, 64)
+    length = data.draw(st.sampled_from([1, 3, 5, 8, 13, 17]))
+    clean, corrupt = runs(model, data.draw(st.integers(0, 99)), 2, length)
+    patch = data.draw(patches(model.config, length, 2, {"clean": clean, "corrupt": corrupt}))
+    alone = model.rerun(clean, patch)
+    with threads(n):
+        shared = model.rerun(model.run(clean.batch), patch)
+    for site in streams(model.config):
+        assert torch.equal(alone.stream(site), shared.stream(site)), f"{site}: {patch}"
 
 
 def test_an_edge_whose_difference_is_lost_in_the_sum_is_computed_alike():
