@@ -120,7 +120,7 @@ def _threads(model: GPT2, batch: Batch, together: Trace) -> Iterator[Row]:
     for n in (n for n in (1, 2, 4) if n != before):
         with threads(n):
             gap = _same(together, model.run(batch))
-        promise = f"D2: with {n} threads instead of {before}, the same"
+        promise = f"D2: with {n} thread{'s' * (n > 1)} instead of {before}, the same"
         if ops.cut_of(model.params.wte) == settle.BLOCKS:
             yield Row.told(promise, f"{'D2' if not gap.differ else 'D0'} reached: {gap}")
         else:
