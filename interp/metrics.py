@@ -44,17 +44,45 @@ class Metric:
         self, out: Float[Tensor, "batch d_model"], params: Params
     ) -> Float[Tensor, "batch"]:
         """The same from what the unembedding reads at the metric's position."""
+        self.check(len(out), params)
         if self.read is None:
             return (out.double() * self.direction(params)).sum(-1)
-        return self.read(ops.logits(out, params.unembed)).double()
+        return self._per_prompt(self.read(ops.logits(out, params.unembed)), len(out))
 
     def of_many(
         self, out: Float[Tensor, "variants batch d_model"], params: Params
     ) -> Float[Tensor, "variants batch"]:
         """The same for many runs of the same prompts."""
+        self.check(out.shape[1], params)
         if self.read is None:
             return (out.double() * self.direction(params)).sum(-1)
-        return torch.stack([self.of_output(each, params) for each in out])
+        return torch.stack([self.of_output(variant, params) for variant in out])
+
+    def check(self, prompts: int, params: Params) -> None:
+        """MetricError unless every id is one of the model's, and there is one row of ids for all
+        prompts or one for each."""
+        n_vocab = len(params.unembed)
+        for name, ids in (("answers", self.answers), ("distractors", self.distractors)):
+            if ids is None:
+                continue
+            if bool(((ids < 0) | (ids >= n_vocab)).any()):
+                wrong = sorted({i for i in ids.flatten().tolist() if not 0 <= i < n_vocab})
+                raise MetricError(f"{name} {wrong[:8]}", f"token ids 0 to {n_vocab - 1}")
+            if len(ids) not in (1, prompts):
+                raise MetricError(
+                    f"{name} of {len(ids)} prompts for a run of {prompts}",
+                    "one row of token ids for each prompt of the run, or one for all",
+                    "the prompts that the answers belong to",
+                )
+
+    def _per_prompt(self, values: Tensor, prompts: int) -> Float[Tensor, "batch"]:
+        if values.shape != (prompts,):
+            raise MetricError(
+                f"the metric {self.name} gave numbers of shape {list(values.shape)} for a run of "
+                f"{prompts} prompts",
+                "one number a prompt",
+            )
+        return values.double()
 
     def after(
         self, model: GPT2, base: Trace, patches: Sequence[Patch], *, progress: bool = False
@@ -112,13 +140,17 @@ def logit(pairs: Any = None, *, answers: Any = None, at: int | str | None = None
 def prob(pairs: Any = None, *, answers: Any = None, at: int | str | None = None) -> Metric:
     """Probability of the answer (the sum over several)."""
     right, _, at = _question(pairs, answers, None, at)
-    return Metric("probability", at, lambda x: _pick(x.double().softmax(-1), right).sum(-1))
+    return Metric(
+        "probability", at, lambda x: _pick(x.double().softmax(-1), right).sum(-1), answers=right
+    )
 
 
 def rank(pairs: Any = None, *, answers: Any = None, at: int | str | None = None) -> Metric:
     """How many tokens the model puts before the best answer; 0 means that it is the top one."""
     right, _, at = _question(pairs, answers, None, at)
-    return Metric("rank", at, lambda x: (x > _pick(x, right).amax(-1, keepdim=True)).sum(-1))
+    return Metric(
+        "rank", at, lambda x: (x > _pick(x, right).amax(-1, keepdim=True)).sum(-1), answers=right
+    )
 
 
 def accuracy(
@@ -133,7 +165,7 @@ def accuracy(
         rival = x.scatter(1, _rows(right, x), -torch.inf) if wrong is None else _pick(x, wrong)
         return best > rival.amax(-1)
 
-    return Metric("accuracy", at, read)
+    return Metric("accuracy", at, read, answers=right, distractors=wrong)
 
 
 def loss(pairs: Any = None, *, answers: Any = None, at: int | str | None = None) -> Metric:
@@ -141,7 +173,7 @@ def loss(pairs: Any = None, *, answers: Any = None, at: int | str | None = None)
     chance = prob(pairs, answers=answers, at=at)
     read = chance.read
     assert read is not None
-    return Metric("loss", chance.at, lambda logits: -read(logits).log())
+    return Metric("loss", chance.at, lambda logits: -read(logits).log(), answers=chance.answers)
 
 
 def kl(reference: Trace, *, at: int | str = -1) -> Metric:

@@ -84,7 +84,7 @@ def paths(
     pairs: Prompts,
     metric: Metric,
     senders: str | Sequence[str] = "heads",
-    receivers: Sequence[str] = ("out",),
+    receivers: str | Sequence[str] = ("out",),
     at: At = "END",
     mlps: str = "recompute",
     *,
@@ -107,7 +107,7 @@ def paths(
     base, other = _sides(model, pairs, direction)
     kept = standing or Patch()
     base = model.rerun(base, kept) if standing else base
-    names, ports = addresses(base, senders), [_port(text, model) for text in receivers]
+    names, ports = addresses(base, senders), [_port(text, model) for text in _listed(receivers)]
     method = f"path patching to {', '.join(map(str, ports))} ({MEANINGS[mlps]})"
     question = _Question(model, metric, base, progress)
     if mlps == "frozen":
@@ -177,6 +177,8 @@ def addresses(trace: Trace, over: str | Sequence[str]) -> list[str]:
     """The addresses that a set's name stands for in this run's model: see `nodes`."""
     if not isinstance(over, str):
         return _parsed(trace, over)
+    if _spells_one(over):
+        return _parsed(trace, [over])
     name, sign, place = over.partition("@")
     sites = [str(site) for site in _set(trace, name)]
     if not sign:
@@ -191,6 +193,20 @@ def addresses(trace: Trace, over: str | Sequence[str]) -> list[str]:
             f"'{name}@END' or another named position",
         )
     return [f"{site}@{t}" for site in sites for t in range(trace.tokens.shape[1])]
+
+
+def _spells_one(text: str) -> bool:
+    """Whether it is an address, of whatever model."""
+    try:
+        parse(text)
+    except AddressError:
+        return False
+    return True
+
+
+def _listed(texts: str | Sequence[str]) -> Sequence[str]:
+    """One address is a list of one."""
+    return [texts] if isinstance(texts, str) else texts
 
 
 def _parsed(trace: Trace, texts: Sequence[str]) -> list[str]:

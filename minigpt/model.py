@@ -115,13 +115,13 @@ class GPT2:
         where it cannot be read."""
         return as_batch(prompts, self.tokenizer, self.config, self.device)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def run(self, prompts: object) -> Trace:
         """Run on a text, a list of texts or token ids [batch, pos], and keep everything.
 
-        On a CPU a prompt's numbers are the same bits alone and in any batch, where heads are a
-        multiple of 4 wide: in float32 always; in float64 with eager attention and fewer threads
-        than twice the heads (more would share out small products).
+        What is read from it is the reader's own: changing it changes no trace. On a CPU a prompt's
+        numbers are the same bits alone and in any batch, with any number of threads, where
+        there are 3 heads or more, each a multiple of 4 wide (in float64 with eager attention).
         """
         batch = self.batch(prompts)
         x, groups = embed(self.params, batch.tokens), grouped(batch.lengths)
@@ -132,12 +132,12 @@ class GPT2:
         return Trace(self.params, batch, tuple(cells))
 
     @overload
-    def rerun(self, trace: Trace, patch: Patch) -> Trace: ...
+    def rerun(self, trace: Trace, patch: Patch | str) -> Trace: ...
     @overload
     def rerun(
         self,
         trace: Trace,
-        patch: Sequence[Patch],
+        patch: Sequence[Patch | str],
         want: str | Sequence[str],
         *,
         budget: int | None = None,
@@ -146,14 +146,14 @@ class GPT2:
     def rerun(
         self,
         trace: Trace,
-        patch: Patch | Sequence[Patch],
+        patch: Patch | str | Sequence[Patch | str],
         want: str | Sequence[str] = "out",
         *,
         budget: int | None = None,
         progress: bool = False,
     ) -> Trace | Sweep:
         """The run after a patch, as a Trace with a receipt; or, of many patches at once, what each
-        makes of `want`, as a Sweep.
+        makes of `want`, as a Sweep. A text is the patch that it spells.
 
         budget: bytes that the working values of a sweep may take, what suits the device unless one
         is given. Warns with NoEffectWarning where nothing changed.
@@ -164,20 +164,21 @@ class GPT2:
                 "attention='eager'",
                 "weights.load(..., attention='eager')",
             )
-        return (
-            rerun(trace, patch)
-            if isinstance(patch, Patch)
-            else sweep(trace, patch, want, budget, progress)
-        )
+        if isinstance(patch, str):
+            patch = Patch.parse(patch, {})
+        if isinstance(patch, Patch):
+            return rerun(trace, patch)
+        patches = [Patch.parse(one, {}) if isinstance(one, str) else one for one in patch]
+        return sweep(trace, patches, want, budget, progress)
 
     @torch.no_grad()
     def forward(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos vocab"]:
         """Logits, and nothing kept: bit for bit those of Hugging Face's GPT2LMHeadModel called
         plainly, in every shape.
 
-        The same bits as run(tokens).logits for 16 to 128 tokens in all (in float64: a multiple of
-        4); in other batches Hugging Face's own numbers depend on the size of the batch, and are the
-        same but for the last digits.
+        On one thread the same bits as run(tokens).logits from 16 tokens on in all (in float64: a
+        multiple of 4); with fewer, Hugging Face's own numbers depend on the size of the batch, and
+        are the same but for the last digits.
         """
         batch = self.batch(tokens)
         x, groups = embed(self.params, batch.tokens), [(batch.tokens.shape[1], slice(None))]

@@ -81,7 +81,8 @@ class Trace:
     @cached_property
     def logits(self) -> Float[Tensor, "batch pos vocab"]:
         """What the model says at every position, before the softmax."""
-        return self._unpadded(self._logits(_whole))
+        with torch.inference_mode():
+            return self._unpadded(self._logits(_whole))
 
     def logits_at(self, at: int | str = -1) -> Float[Tensor, "batch vocab"]:
         """The logits at one position of each prompt, without computing the others; the same
@@ -145,6 +146,8 @@ class Trace:
         if address.at is not None:
             return reader(self, address.site, self._picker(address.at))
         x = self._unpadded(reader(self, address.site, _whole))
+        if x._is_view() or x.is_inference():  # of a cell or the parameters: the reader's own copy
+            x = x.clone()
         return x.transpose(1, 2) if address.site == Site("pattern", address.site.layer) else x
 
     def _picker(self, at: int | str) -> Pick:

@@ -185,4 +185,12 @@ def _resampled(batch: Batch, pairs: Prompts, seed: int) -> Batch:
             )
         order = mine[torch.randperm(len(mine), generator=draw)]
         rows[order] = order.roll(1)
+    for prompt, other in enumerate(rows.tolist()):
+        if batch.lengths[prompt] != batch.lengths[other]:
+            raise PatchError(
+                f"ablation='resample': prompts of {int(batch.lengths[prompt])} and "
+                f"{int(batch.lengths[other])} tokens in one group",
+                "groups of prompts of one length, so that positions mean the same",
+                "ablation='mean' or 'pairs', or prompts without groups: drawn by length",
+            )
     return Batch(batch.tokens[rows], batch.lengths, batch.positions)

@@ -1,12 +1,11 @@
 """Pairs of prompts that differ in one respect, with answers and named positions: what every
 experiment is about.
 
-Knows how pairs must be aligned, and JSON lines, CSV and AutoCircuit's JSON. Makes up no prompts.
+Knows how pairs must be aligned; files.py knows files. Makes up no prompts.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from interp.tasks import files
 from minigpt import Batch, Tokenizer
 from minigpt.errors import PositionError, PromptError
 
@@ -149,16 +149,9 @@ class Prompts:
 
     @classmethod
     def load(cls, path: Path, tokenizer: Tokenizer | None = None) -> Prompts:
-        """JSON lines (ids or texts), CSV with the same columns, or AutoCircuit's JSON, by the
-        file's ending."""
-        path = Path(path)
-        try:
-            text = path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise PromptError(
-                f"the prompts {path}: {error.strerror}", "a file that can be read"
-            ) from error
-        return cls.from_records(_records(path, text), tokenizer)
+        """JSON lines (ids or texts), a JSON list, CSV with the same columns, or AutoCircuit's JSON,
+        by the file's ending (interp.tasks.files)."""
+        return cls.from_records(files.records(Path(path)), tokenizer)
 
     @classmethod
     def from_records(
@@ -166,17 +159,14 @@ class Prompts:
     ) -> Prompts:
         """A record a prompt: clean, corrupt, answers, distractors (texts or ids), positions,
         group."""
-        _check_records(records)
+        files.check(records)
         first = records[0]
         sides = {
             name: [_ids(record[name], tokenizer, name) for record in records]
             for name in ("clean", "corrupt", "answers", "distractors")
             if name in first
         }
-        positions = {
-            name: [record["positions"][name] for record in records]
-            for name in first.get("positions") or {}
-        }
+        positions = files.aligned(records, [len(tokens) for tokens in sides["clean"]])
         groups = [record["group"] for record in records] if "group" in first else None
         return cls(
             sides["clean"],
@@ -254,60 +244,3 @@ def _ids(said: Any, tokenizer: Tokenizer | None, name: str) -> list[int]:
     if name in ("answers", "distractors"):
         return [tokenizer.single(text) for text in ([said] if isinstance(said, str) else said)]
     return tokenizer.encode(said)
-
-
-def _check_records(records: Sequence[Mapping[str, Any]]) -> None:
-    """PromptError unless there are some, each with a prompt and its answers."""
-    if not records:
-        raise PromptError("a file without prompts", "one record or more")
-    for i, record in enumerate(records):
-        if missing := {"clean", "answers"} - set(record):
-            has = f"it has {', '.join(record)}"
-            raise PromptError(
-                f"prompt {i} has no {' and no '.join(sorted(missing))}: {has}",
-                "clean, corrupt, answers, distractors, positions, group",
-            )
-
-
-def _records(path: Path, text: str) -> list[Mapping[str, Any]]:
-    try:
-        if path.suffix == ".csv":
-            return [
-                {_COLUMNS.get(name, name): value for name, value in row.items() if value}
-                for row in csv.DictReader(text.splitlines())
-            ]
-        if path.suffix == ".json":
-            return _autocircuit(json.loads(text))
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise PromptError(
-            f"{path} holds no prompts: {error}",
-            "JSON lines, CSV with a header, or AutoCircuit's JSON ('prompts': [...])",
-        ) from error
-
-
-_COLUMNS = {
-    "corrupted": "corrupt",
-    "answer": "answers",
-    "distractor": "distractors",
-    "wrong_answers": "distractors",
-    "wrong_answer": "distractors",
-}
-
-
-def _autocircuit(data: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """AutoCircuit's dataset: its prompts, with its word_idxs (one index for all prompts) as named
-    positions."""
-    words = {
-        name: index
-        for name, index in (data.get("word_idxs") or {}).items()
-        if name.lower() != "end"
-    }
-    keys = ("clean", "corrupt", "answers", "wrong_answers")
-    return [
-        {
-            **{_COLUMNS.get(key, key): prompt[key] for key in keys if key in prompt},
-            "positions": words,
-        }
-        for prompt in data["prompts"]
-    ]

@@ -18,7 +18,7 @@ from minigpt.recompute.rows import Rows
 from minigpt.trace import Cells, Override, Trace
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def rerun(trace: Trace, patch: Patch) -> Trace:
     """The run after one patch: every value recomputed that it reaches, all others shared with the
     run that was patched."""

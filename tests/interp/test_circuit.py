@@ -403,3 +403,14 @@ def test_a_typo_in_a_circuit_is_refused_with_what_was_probably_meant():
         Circuit({"name mover": "a9.9@END"}).faithfulness(
             model(), pairs(), metrics.logit_diff(pairs())
         )
+
+
+def test_prompts_of_two_lengths_in_a_group_are_not_resampled():
+    """Their tokens would stand at the other's positions."""
+    long, short = torch.arange(2, 9), torch.arange(2, 8)
+    asked = [long, short, long, short], None, [1, 2, 3, 4], [5, 6, 7, 8]
+    pairs, grouped = Prompts(*asked), Prompts(*asked, {}, torch.zeros(4, dtype=torch.long))
+    with pytest.raises(PatchError, match=r"tokens in one group"):
+        Ablation(model(), grouped, metrics.logit_diff(grouped), "resample")
+    by_length = Ablation(model(), pairs, metrics.logit_diff(pairs), "resample")
+    assert by_length.source.run.batch.lengths.tolist() == [7, 6, 7, 6]

@@ -112,3 +112,42 @@ def test_the_loss_of_a_certain_answer_is_zero():
     assert read is not None
     assert float(read(torch.tensor([[100.0, 0.0]]))[0]) == pytest.approx(0, abs=1e-12)
     assert float(read(torch.tensor([[0.0, 0.0]]))[0]) == pytest.approx(math.log(2))
+
+
+# ---- what is asked is checked once, where the metric is read
+
+
+def asked(kind: str, **ids) -> metrics.Metric:
+    return getattr(metrics, kind)(**ids)
+
+
+@pytest.mark.parametrize("kind", ["logit", "prob", "rank", "loss", "accuracy", "logit_diff"])
+@pytest.mark.parametrize("wrong", [-1, -100, 50, 10**6])
+def test_an_id_that_the_model_does_not_have_is_refused(model, kind, wrong):
+    trace = model.run(torch.zeros(2, 4, dtype=torch.long))
+    others = {"distractors": [1, 2]} if kind in ("logit_diff", "accuracy") else {}
+    with pytest.raises(MetricError, match=rf"answers \[{wrong}\][\s\S]*0 to 49"):
+        asked(kind, answers=[3, wrong], **others)(trace)
+    if others:
+        with pytest.raises(MetricError, match=rf"distractors \[{wrong}\]"):
+            asked(kind, answers=[3, 4], distractors=[1, wrong])(trace)
+
+
+@pytest.mark.parametrize("kind", ["logit", "prob", "rank", "loss", "accuracy", "logit_diff"])
+def test_answers_of_more_prompts_than_the_run_has_are_refused(model, kind):
+    others = {"distractors": [1, 2]} if kind == "logit_diff" else {}
+    metric = asked(kind, answers=[3, 4], **others)
+    for prompts in (1, 3):
+        with pytest.raises(MetricError, match=f"2 prompts for a run of {prompts}"):
+            metric(model.run(torch.zeros(prompts, 4, dtype=torch.long)))
+    assert metric(model.run(torch.zeros(2, 4, dtype=torch.long))).shape == (2,)
+
+
+def test_a_reference_of_other_prompts_and_a_wrong_shape_are_refused(model):
+    two, one = (model.run(torch.zeros(n, 4, dtype=torch.long)) for n in (2, 1))
+    for reference, trace in ((two, one), (one, two)):
+        if len(reference.tokens) > 1:
+            with pytest.raises(MetricError, match="shape"):
+                metrics.kl(reference)(trace)
+    with pytest.raises(MetricError, match=r"shape \[\] for a run of 2"):
+        metrics.Metric("mean", -1, lambda logits: logits.mean())(two)

@@ -309,3 +309,12 @@ def test_a_standing_patch_stands_beside_edges_too():
             for head in found.addresses
         ],
     )
+
+
+@pytest.mark.parametrize(("name", "address"), [("senders", "a0.1"), ("receivers", "a1.0.q")])
+def test_one_address_is_a_list_of_one(name, address):
+    one, many = (
+        patching.paths(MODEL, PAIRS, METRIC, **{name: given}) for given in (address, [address])
+    )
+    assert one.addresses == many.addresses
+    assert torch.equal(one.per_prompt, many.per_prompt)

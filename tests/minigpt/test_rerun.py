@@ -34,6 +34,7 @@ def test_a_patched_run_is_the_dense_patched_run_bit_for_bit(data, dtype):
     assert torch.equal(found[:, :length], expected[:, :length]), str(patch)
 
 
+@settings(max_examples=20)
 @given(data=st.data(), n=st.sampled_from([2, 3, 4]))
 def test_a_patched_run_has_the_same_bits_with_any_number_of_threads(data, n):
     model = tiny(3, 4, 32, 64)
@@ -244,3 +245,14 @@ def test_values_from_a_run_that_itself_has_written_vectors_are_those_vectors(wri
         "m1",
     ]  # the parts of what a vector was put in place of, nobody can tell
     assert_agrees(model.rerun(clean, patch), expected, among=told)
+
+
+def test_a_text_is_a_patch_and_not_a_list_of_letters():
+    model = tiny(2, 2, 16, 32)
+    trace = model.run(tokens(0, 2, 7))
+    expected = model.rerun(trace, Patch.zero("a0.1@-1"))
+    assert torch.equal(model.rerun(trace, "a0.1@-1 = 0").stream(OUT), expected.stream(OUT))
+    swept = model.rerun(trace, ["a0.1@-1 = 0", Patch.zero("m0")], "out@-1").values
+    assert torch.equal(swept[0], expected["out@-1"])
+    with pytest.raises(PatchError):
+        model.rerun(trace, "a0.1 = corrupt")

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from minigpt import GPT2, Batch, Config, Site, Trace
+from minigpt import GPT2, Batch, Config, Patch, Site, Trace
 from minigpt.address import GRAMMAR, heads, nodes, streams
 from minigpt.errors import AddressError, PositionError
 from tests.conftest import tiny
@@ -455,3 +455,36 @@ def test_a_trace_cannot_be_changed_and_says_what_it_is(trace: Trace) -> None:
         trace.batch = prompts()
     assert repr(trace) == "Trace(4 prompts, 12 positions, 2 layers)"
     assert repr(tiny().run(torch.tensor([1, 2, 3]))) == "Trace(1 prompt, 3 positions, 2 layers)"
+
+
+# ---- a trace cannot be changed
+
+
+@pytest.mark.parametrize(
+    "address",
+    "resid0 resid1 resid1.mid resid2 a0.q a0.1.k a1.v a1.z a1.1.z emb pos a0.b m1.b out.b".split(),
+)
+def test_what_is_read_is_the_readers_own(address):
+    model, tokens = tiny(2, 2, 16, 32), torch.arange(6)[None]
+    trace = model.run(tokens)
+    patched = model.rerun(trace, Patch.zero("a0.1"))
+    for run in (trace, patched):
+        before = run[address].clone()
+        run[address].mul_(0)
+        assert torch.equal(run[address], before)
+    assert torch.equal(model.run(tokens)[address], trace[address])
+
+
+def test_activations_and_scales_too():
+    trace = tiny(2, 2, 16, 32).run(torch.arange(6)[None])
+    for read in (lambda: trace.act("m1"), lambda: trace.act("m1.n3"), lambda: trace.scale("m1.in")):
+        before = read().clone()
+        read().mul_(0)
+        assert torch.equal(read(), before)
+
+
+def test_what_stands_in_the_trace_itself_refuses_to_be_changed():
+    trace = tiny(2, 2, 16, 32).run(torch.arange(6)[None])
+    for x in (trace.logits, trace.cells[1].resid, trace.stream(Site("resid", 1))):
+        with pytest.raises(RuntimeError, match="make a clone"):
+            x.mul_(0)
