@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -164,6 +165,22 @@ def test_a_download_from_a_hub_and_a_damaged_one(server, tmp_path):
     assert "came out damaged" in run_python(
         FETCH, **{**env, "HF_HUB_CACHE": str(tmp_path / "other")}
     )
+
+
+def test_without_a_network_the_answer_comes_at_once(tmp_path):
+    """Nobody listens there; the library alone would try for half a minute."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        env = {
+            "HF_ENDPOINT": f"http://127.0.0.1:{taken.getsockname()[1]}",
+            "HF_HUB_CACHE": str(tmp_path / "empty"),
+            "HF_HUB_OFFLINE": "0",
+        }
+        code = f"import time\nbegun = time.monotonic()\n{FETCH}\nprint(time.monotonic() - begun)"
+        *said, seconds = run_python(code, **env).strip().splitlines()
+    assert "gpt2 is not at hand" in said[0]
+    assert "refused" in said[0]
+    assert float(seconds) < 8
 
 
 DOORS = """
