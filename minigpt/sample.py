@@ -25,11 +25,12 @@ Cache = list[tuple[Tensor, Tensor]]
 @dataclass(frozen=True)
 class Choice:
     """How the next token is drawn: temperature 0 takes the most probable; top_k first drops all but
-    k (0: none)."""
+    k (0: none). unnamed: also ids for which the model's vocabulary has no text."""
 
     temperature: float = 0.0
     top_k: int = 0
     seed: int = 0
+    unnamed: bool = False
 
     def __post_init__(self) -> None:
         if self.temperature < 0 or self.top_k < 0:
@@ -67,8 +68,9 @@ def continuation(model: GPT2, tokens: Tensor, n: int, choice: Choice = Choice())
     trace = model.run(tokens)
     cache = [_kept(trace, layer, len(tokens)) for layer in range(model.config.n_layer)]
     logits = trace.logits_at(-1)[0]
+    named = None if choice.unnamed or not model.tokenizer else model.tokenizer.n_vocab
     for place in range(len(tokens), len(tokens) + n):
-        token = choice.draw(logits, generator)
+        token = choice.draw(logits[:named], generator)
         yield token
         logits, cache = _next(model, token, place, cache)
 

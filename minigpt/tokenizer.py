@@ -4,6 +4,7 @@ added: GPT-2 has no BOS."""
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -26,20 +27,30 @@ class Tokenizer:
         return self.encoding.encode(text, allowed_special="all")
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Token ids as text."""
-        return self.encoding.decode([int(i) for i in ids])
+        """Token ids as text; an id that the vocabulary lacks shows as <50259>."""
+        pieces = (self._bytes(int(i)) for i in ids)
+        return b"".join(pieces).decode("utf-8", errors="replace")
 
     def text(self, token: int) -> str:
-        """One token as text; bytes that are no text by themselves show as the replacement sign."""
-        return self.encoding.decode_single_token_bytes(int(token)).decode("utf-8", errors="replace")
+        """One token as text; bytes that are no text by themselves show as the replacement sign, an
+        id that the vocabulary lacks (a model may have more) as <50259>."""
+        return self._bytes(int(token)).decode("utf-8", errors="replace")
+
+    def _bytes(self, token: int) -> bytes:
+        try:
+            return self.encoding.decode_single_token_bytes(token)
+        except KeyError:
+            return f"<{token}>".encode()
 
     def tokens(self, text: str) -> list[str]:
         """The text cut into its tokens."""
         return [self.text(i) for i in self.encode(text)]
 
     def single(self, text: str) -> int:
-        """The id of a text that is one token; PromptError that shows how it is cut where it is
-        not."""
+        """The id of a text that is one token, or of <50259>, where the vocabulary lacks that id;
+        PromptError that shows how it is cut where it is neither."""
+        if (named := re.fullmatch(r"<(\d{1,9})>", text)) and self.text(int(named[1])) == text:
+            return int(named[1])
         ids = self.encode(text)
         if len(ids) == 1:
             return ids[0]

@@ -10,8 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minigpt import GPT2
+import weights
+from minigpt import GPT2, build
 from minigpt.errors import PromptError
+from minigpt.params import tensors
 from minigpt.sample import Choice, continuation, generate
 from tests.conftest import LETTERS, tiny
 
@@ -134,3 +136,24 @@ def test_what_cannot_be_read_cannot_be_continued(model: GPT2, writer: GPT2) -> N
         generate(model, "HELLO")
     with pytest.raises(PromptError, match="prompt 0 is empty"):
         generate(writer, "")
+
+
+def test_ids_without_a_text_are_drawn_only_if_asked_for():
+    """A model with 8 ids more than its vocabulary, one of which it always prefers."""
+    small = weights.load("ioi-mini")
+    held = {name: x.clone() for name, x in tensors(small.params).items()}
+    more = torch.cat([held["wte.weight"], 9 * held["wte.weight"][:8].abs()])
+    config = dataclasses.replace(small.config, n_vocab=len(more))
+    untied = {**held, "wte.weight": more, "lm_head.weight": more}
+    untied["ln_f.bias"] = more[-1]
+    model = GPT2(build(config, untied), small.tokenizer, "resized")
+    known = small.config.n_vocab
+    tokens = model.batch("Mary and John").tokens[0]
+    for temperature in (0.0, 1.0):
+        named, free = (
+            list(continuation(model, tokens, 6, Choice(temperature, unnamed=unnamed)))
+            for unnamed in (False, True)
+        )
+        assert max(named) < known
+        assert max(free) >= known
+        assert f"<{max(free)}>" in model.tokenizer.decode(free)

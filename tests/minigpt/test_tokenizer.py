@@ -11,6 +11,7 @@ import tiktoken
 from hypothesis import given
 from hypothesis import strategies as st
 
+import weights
 from minigpt import Tokenizer
 from minigpt.errors import PromptError
 from minigpt.tokenizer import END, from_file, gpt2
@@ -163,3 +164,13 @@ def test_without_gpt2s_vocabulary_the_error_says_how_to_get_it(
         ),
     ):
         gpt2()
+
+
+@pytest.mark.parametrize("missing", [1060, 1061, 50259])
+def test_an_id_that_the_vocabulary_lacks_has_a_name_and_is_found_by_it(missing):
+    tokenizer = weights.load("ioi-mini").tokenizer
+    assert tokenizer.text(missing) == f"<{missing}>"
+    assert tokenizer.single(f"<{missing}>") == missing
+    assert tokenizer.decode([*tokenizer.encode("Mary"), missing]) == f"Mary<{missing}>"
+    with pytest.raises(PromptError):
+        tokenizer.single("<7>")
