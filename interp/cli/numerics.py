@@ -42,6 +42,6 @@ def audit(
         outside=against != "none",
         progress=not as_json,
     )
-    show(done.to_dict(), view.audit(done), as_json, html)
+    show(done.to_dict(), lambda: view.audit(done), as_json, html)
     if done.broken:
         raise typer.Exit(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,30 @@ from minigpt import MiniGPTError
 console = Console(highlight=False, soft_wrap=False)
 
 
-def show(data: Any, document: Document, as_json: bool, html: Path | None = None) -> None:
-    """Everything as JSON, or what a terminal can show; with html, a page besides."""
-    say(data, terminal.document(document), as_json)
+def show(
+    data: Any, document: Callable[[], Document], as_json: bool, html: Path | None = None
+) -> None:
+    """Everything as JSON, or what a terminal can show; with html, a page besides. The document,
+    whose pictures cost most, is made only where one is drawn."""
+    if as_json and html is None:
+        _print(data)
+        return
+    made = document()
+    say(data, terminal.document(made), as_json)
     if html is not None:
-        _write(page.document(document), html)
+        _write(page.document(made), html)
 
 
 def say(data: Any, view: RenderableType, as_json: bool) -> None:
     """One or the other."""
     if as_json:
-        sys.stdout.write(json.dumps(data, ensure_ascii=False) + "\n")
+        _print(data)
     else:
         console.print(view)
+
+
+def _print(data: Any) -> None:
+    sys.stdout.write(json.dumps(data, ensure_ascii=False) + "\n")
 
 
 def _write(html: str, path: Path) -> None:

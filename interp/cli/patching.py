@@ -85,5 +85,5 @@ def paths(
 def _show(effects: Effects, pairs: Prompts, k: int, html: Path | None, as_json: bool) -> None:
     receipt = vars(effects.receipt) if effects.receipt else None
     first = [pairs.pieces(tokens) for tokens in (pairs.clean[0], pairs.corrupted.tokens[0])]
-    document = views.effects(effects, k, first)
-    show({**effects.to_dict(), "receipt": receipt}, document, as_json, html)
+    data = {**effects.to_dict(), "receipt": receipt}
+    show(data, lambda: views.effects(effects, k, first), as_json, html)

@@ -43,7 +43,7 @@ def why(
     """Why does the model say A rather than B? Which nodes push for each, where they looked, what
     they wrote."""
     reply = ask(load(model, device), prompt, answer, over, k=k, neurons=neurons)
-    show(reply.to_dict(), views.why(reply), as_json, html)
+    show(reply.to_dict(), lambda: views.why(reply), as_json, html)
 
 
 def trace(

@@ -57,7 +57,7 @@ def ioi(
         thorough=thorough,
         progress=not as_json,
     )
-    show(done.to_dict(), view.study(done), as_json, html)
+    show(done.to_dict(), lambda: view.study(done), as_json, html)
 
 
 def circuit(
@@ -86,7 +86,7 @@ def circuit(
     loaded, judged = load(model, device), Circuit.load(read(file))
     prompts = _prompts(loaded, pairs, n, seed)
     found = _judge(judged, loaded, prompts, metrics.logit_diff(prompts), ablation, by, seed)
-    show(_plain(judged, *found), views.circuit(judged, *found), as_json, html)
+    show(_plain(judged, *found), lambda: views.circuit(judged, *found), as_json, html)
 
 
 def _prompts(model: GPT2, file: Path | None, n: int, seed: int) -> Prompts:
