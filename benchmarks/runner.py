@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 RESULTS = Path(__file__).parent / "results.jsonl"
@@ -21,12 +22,14 @@ RESULTS = Path(__file__).parent / "results.jsonl"
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one contender over the rounds."""
+    """Seconds of one contender over the rounds, and the share of the machine's cores that others
+    used just before them and just after."""
 
     median: float
     low: float
     high: float
     rounds: int
+    load: tuple[float, float] = (0.0, 0.0)
 
 
 def alternate(
@@ -44,19 +47,25 @@ def race(
     """The same of contenders that say what they took; the order within a round turns, so that none
     always runs after the same other."""
     taken: dict[str, list[float]] = {name: [] for name in contenders}
-    names = list(contenders)
+    names, before = list(contenders), load()
     for turn in range(warm_up + rounds):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             took = contenders[name]()
             if turn >= warm_up:
                 taken[name].append(took)
-    return {name: timing(values) for name, values in taken.items()}
+    around = (before, load())
+    return {name: timing(values, around) for name, values in taken.items()}
 
 
-def timing(values: list[float]) -> Timing:
-    """Median and quartiles."""
+def timing(values: list[float], around: tuple[float, float]) -> Timing:
+    """Median and quartiles, with the load before and after."""
     low, _, high = statistics.quantiles(values, n=4) if len(values) > 1 else (values[0],) * 3
-    return Timing(statistics.median(values), low, high, len(values))
+    return Timing(statistics.median(values), low, high, len(values), around)
+
+
+def load(seconds: float = 0.5) -> float:
+    """The share of the machine's cores in use while this process sleeps: by others, then."""
+    return psutil.cpu_percent(seconds) / 100
 
 
 def product_peak(repeat: int = 3) -> float:

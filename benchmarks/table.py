@@ -20,6 +20,8 @@ A peer's time for all variants is scaled up from a sample (`benchmarks/setting.p
 measured in the same minute, as a share of the time taken. "Ratio at the peak": what the ratio would be if nothing else took any time. A peer's
 `w3_out` and `w3_v` take shortcuts that hooks allow; `_paper` is the IOI paper's algorithm to the letter; `_frozen` the edge meaning.
 
+"Load": the share of the machine's cores that others used just before and just after; a line with more than a few percent is noise.
+
 `make bench-engine` measures the forward pass; `make bench` builds the peers' environments (.bench-venv) and measures the sweeps.
 """
 
@@ -62,12 +64,13 @@ def _forward(lines: list[dict[str, Any]]) -> str:
             f"{x['timings']['forward']['median']:.3f} s",
             f"{x['trace_over_forward']:.3f}",
             f"{x['forward_over_huggingface']:.3f}",
+            _load(x),
         ]
         for x in lines
     ]
     return _section(
         "The forward pass of GPT-2 small, and keeping everything",
-        ["batch x tokens", "forward", "trace / forward", "forward / Hugging Face eager"],
+        ["batch x tokens", "forward", "trace / forward", "forward / Hugging Face eager", "load"],
         rows,
     )
 
@@ -85,6 +88,7 @@ def _sweeps(lines: list[dict[str, Any]]) -> str:
             f"{x['flops_over_needed']:.2f}",
             f"{x['share_of_peak']:.0%}",
             f"{x['gap']:.0e}",
+            _load(x),
         ]
         for x in lines
     ]
@@ -101,6 +105,7 @@ def _sweeps(lines: list[dict[str, Any]]) -> str:
             "arithmetic done / needed",
             "of the machine's peak",
             "largest difference",
+            "load",
         ],
         rows,
     )
@@ -112,12 +117,13 @@ def _paper(lines: list[dict[str, Any]]) -> str:
             x["workload"].removeprefix("IOI: "),
             str(x["prompts"]),
             f"{x['timings']['ours']['median']:,.1f} s",
+            _load(x),
         ]
         for x in lines
     ]
     return _section(
         "The IOI paper's measurements, GPT-2 small, everything included",
-        ["measurement", "prompts", "here"],
+        ["measurement", "prompts", "here", "load"],
         rows,
     )
 
@@ -130,12 +136,13 @@ def _memory(lines: list[dict[str, Any]]) -> str:
             f"{x['timings']['ours']['median']:,.0f} s",
             f"{x['peak_over_before'] / 2**20:,.0f} MiB",
             f"{x['budget'] / 2**20:,.0f} MiB",
+            _load(x),
         ]
         for x in lines
     ]
     return _section(
         "Memory of a sweep",
-        ["workload", "variants", "time", "peak over what was held before", "budget"],
+        ["workload", "variants", "time", "peak over what was held before", "budget", "load"],
         rows,
     )
 
@@ -155,6 +162,7 @@ def _caches(lines: list[dict[str, Any]]) -> str:
                 ),
             ]
         )
+    rows.append(["load", *map(_load, lines)])
     return _section(
         "W5: a forward pass that keeps the activations, as each tool understands it",
         ["", *(f"{x['batch']} x {x['length']}" for x in lines)],
@@ -172,6 +180,7 @@ def _attribution(lines: list[dict[str, Any]]) -> str:
             f"{x['gap']:.0e}",
             f"{x['closure']:.1e}",
             f"{x['closure_bound']:.1e}",
+            _load(x),
         ]
         for x in lines
     ]
@@ -185,6 +194,7 @@ def _attribution(lines: list[dict[str, Any]]) -> str:
             "largest difference",
             "sum of all rows less the metric",
             "which rounding may reach",
+            "load",
         ],
         rows,
     )
@@ -198,15 +208,22 @@ def _waits(lines: list[dict[str, Any]]) -> str:
             f"{taken['median']:.2f} s",
             f"{taken['low']:.2f} to {taken['high']:.2f} s",
             f"{x['wanted'][name]:g} s",
+            _load(x),
         ]
         for x in lines
         for name, taken in x["timings"].items()
     ]
     return _section(
         "The debugger's waits, full-size GPT-2, 20 tokens",
-        ["wait", "median", "quartiles", "at most"],
+        ["wait", "median", "quartiles", "at most", "load"],
         rows,
     )
+
+
+def _load(x: dict[str, Any]) -> str:
+    """What else the machine did, where the line says so."""
+    before, after = next(iter(x["timings"].values())).get("load", (None, None))
+    return "" if before is None else f"{before:.0%}, {after:.0%}"
 
 
 def _section(title: str, columns: list[str], rows: list[list[str]]) -> str:
