@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from minigpt.config import Config
+from minigpt.device import fetched, sent
 from minigpt.errors import PositionError, PromptError
 from minigpt.tokenizer import Tokenizer
 
@@ -25,7 +26,7 @@ _STEP = re.compile(r"(.*?)([+-][0-9]+)?", re.DOTALL)
 @dataclass(frozen=True, eq=False)
 class Batch:
     """Token ids padded on the right with zeros (which never changes a result), lengths, and named
-    positions."""
+    positions; these two on the host, wherever the tokens are."""
 
     tokens: Int[Tensor, "batch pos"]
     lengths: Int[Tensor, "batch"]
@@ -39,11 +40,20 @@ class Batch:
     @property
     def mask(self) -> Bool[Tensor, "batch pos"]:
         """True where a prompt has a token."""
-        return torch.arange(self.tokens.shape[1], device=self.tokens.device) < self.lengths[:, None]
+        return sent(self.inside, self.tokens)
+
+    @property
+    def inside(self) -> Bool[Tensor, "batch pos"]:
+        """The same on the host."""
+        return torch.arange(self.tokens.shape[1]) < self.lengths[:, None]
 
     def index(self, at: int | str) -> Int[Tensor, "batch"]:
         """Each prompt's absolute position for 3, -1 (the prompt's own last) or a name;
         PositionError where it has none."""
+        return sent(self.places(at), self.tokens)
+
+    def places(self, at: int | str) -> Int[Tensor, "batch"]:
+        """The same on the host."""
         rows = self._named(at) if isinstance(at, str) else self._numbered(at)
         wrong = ((rows < 0) | (rows >= self.lengths)).nonzero().flatten().tolist()
         if wrong:
@@ -71,18 +81,16 @@ class Batch:
         return self.positions[base].to(self.lengths) + int(step or 0)
 
 
-def as_batch(
-    prompts: object, tokenizer: Tokenizer | None, config: Config, device: torch.device
-) -> Batch:
+def as_batch(prompts: object, tokenizer: Tokenizer | None, config: Config, beside: Tensor) -> Batch:
     """A Batch from a text, a list of texts, token ids [batch, pos], or anything with a `batch` of
-    its own.
+    its own; its tokens beside a tensor, wherever that lies.
 
     Raises PromptError for what is empty, too long, out of the vocabulary or of another type.
     """
     prompts = getattr(prompts, "batch", prompts)
     batch = prompts if isinstance(prompts, Batch) else _from_rows(_rows(prompts, tokenizer))
     _check(batch, config)
-    return Batch(batch.tokens.to(device), batch.lengths.to(device), batch.positions)
+    return Batch(sent(batch.tokens, beside), batch.lengths.cpu(), batch.positions)
 
 
 def _rows(prompts: object, tokenizer: Tokenizer | None) -> Sequence[Tensor]:
@@ -102,7 +110,7 @@ def _id_rows(ids: Tensor) -> list[Tensor]:
             f"a tensor {ids.dtype} of shape {list(ids.shape)}",
             "whole token ids [batch, pos] or [pos]",
         )
-    return list(ids[None] if ids.ndim == 1 else ids)
+    return list(fetched(ids[None] if ids.ndim == 1 else ids))
 
 
 def _texts(prompts: object) -> Sequence[str]:
@@ -119,7 +127,7 @@ def _from_rows(rows: Sequence[Tensor]) -> Batch:
     if not len(rows):
         raise PromptError("no prompts", "one prompt or more")
     lengths = torch.tensor([len(row) for row in rows])
-    return Batch(pad_sequence([row.long().cpu() for row in rows], batch_first=True), lengths)
+    return Batch(pad_sequence([row.long() for row in rows], batch_first=True), lengths)
 
 
 def _check(batch: Batch, config: Config) -> None:
@@ -155,11 +163,12 @@ def _check_lengths(batch: Batch, config: Config) -> None:
 
 
 def _check_ids(batch: Batch, config: Config) -> None:
-    wrong = (batch.tokens < 0) | (batch.tokens >= config.n_vocab)
+    tokens = fetched(batch.tokens)
+    wrong = (tokens < 0) | (tokens >= config.n_vocab)
     if bool(wrong.any()):
         row, column = wrong.nonzero()[0].tolist()
         raise PromptError(
-            f"token id {int(batch.tokens[row, column])} in prompt {row} at position {column}",
+            f"token id {int(tokens[row, column])} in prompt {row} at position {column}",
             f"0 to {config.n_vocab - 1} (the model's vocabulary)",
             "the tokenizer that belongs to the model",
         )

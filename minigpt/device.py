@@ -3,6 +3,10 @@
 A CPU is given what fits into its caches, and its products are cut so that a row's bits do not
 depend on what stands beside it (see settle). A card is given as much as there is: its library
 chooses how it sums by the size of a product, so that a cut would cost much and settle nothing.
+
+Which rows are to be computed is settled on the host, always: row numbers and masks lie there, and
+are sent when values are read or written by them. So the host runs ahead of the device, and waits
+only where values decide (`fetched`).
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from minigpt.settle import WHOLE, Cut
 
@@ -73,3 +78,16 @@ KINDS = {"cpu": CPU, "cuda": CUDA}
 def limits(device: torch.device) -> Limits:
     """The sizes for a device; a CPU's for a kind that is not in the table."""
     return KINDS.get(device.type, CPU)
+
+
+def sent(x: Tensor, to: Tensor) -> Tensor:
+    """A tensor of the host's beside another, wherever that lies; nobody waits for it."""
+    if x.device == to.device:
+        return x
+    ahead = to.is_cuda and not x.is_cuda
+    return (x.pin_memory() if ahead else x).to(to.device, non_blocking=ahead)
+
+
+def fetched(x: Tensor) -> Tensor:
+    """A tensor on the host, which waits until it is computed."""
+    return x.cpu()

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from minigpt import ops
 from minigpt.batch import Batch, as_batch
 from minigpt.config import Config
+from minigpt.device import sent
 from minigpt.errors import PatchError
 from minigpt.params import Block, Params, tensors
 from minigpt.patch import Patch
@@ -67,7 +68,8 @@ def attention(
     if len(groups) == 1 and groups[0][0] == q.shape[2]:
         return ops.merge_heads(attend(q, k, v))
     z = torch.zeros_like(q)
-    for n, rows in groups:
+    for n, mine in groups:
+        rows = mine if isinstance(mine, slice) else sent(mine, q)
         z[rows, :, :n] = attend(q[rows, :, :n], k[rows, :, :n], v[rows, :, :n])
     return ops.merge_heads(z)
 
@@ -113,7 +115,7 @@ class GPT2:
     def batch(self, prompts: object) -> Batch:
         """The token ids that a text, a list of texts, a tensor or Prompts stands for; PromptError
         where it cannot be read."""
-        return as_batch(prompts, self.tokenizer, self.config, self.device)
+        return as_batch(prompts, self.tokenizer, self.config, self.params.wte)
 
     @torch.inference_mode()
     def run(self, prompts: object) -> Trace:

@@ -101,9 +101,7 @@ def pattern(
 ) -> Float[Tensor, "batch head pos key"]:
     """Causal attention weights; row t of the queries sees keys 0 to t."""
     scores = torch.matmul(q, k.contiguous().transpose(-1, -2)).mul_(q.shape[-1] ** -0.5)
-    hidden = torch.full(
-        scores.shape[-2:], torch.finfo(scores.dtype).min, dtype=scores.dtype, device=scores.device
-    )
+    hidden = scores.new_full(scores.shape[-2:], torch.finfo(scores.dtype).min)
     return torch.softmax(scores.add_(hidden.triu_(1)), dim=-1)
 
 

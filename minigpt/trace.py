@@ -19,6 +19,7 @@ from minigpt import ops
 from minigpt.address import Address, Site, parse
 from minigpt.batch import Batch
 from minigpt.config import Config
+from minigpt.device import sent
 from minigpt.errors import AddressError
 from minigpt.params import Block, Params
 from minigpt.receipt import Receipt
@@ -151,7 +152,7 @@ class Trace:
         return x.transpose(1, 2) if address.site == Site("pattern", address.site.layer) else x
 
     def _picker(self, at: int | str) -> Pick:
-        prompts = torch.arange(len(self.tokens), device=self.tokens.device)
+        prompts = sent(torch.arange(len(self.tokens)), self.tokens)
         rows = self.batch.index(at)
         return lambda x: x[prompts, rows]
 
@@ -282,7 +283,7 @@ def _weights(q: Tensor, k: Tensor, lengths: Tensor) -> Tensor:
     elsewhere."""
     weights = q.new_zeros(*q.shape[:3], int(lengths.max()))
     for n in torch.unique(lengths).tolist():
-        rows = (lengths == n).nonzero().flatten()
+        rows = sent((lengths == n).nonzero().flatten(), q)
         weights[rows, :, :n, :n] = ops.pattern(q[rows, :, :n], k[rows, :, :n])
     return weights
 

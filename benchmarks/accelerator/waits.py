@@ -2,39 +2,28 @@
 starts.
 
 On a card torch itself says so: it warns at every wait, and its profiler lists the kernels. On a CPU
-nothing waits; there, calls are counted that would wait on a card, and operations instead of
-kernels.
+nothing waits; there a card is pretended, and operations are counted instead of kernels.
 """
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.accelerator.bench import Bench
+from benchmarks.accelerator.pretend import line, pretended
 from benchmarks.accelerator.report import Row
-from benchmarks.setting import metric, pairs
-from interp import patching
-from minigpt import Patch
+from benchmarks.setting import pairs
+from minigpt import Patch, Trace
 from minigpt.address import edges, heads
 
-ROOT = Path(__file__).parents[2]
-# Functions whose answer the host needs, or that carry numbers to the device.
-ASKING = frozenset(
-    "item tolist cpu numpy __bool__ __int__ __float__ __index__ nonzero unique equal allclose "
-    "masked_select tensor as_tensor from_numpy".split()
-)
-INDEXING = frozenset(("__getitem__", "__setitem__"))
 # Edges of the sweep: the profiler keeps every operation of theirs.
 EDGES = 20
 # Lines of the second table, for each call.
@@ -52,9 +41,13 @@ class Kernels:
     busy: float
 
 
-def waits(call: Callable[[], Any], device: torch.device) -> Lines:
+def waits(call: Callable[[], Any], bench: Bench) -> Lines:
     """How often the host waits during a call, by the line of this project that makes it."""
-    return _warned(call) if device.type == "cuda" else _asked(call)
+    if bench.device.type == "cuda":
+        return _warned(call)
+    with pretended(bench.model) as card:
+        call()
+    return card.lines
 
 
 def _warned(call: Callable[[], Any]) -> Lines:
@@ -75,47 +68,6 @@ def _warned(call: Callable[[], Any]) -> Lines:
         finally:
             torch.cuda.set_sync_debug_mode(before)
     return lines
-
-
-def _asked(call: Callable[[], Any]) -> Lines:
-    """By the calls that would wait, were this a card."""
-    mode = _Asked()
-    with mode:
-        call()
-    return mode.lines
-
-
-class _Asked(TorchFunctionMode):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: Lines = Counter()
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        name = getattr(func, "__name__", "")
-        if name in ASKING or (name in INDEXING and any(map(_is_mask, _parts(args[1])))):
-            self.lines[line()] += 1
-        return func(*args, **(kwargs or {}))
-
-
-def _parts(index: Any) -> tuple[Any, ...]:
-    return index if isinstance(index, tuple) else (index,)
-
-
-def _is_mask(part: Any) -> bool:
-    return isinstance(part, Tensor) and part.dtype == torch.bool
-
-
-def line() -> str:
-    """The innermost line of this project that is being run, of a file other than this one."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        path = Path(frame.f_code.co_filename)
-        if path.is_relative_to(ROOT) and path != Path(__file__) and ".venv" not in path.parts:
-            return f"{path.relative_to(ROOT)}:{frame.f_lineno}"
-        frame = frame.f_back  # type: ignore[assignment]
-    return "elsewhere"
 
 
 def kernels(call: Callable[[], Any], bench: Bench) -> Kernels:
@@ -145,7 +97,7 @@ def counts(bench: Bench) -> Iterator[Row]:
     that warms up."""
     for what, call in calls(bench).items():
         call()
-        asked, started = waits(call, bench.device), kernels(call, bench)
+        asked, started = waits(call, bench), kernels(call, bench)
         taken = bench.seconds(call)
         yield {
             "what": what,
@@ -161,27 +113,35 @@ def counts(bench: Bench) -> Iterator[Row]:
 def places(bench: Bench) -> Iterator[Row]:
     """The lines that wait most, of each call."""
     for what, call in calls(bench).items():
-        for where, times in waits(call, bench.device).most_common(MOST):
+        for where, times in waits(call, bench).most_common(MOST):
             yield {"what": what, "line": where, "times": times}
 
 
 def calls(bench: Bench) -> dict[str, Callable[[], Any]]:
-    """What is counted, by a name."""
+    """What is counted, by a name; each begins with the runs that it needs."""
     model, sizes = bench.model, bench.sizes
     given = pairs(sizes.pairs, sizes.length, [3, 8, 11])
-    tokens = given.batch.tokens.to(bench.device)
-    clean, corrupt = model.run(given), model.run(given.corrupted)
-    head, edge = Patch.write("a0.0", corrupt), Patch.read("a0.0>m1.in", corrupt)
+    both = [model.batch(given), model.batch(given.corrupted)]
     layer, every = model.config.n_layer // 2, list(edges(model.config))
-    senders = [str(head) for head in heads(model.config, layer)]
-    some = every[:: len(every) // EDGES]
+    written, some = list(heads(model.config, layer)), every[:: len(every) // EDGES]
+
+    def runs() -> tuple[Trace, Trace]:
+        clean, corrupt = map(model.run, both)
+        return clean, corrupt
+
+    def rerun(patch: Callable[[str, Trace], Patch], address: str) -> Trace:
+        clean, corrupt = runs()
+        return model.rerun(clean, patch(address, corrupt))
+
+    def sweep(patch: Callable[[str, Trace], Patch], addresses: Iterable[object]) -> Tensor:
+        clean, corrupt = runs()
+        return model.rerun(clean, [patch(str(x), corrupt) for x in addresses], "out@-1").values
+
     return {
-        "forward": lambda: model.forward(tokens),
-        "run": lambda: model.run(tokens),
-        "rerun, a head": lambda: model.rerun(clean, head),
-        "rerun, an edge": lambda: model.rerun(clean, edge),
-        "sweep, a layer's heads to out": lambda: patching.paths(
-            model, given, metric(given), senders
-        ),
-        f"sweep, {len(some)} edges": lambda: patching.edges(model, given, metric(given), some),
+        "forward": lambda: model.forward(both[0].tokens),
+        "two runs": runs,
+        "two runs and a rerun, a head": lambda: rerun(Patch.write, "a0.0"),
+        "two runs and a rerun, an edge": lambda: rerun(Patch.read, "a0.0>m1.in"),
+        "two runs and a sweep, a layer's heads": lambda: sweep(Patch.write, written),
+        f"two runs and a sweep, {len(some)} edges": lambda: sweep(Patch.read, some),
     }

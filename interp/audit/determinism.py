@@ -52,8 +52,8 @@ def lengthened(batch: Batch) -> Batch:
     run."""
     tokens = batch.tokens[:1].expand(4, -1)
     lengths = batch.lengths.new_tensor([1, 2, 5, 11]).clamp(max=int(batch.lengths[0]))
-    kept = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
-    return Batch(torch.cat([batch.tokens, tokens * kept]), torch.cat([batch.lengths, lengths]))
+    kept = torch.arange(tokens.shape[1]) < lengths[:, None]
+    return Batch(torch.cat([batch.tokens, tokens * kept.to(tokens)]), torch.cat([batch.lengths, lengths]))
 
 
 def picked(batch: Batch, rows: Tensor) -> Batch:
@@ -63,7 +63,7 @@ def picked(batch: Batch, rows: Tensor) -> Batch:
 
 def _company(model: GPT2, batch: Batch, together: Trace) -> Iterator[Row]:
     """The same prompts in other batches."""
-    every = torch.arange(len(batch.tokens), device=batch.tokens.device)
+    every = torch.arange(len(batch.tokens))
     alone = total(_again(model, batch, together, row[None]) for row in every)
     lengths = f"{len(every)} prompts of {sorted(set(batch.lengths.tolist()))} tokens"
     yield Row.bitwise("D2: alone, the same as in a batch", alone, lengths)
@@ -92,7 +92,7 @@ def _again(model: GPT2, batch: Batch, together: Trace, rows: Tensor) -> Gap:
 
 def _same(one: Trace, other: Trace, rows: Tensor | None = None) -> Gap:
     """What differs between prompts `rows` of one run and all prompts of another."""
-    rows = torch.arange(len(one.tokens), device=one.tokens.device) if rows is None else rows
+    rows = torch.arange(len(one.tokens)) if rows is None else rows
     return total(
         compare(values(one, rows[mine]), values(other, mine))
         for mine in groups(other.batch.lengths)

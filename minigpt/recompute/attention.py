@@ -16,10 +16,10 @@ from torch import Tensor
 
 from minigpt.address import Site
 from minigpt.config import Config
-from minigpt.device import Limits, limits
+from minigpt.device import Limits, limits, sent
 from minigpt.recompute.edits import Edits
 from minigpt.recompute.record import Record
-from minigpt.recompute.rows import Rows, find
+from minigpt.recompute.rows import Rows, find, hits, taken
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +109,7 @@ class _Unit:
         z = self.base.new_empty(len(ids), own.stop - own.start)
         for n in torch.unique(lengths).tolist():
             mine = (lengths == n).nonzero().flatten()
-            z.index_copy_(0, mine, self._of_length(ids[mine], n, head))
+            z.index_copy_(0, sent(mine, z), self._of_length(ids[mine], n, head))
         return Rows(ids, z)
 
     def _of_length(self, ids: Tensor, n: int, head: int | None) -> Float[Tensor, "rows width"]:
@@ -117,17 +117,11 @@ class _Unit:
             ids // self.plan.width, return_inverse=True, return_counts=True
         )
         if whole_rows(self.limits, self.base.dtype, n, self.config.d_head):
-            asked, slot = (
-                torch.arange(n, device=ids.device).expand(len(pairs), -1),
-                ids % self.plan.width,
-            )
+            asked, slot = torch.arange(n).expand(len(pairs), -1), ids % self.plan.width
         else:
-            slot = torch.arange(len(ids), device=ids.device) - (counts.cumsum(0) - counts)[which]
+            slot = torch.arange(len(ids)) - (counts.cumsum(0) - counts)[which]
             asked = torch.zeros(
-                len(pairs),
-                max(self.limits.query_rows, int(counts.max())),
-                dtype=torch.long,
-                device=ids.device,
+                len(pairs), max(self.limits.query_rows, int(counts.max())), dtype=torch.long
             )
             asked[which, slot] = ids % self.plan.width
         heads = self.config.n_head if head is None else 1
@@ -137,7 +131,8 @@ class _Unit:
         parts = max(1, min(parts, len(pairs)))
         split = zip(*(unit.tensor_split(parts) for unit in units), strict=True)
         z = [self._attended(some, rows, n, head) for some, rows in split]
-        return torch.cat(z)[which, :, slot].flatten(1)
+        every = torch.cat(z)
+        return every[sent(which, every), :, sent(slot, every)].flatten(1)
 
     def _enough(self, units: Int[Tensor, "units *rest"], heads: int) -> Int[Tensor, "more *rest"]:
         """Filled up with the last until there are as many products as threads do not share."""
@@ -155,13 +150,8 @@ class _Unit:
         q = self._queries(ids, head)
         k = self._keys("k", pairs, n, head).transpose(-1, -2)
         scores = torch.matmul(q, k).mul_(self.config.d_head**-0.5)
-        hidden = torch.full(
-            (self.plan.width, n),
-            torch.finfo(scores.dtype).min,
-            dtype=scores.dtype,
-            device=scores.device,
-        ).triu_(1)
-        weights = torch.softmax(scores.add_(hidden[asked][:, None]), dim=-1)
+        hidden = scores.new_full((self.plan.width, n), torch.finfo(scores.dtype).min).triu_(1)
+        weights = torch.softmax(scores.add_(hidden[sent(asked, hidden)][:, None]), dim=-1)
         self._put_patterns(weights, ids, head)
         return torch.matmul(weights, self._keys("v", pairs, n, head))
 
@@ -170,7 +160,7 @@ class _Unit:
     ) -> Float[Tensor, "pairs head asked d_head"]:
         own, flat = self.config.qkv_columns("q", head), ids.flatten()
         x = Rows(self.qkv.ids, self.qkv.x[:, own]).into(
-            self.base[:, own].index_select(0, flat % self.plan.n), flat
+            taken(self.base[:, own], flat % self.plan.n), flat
         )
         x = x.view(len(flat), -1, self.config.d_head)
         for edited in self._inputs("q", head):
@@ -183,7 +173,7 @@ class _Unit:
         """Keys or values of each pair: the patched run's, with the new rows laid over them."""
         own = slice(None) if head is None else slice(head, head + 1)
         base = self.edits.trace.heads(self.layer, kind)[:, own, :n].contiguous()
-        x = base.index_select(0, pairs % len(base))
+        x = taken(base, pairs % len(base))
         columns = self.config.qkv_columns(kind, head)
         self._lay(
             x,
@@ -205,9 +195,8 @@ class _Unit:
     ) -> None:
         if len(ids):
             hit, place = find(pairs, ids // self.plan.width)
-            x[place, :, ids[hit] % self.plan.width] = (
-                values if len(place) == len(ids) else values[hit]
-            )
+            at = sent(place, x), slice(None), sent(ids[hit] % self.plan.width, x)
+            x[at] = hits(values, hit)
 
     def _inputs(self, kind: str, head: int | None) -> list[HeadInput]:
         return [own for own in self.inputs if own.kind == kind and head in (None, own.head)]
@@ -231,9 +220,10 @@ class _Unit:
         self, weights: Float[Tensor, "pairs asked key"], ids: Int[Tensor, "pairs asked"], rows: Rows
     ) -> None:
         hit, place = rows.find(ids)
-        new = rows.x[place][:, : weights.shape[-1]].to(weights)
-        self.edits.count(new, weights[hit])
-        weights[hit] = new
+        new = taken(rows.x, place)[:, : weights.shape[-1]].to(weights)
+        at = tuple(sent(index, weights) for index in hit.nonzero(as_tuple=True))
+        self.edits.count([(new, weights[at])])
+        weights[at] = new
 
 
 def _heads(record: Record, config: Config) -> range:

@@ -3,7 +3,7 @@ streams that single ports see."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,10 +11,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from minigpt.address import Site
+from minigpt.device import fetched, sent
 from minigpt.receipt import Receipt
 from minigpt.recompute.plan import Plan
 from minigpt.recompute.record import Record
-from minigpt.recompute.rows import Rows, find, summed, union
+from minigpt.recompute.rows import Rows, find, hits, summed, taken, union
 
 # What a node of the layer at hand wrote, by its site and rows (numbers among all variants).
 Own = Callable[[Site, Tensor], Tensor]
@@ -22,12 +23,13 @@ Own = Callable[[Site, Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Put:
-    """Values for some columns of a cell, at rows some of which differ from the patched run's."""
+    """Values for some columns of a cell; `new`: they may differ where the cell is the patched
+    run's."""
 
     ids: Int[Tensor, "ids"]
     values: Float[Tensor, "ids columns"]
-    differs: Bool[Tensor, "ids"]
     columns: slice
+    new: bool
 
 
 class Edits:
@@ -51,46 +53,59 @@ class Edits:
         is written put into them."""
         base = self.plan.cell(name, layer)
         puts = [self._put(record, cell, base, need) for record in self.plan.at(name, layer)]
-        return _all_put(cell, base, puts) if puts else cell
+        return self._all_put(cell, base, puts) if puts else cell
 
     def _put(self, record: Record, cell: Rows, base: Tensor, need: Bool[Tensor, "rows"]) -> Put:
         ids, columns = record.ids[need[record.ids]], record.columns
         if record.own:
             ids = ids[torch.isin(ids, cell.ids)] if len(cell.ids) else cell.ids
-        old = base[:, columns].index_select(0, ids % self.plan.n)
-        computed = record.values is None
-        new = cell.over(base, ids)[:, columns].clone() if computed else record.at(ids)
-        quiet = computed or record.own
-        return Put(ids, new, (new != old).any(-1) if quiet else self.count(new, old), columns)
+        if record.values is None:
+            return Put(ids, cell.over(base, ids)[:, columns].clone(), columns, new=False)
+        return Put(ids, record.at(ids), columns, new=not record.own)
+
+    def _all_put(self, cell: Rows, base: Tensor, puts: Sequence[Put]) -> Rows:
+        """A cell, which is used up, with these put in; rows that nothing changes stay out."""
+        new, n = [put for put in puts if put.new], self.plan.n
+        old = (taken(base[:, put.columns], put.ids % n) for put in new)
+        differ = self.count([(put.values, was) for put, was in zip(new, old, strict=True)])
+        changed = [put.ids[mask] for put, mask in zip(new, differ, strict=True)]
+        ids = union(cell.ids, torch.unique(torch.cat([cell.ids[:0], *changed])))
+        x = cell.over(base, ids)
+        for put in puts if len(ids) else ():
+            hit, place = find(ids, put.ids)
+            x[sent(place, x), put.columns] = hits(put.values, hit)
+        return Rows(ids, x) if len(ids) else cell
 
     def stream(self, site: Site, stream: Rows, base: Float[Tensor, "n d_model"]) -> Rows:
         """Writes to a point of the stream itself."""
-        for record in self.plan.at(site.kind, site.depth):
-            ids, values = record.ids, record.at(record.ids)
-            differs = self.count(values, stream.over(base, ids))
-            stream = stream.put(base, ids[differs], values[differs])
-            self.overrides.setdefault(site, []).append(Rows(ids, values))
-        return stream
+        written = [Rows(r.ids, r.at(r.ids)) for r in self.plan.at(site.kind, site.depth)]
+        if not written:
+            return stream
+        self.overrides.setdefault(site, []).extend(written)
+        changed = summed(self.changed(written, lambda ids: stream.over(base, ids)))
+        return stream.put(base, changed.ids, changed.x)
 
     # ---- free vectors
 
     def vectors(self, kind: str, layer: int, own: Own) -> Rows:
         """Free vectors written by nodes of this kind: what each differs by from what the node
         itself wrote."""
-        added = [Rows.none(self.plan.cell("resid", 0))]
+        added, pairs = [Rows.none(self.plan.cell("resid", 0))], []
         for record in self.plan.at(kind, layer):
-            ids = record.ids
-            values, mine = record.at(ids), own(record.site, ids)
-            differs = self.count(values, mine)
-            self.overrides.setdefault(record.site, []).append(Rows(ids, values))
-            added.append(Rows(ids[differs], (values - mine)[differs]))
-        return summed(added)
+            written = Rows(record.ids, record.at(record.ids))
+            self.overrides.setdefault(record.site, []).append(written)
+            mine = own(record.site, record.ids)
+            pairs.append((written.x, mine))
+            added.append(Rows(record.ids, written.x - mine))
+        differ = self.count(pairs)
+        return summed([added[0], *map(Rows.keep, added[1:], differ)])
 
     # ---- edges and ports
 
     def send(self, reads: list[Record], dirty: set[int], own: Own) -> None:
         """For edges whose senders have now written (in these variants otherwise than before): what
         their ports see differs by this."""
+        self._compare(reads)
         for record in reads:
             assert record.sender is not None
             again = dirty | self._overridden(record.sender)
@@ -105,30 +120,29 @@ class Edits:
     def _spread(self, record: Record, variants: list[int]) -> Rows:
         """The same difference in each of these variants, in which nothing else has changed the
         sender."""
-        one, bill = self._clean_difference(record)
+        one, bill = self._shared[_shared(record)]
         self.receipt.written += bill.written * len(variants)
         self.receipt.changed += bill.changed * len(variants)
-        first = torch.tensor(variants, device=one.ids.device)[:, None] * self.plan.n
+        first = torch.tensor(variants)[:, None] * self.plan.n
         x = one.x.repeat(len(variants), 1) if len(variants) > 1 else one.x
         return Rows((first + one.ids).flatten(), x)
 
     def _differing(self, ids: Tensor, delta: Tensor) -> Rows:
-        differs = self.count(delta, torch.zeros_like(delta))
-        return Rows(ids[differs], delta[differs])
+        return Rows(ids, delta).keep(*self.count([(delta, torch.zeros_like(delta))]))
 
-    def _clean_difference(self, record: Record) -> tuple[Rows, Receipt]:
-        """What the sender's write differs by in rows of one run, and what of it is new; computed
+    def _compare(self, reads: Sequence[Record]) -> None:
+        """What each sender's write differs by in rows of one run, and what of it is new; computed
         once for all edges from it."""
-        sender, rows = record.sender, record.rows
-        assert sender is not None
-        key = (record.source, sender, id(rows))
-        if key not in self._shared:
-            delta = record.at(rows) - self.plan.clean_write(sender)[rows]
-            changed = delta != 0
-            differs = changed.any(-1)
+        new = {_shared(record): record for record in reads}
+        deltas = []
+        for record in new.values():
+            assert record.sender is not None
+            clean = taken(self.plan.clean_write(record.sender), record.rows)
+            deltas.append(record.at(record.rows) - clean)
+        counts = _fetched([(delta != 0).sum(-1) for delta in deltas])
+        for (key, record), delta, changed in zip(new.items(), deltas, counts, strict=True):
             bill = Receipt(written=delta.numel(), changed=int(changed.sum()))
-            self._shared[key] = Rows(rows[differs], delta[differs]), bill
-        return self._shared[key]
+            self._shared[key] = Rows(record.rows, delta).keep(changed > 0), bill
 
     def _overridden(self, sender: Site) -> set[int]:
         """The variants in which edits put free vectors into the sender or its parts."""
@@ -147,9 +161,9 @@ class Edits:
             for rows in many if site == sender or sender.contains(site) else ():
                 hit = torch.isin(ids, rows.ids)
                 if bool(hit.any()):
-                    new = rows.at(ids[hit])
+                    where, new = sent(hit.nonzero().flatten(), mine), rows.at(ids[hit])
                     change = new - own(site, ids[hit])
-                    mine[hit] = new if site == sender else mine[hit] + change
+                    mine[where] = new if site == sender else mine[where] + change
         return mine
 
     def seen(
@@ -157,17 +171,17 @@ class Edits:
     ) -> Rows:
         """What a port sees where edits change it, at the rows where that differs from the
         stream."""
-        reads, put = [Rows.none(base)], Rows.none(base)
-        for record in self.plan.at("port", site.depth):
-            if record.site.kind != site.kind or record.site.part not in (None, head):
-                continue
-            if record.sender is not None:
-                reads.append(self._sent[record])
-                continue
-            ids, values = record.ids, record.at(record.ids)
-            differs = self.count(values, stream.over(base, ids))
-            put = put.put(base, ids[differs], values[differs])
-        added = summed(reads)
+        records = [
+            record
+            for record in self.plan.at("port", site.depth)
+            if record.site.kind == site.kind and record.site.part in (None, head)
+        ]
+        written = [Rows(r.ids, r.at(r.ids)) for r in records if r.sender is None]
+        put = Rows.none(base)
+        for changed in self.changed(written, lambda ids: stream.over(base, ids)):
+            put = put.put(base, changed.ids, changed.x)
+        reads = [self._sent[record] for record in records if record.sender is not None]
+        added = summed([Rows.none(base), *reads])
         seen = Rows(added.ids, stream.over(base, added.ids) + added.x).put(base, put.ids, put.x)
         if len(seen.ids):
             self.ports.setdefault(site, []).append(seen)
@@ -184,19 +198,25 @@ class Edits:
 
     # ---- small tools
 
-    def count(self, values: Tensor, mine: Tensor) -> Bool[Tensor, "ids"]:
-        """Enter what an edit writes and what of it is new; where rows differ."""
-        differs = values != mine
-        self.receipt.written += values.numel()
-        self.receipt.changed += int(differs.sum())
-        return differs.flatten(1).any(-1)
+    def changed(self, written: Sequence[Rows], stood: Callable[[Tensor], Tensor]) -> list[Rows]:
+        """Of what edits write, the rows that differ from what stood there."""
+        differ = self.count([(rows.x, stood(rows.ids)) for rows in written])
+        return list(map(Rows.keep, written, differ))
+
+    def count(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> list[Bool[Tensor, "ids"]]:
+        """Enter what edits write, each beside what stood there, and what of it is new; where rows
+        differ. The host waits once for all."""
+        counts = _fetched([(values != mine).flatten(1).sum(-1) for values, mine in pairs])
+        self.receipt.written += sum(values.numel() for values, _ in pairs)
+        self.receipt.changed += sum(int(changed.sum()) for changed in counts)
+        return [changed > 0 for changed in counts]
 
 
-def _all_put(cell: Rows, base: Tensor, puts: list[Put]) -> Rows:
-    """A cell, which is used up, with these put in; rows that nothing changes stay out."""
-    ids = union(cell.ids, torch.unique(torch.cat([put.ids[put.differs] for put in puts])))
-    x = cell.over(base, ids)
-    for put in puts if len(ids) else ():
-        hit, place = find(ids, put.ids)
-        x[place, put.columns] = put.values if len(place) == len(hit) else put.values[hit]
-    return Rows(ids, x) if len(ids) else cell
+def _fetched(many: Sequence[Int[Tensor, "_"]]) -> Sequence[Int[Tensor, "_"]]:
+    """All of these on the host, which waits once."""
+    return fetched(torch.cat(list(many))).split([len(x) for x in many]) if many else ()
+
+
+def _shared(record: Record) -> object:
+    """What the edges have in common whose senders' writes differ alike."""
+    return record.source, record.sender, id(record.rows)

@@ -18,13 +18,14 @@ from torch import Tensor
 
 from minigpt import ops
 from minigpt.address import Site
+from minigpt.device import sent
 from minigpt.receipt import Receipt
 from minigpt.recompute.attention import HeadInput, attend
 from minigpt.recompute.edits import Edits, Own
 from minigpt.recompute.needed import Asked, Needed
 from minigpt.recompute.plan import Plan
 from minigpt.recompute.record import cell_columns
-from minigpt.recompute.rows import Rows, same, union
+from minigpt.recompute.rows import Rows, same, taken, union
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,12 +83,12 @@ class Recalculation:
 
     def _embedding(self) -> Rows:
         """resid0 after writes to emb, pos and input: what each differs by is added."""
-        own: Own = lambda site, ids: self.plan.clean_write(site)[ids % self.plan.n]  # noqa: E731
+        own: Own = self._clean
         added = self.edits.vectors("emb", 0, own)
         ids = added.ids[self.needed.stream[0][added.ids]]
         for kind in ("emb", "pos", "input"):
             self._send(kind, 0, ids[:0], own)
-        return Rows(ids, self.plan.cell("resid", 0)[ids % self.plan.n] + added.at(ids))
+        return Rows(ids, taken(self.plan.cell("resid", 0), ids % self.plan.n) + added.at(ids))
 
     def _point(self, site: Site, stream: Rows) -> Rows:
         """A point of the stream, after writes to itself; it is kept, if it is asked for."""
@@ -161,24 +162,28 @@ class Recalculation:
         w, b = self._weights(node)
         if same(ids, cell.ids):
             return self.receipt.linear(cell.x, w, b)
-        write = self.plan.clean_write(node).index_select(0, ids % self.plan.n)
+        write = self._clean(node, ids)
         if not len(cell.ids):
             return write
         hit, place = cell.find(ids)
-        new = self.receipt.linear(cell.x.index_select(0, place), w, b)
-        return write.index_copy_(0, hit.nonzero().flatten(), new)
+        new = self.receipt.linear(taken(cell.x, place), w, b)
+        return write.index_copy_(0, sent(hit.nonzero().flatten(), write), new)
 
     def _own(self, site: Site, ids: Tensor, cell: Rows) -> Float[Tensor, "ids d_model"]:
         """What a node wrote, or a part of it, before edits put free vectors in its place."""
         if not len(cell.ids) and not site.kind.endswith(".b"):
-            return self.plan.clean_write(site)[ids % self.plan.n]
+            return self._clean(site, ids)
         own = self._computed(site, ids, cell)
         if not self.trace.overrides:
             return own
         # The run that is patched may have free vectors of its own: they stand in its streams,
         # wherever the cell is not new.
         new = cell.find(ids)[0] if len(cell.ids) else torch.zeros_like(ids, dtype=torch.bool)
-        return torch.where(new[:, None], own, self.plan.clean_write(site)[ids % self.plan.n])
+        return torch.where(sent(new, own)[:, None], own, self._clean(site, ids))
+
+    def _clean(self, site: Site, ids: Tensor) -> Float[Tensor, "ids d_model"]:
+        """What a node wrote in the run that is patched, at the rows that these are of."""
+        return taken(self.plan.clean_write(site), ids % self.plan.n)
 
     def _computed(self, site: Site, ids: Tensor, cell: Rows) -> Float[Tensor, "ids d_model"]:
         """What a node writes by its cell."""

@@ -23,6 +23,7 @@ from minigpt.patch import Patch
 from minigpt.patch.conflict import clash, conflict
 from minigpt.patch.edit import Edit, Hold, Source
 from minigpt.recompute.record import CELL, STAGE, Record, cell_columns
+from minigpt.recompute.rows import taken
 from minigpt.recompute.values import Reader, Values, has_cells
 from minigpt.trace import Trace
 
@@ -93,7 +94,7 @@ class Lowering:
     def _cell(self, edit: Edit, site: Site, rows: Tensor) -> Record:
         stage, columns = CELL[site.kind], cell_columns(site, self.trace.config)
         cell = self.read.cell(edit.source, stage, site.depth, columns)
-        return self._record(stage, edit, site, rows, lambda rows: cell.index_select(0, rows))
+        return self._record(stage, edit, site, rows, lambda rows: taken(cell, rows))
 
     def _record(
         self,
@@ -164,12 +165,10 @@ class Lowering:
         prompts; the same tensor for the same position."""
         if at not in self._rows:
             batch = self.trace.batch
-            first = torch.arange(len(batch.tokens), device=batch.tokens.device) * self.width
             if at is None:
-                inside = torch.arange(self.width, device=first.device) < batch.lengths[:, None]
-                self._rows[at] = inside.flatten().nonzero().flatten()
+                self._rows[at] = batch.inside.flatten().nonzero().flatten()
             else:
-                self._rows[at] = first + batch.index(at)
+                self._rows[at] = torch.arange(len(batch.tokens)) * self.width + batch.places(at)
         return self._rows[at]
 
     def _all_but(self, taken: frozenset[At], among: frozenset[At] | None) -> Int[Tensor, "rows"]:

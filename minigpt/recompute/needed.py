@@ -31,9 +31,7 @@ class Needed:
     def _mark(self, asked: Asked) -> None:
         batch, width = self.plan.trace.batch, self.plan.width
         shape = (self.plan.variants, len(batch.tokens), width)
-        inside = (torch.arange(width, device=batch.tokens.device) < batch.lengths[:, None]).expand(
-            shape
-        )
+        inside = batch.inside.expand(shape)
         here = {site: self._rows(rows).view(shape[1:]).expand(shape) for site, rows in asked or ()}
         nothing, last = torch.zeros_like(inside), Site("resid", self.config.n_layer)
         need = inside if asked is None else here.get(last, nothing) | here.get(Site("out"), nothing)
@@ -52,7 +50,7 @@ class Needed:
         )
 
     def _rows(self, rows: Int[Tensor, "rows"]) -> Bool[Tensor, "n"]:
-        mask = torch.zeros(self.plan.n, dtype=torch.bool, device=rows.device)
+        mask = torch.zeros(self.plan.n, dtype=torch.bool)
         mask[rows] = True
         return mask
 
@@ -78,7 +76,7 @@ class Needed:
         records = [record for record in self.plan.at("act", layer) if record.whole]
         if not records:
             return torch.ones_like(ids, dtype=torch.bool)
-        decided = torch.zeros(self.plan.variants * self.plan.n, dtype=torch.bool, device=ids.device)
+        decided = torch.zeros(self.plan.variants * self.plan.n, dtype=torch.bool)
         for record in records:
             decided[record.ids] = True
         return ~decided[ids]
@@ -94,20 +92,14 @@ class Needed:
         return closed.all(1)
 
     def _heads(self, *more: int) -> Bool[Tensor, "variants head *more"]:
-        return torch.zeros(
-            self.plan.variants,
-            self.config.n_head,
-            *more,
-            dtype=torch.bool,
-            device=self.plan.trace.params.wte.device,
-        )
+        return torch.zeros(self.plan.variants, self.config.n_head, *more, dtype=torch.bool)
 
 
 def _place(record: Record) -> tuple[Int[Tensor, "variants 1"], slice]:
     """Where in [variants, head, ...] a record of a head or of all heads stands."""
     part = record.site.part
     heads = slice(None) if part is None else slice(part, part + 1)
-    return torch.tensor(record.variants, device=record.rows.device)[:, None], heads
+    return torch.tensor(record.variants)[:, None], heads
 
 
 def _back(mask: Bool[Tensor, "*some pos"]) -> Bool[Tensor, "*some pos"]:

@@ -70,8 +70,7 @@ class Record:
     def ids(self) -> Int[Tensor, "ids"]:
         """The rows' numbers among all variants, in order; to be asked for once all variants are
         known."""
-        first = torch.tensor(self.variants, device=self.rows.device)[:, None] * self.n
-        return (first + self.rows).flatten()
+        return (torch.tensor(self.variants)[:, None] * self.n + self.rows).flatten()
 
     def at(self, ids: Int[Tensor, "ids"]) -> Tensor:
         """The values at some of `ids`."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from minigpt.address import Site
+from minigpt.device import sent
 from minigpt.errors import NoEffectWarning
 from minigpt.patch import Patch
 from minigpt.recompute.forward import Changed, Recalculation
@@ -79,15 +80,15 @@ def _scatter(old: Tensor, rows: Rows) -> Tensor:
     if not len(rows.ids):
         return old
     new = old.clone()
-    new.view(-1, *old.shape[2:])[rows.ids] = rows.x
+    new.view(-1, *old.shape[2:])[sent(rows.ids, new)] = rows.x
     return new
 
 
 def _override(trace: Trace, many: list[Rows]) -> Override:
     """The rows that edits wrote, as a mask and values over all [batch, pos]."""
     shape, like = trace.tokens.shape, many[0].x
-    where = torch.zeros(trace.tokens.numel(), dtype=torch.bool, device=like.device)
+    where = torch.zeros(trace.tokens.numel(), dtype=torch.bool)
     values = like.new_zeros(len(where), *like.shape[1:])
     for rows in many:
-        where[rows.ids], values[rows.ids] = True, rows.x
-    return Override(where.view(shape), values.view(*shape, *values.shape[1:]))
+        where[rows.ids], values[sent(rows.ids, values)] = True, rows.x
+    return Override(sent(where, values).view(shape), values.view(*shape, *values.shape[1:]))

@@ -9,11 +9,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from minigpt.device import sent
+
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Rows of a cell by their numbers among all variants (each once, in order), and their
-    values."""
+    """Rows of a cell by their numbers among all variants (each once, in order; on the host), and
+    their values."""
 
     ids: Int[Tensor, "rows"]
     x: Float[Tensor, "rows *rest"]
@@ -21,16 +23,14 @@ class Rows:
     @classmethod
     def none(cls, like: Float[Tensor, "rows *rest"]) -> Rows:
         """No rows, of a cell like this one."""
-        return cls(torch.empty(0, dtype=torch.long, device=like.device), like[:0])
+        return cls(torch.empty(0, dtype=torch.long), like[:0])
 
     def over(
         self, base: Float[Tensor, "n *rest"], ids: Int[Tensor, "some"]
     ) -> Float[Tensor, "some *rest"]:
         """The values at `ids`: these rows' where they are among them, the patched run's own [n,
         ...] elsewhere. To be read only."""
-        return (
-            self.x if same(self.ids, ids) else self.into(base.index_select(0, ids % len(base)), ids)
-        )
+        return self.x if same(self.ids, ids) else self.into(taken(base, ids % len(base)), ids)
 
     def at(self, ids: Int[Tensor, "some"]) -> Float[Tensor, "some *rest"]:
         """The values at `ids`, zero where there is no such row."""
@@ -42,7 +42,7 @@ class Rows:
         """`found`, given up, with these rows' values where they are among `ids`."""
         if len(self.ids):
             hit, place = self.find(ids)
-            found.index_copy_(0, hit.nonzero().flatten(), self.x.index_select(0, place))
+            found.index_copy_(0, sent(hit.nonzero().flatten(), found), taken(self.x, place))
         return found
 
     def find(
@@ -53,7 +53,7 @@ class Rows:
 
     def keep(self, kept: Bool[Tensor, "rows"]) -> Rows:
         """Those that a mask keeps."""
-        return self if bool(kept.all()) else Rows(self.ids[kept], self.x[kept])
+        return self if bool(kept.all()) else Rows(self.ids[kept], hits(self.x, kept))
 
     def put(
         self,
@@ -68,8 +68,18 @@ class Rows:
             return self
         all_ids = union(self.ids, ids)
         x = self.x.clone() if len(all_ids) == len(self.ids) else self.over(base, all_ids)
-        x[torch.searchsorted(all_ids, ids), part] = values
+        x[sent(torch.searchsorted(all_ids, ids), x), part] = values
         return Rows(all_ids, x)
+
+
+def taken(x: Float[Tensor, "n *rest"], ids: Int[Tensor, "some"]) -> Float[Tensor, "some *rest"]:
+    """Some rows by their numbers, which lie on the host."""
+    return x.index_select(0, sent(ids, x))
+
+
+def hits(x: Float[Tensor, "rows *rest"], mask: Bool[Tensor, "rows"]) -> Float[Tensor, "some *rest"]:
+    """The rows that a mask on the host keeps."""
+    return x if bool(mask.all()) else taken(x, mask.nonzero().flatten())
 
 
 def find(
@@ -95,8 +105,8 @@ def summed(many: Sequence[Rows]) -> Rows:
     every, x = torch.cat([rows.ids for rows in some]), torch.cat([rows.x for rows in some])
     ids, which = torch.unique(every, return_inverse=True)
     if len(ids) == len(every):
-        return Rows(ids, x.index_select(0, every.argsort()))
-    return Rows(ids, x.new_zeros(len(ids), *x.shape[1:]).index_add_(0, which, x))
+        return Rows(ids, taken(x, every.argsort()))
+    return Rows(ids, x.new_zeros(len(ids), *x.shape[1:]).index_add_(0, sent(which, x), x))
 
 
 def union(*many: Int[Tensor, "_"]) -> Int[Tensor, "_"]:

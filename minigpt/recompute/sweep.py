@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from minigpt import ops
 from minigpt.address import Address, Site, parse
-from minigpt.device import limits
+from minigpt.device import limits, sent
 from minigpt.errors import AddressError
 from minigpt.patch import Patch
 from minigpt.receipt import Receipt
@@ -136,9 +136,8 @@ def _rows(trace: Trace, address: Address) -> Int[Tensor, "rows"]:
     """The rows of one run at a position of each prompt, or all."""
     batch, width = trace.tokens.shape
     if address.at is None:
-        return torch.arange(batch * width, device=trace.tokens.device)
-    first = torch.arange(batch, device=trace.tokens.device) * width
-    return first + trace.batch.index(address.at)
+        return torch.arange(batch * width)
+    return torch.arange(batch) * width + trace.batch.places(address.at)
 
 
 def _inside(trace: Trace, rows: Int[Tensor, "rows"]) -> Bool[Tensor, "rows"]:
@@ -150,14 +149,14 @@ def _inside(trace: Trace, rows: Int[Tensor, "rows"]) -> Bool[Tensor, "rows"]:
 def _read(calc: Recalculation, address: Address, rows: Int[Tensor, "rows"]) -> Tensor:
     """A stream point, or what the unembedding reads, of every variant at these rows."""
     plan, trace = calc.plan, calc.trace
-    ids = (torch.arange(plan.variants, device=rows.device)[:, None] * plan.n + rows).flatten()
+    ids = (torch.arange(plan.variants)[:, None] * plan.n + rows).flatten()
     x = calc.points[address.site].over(trace.stream(address.site).flatten(0, 1), ids).clone()
     if address.site.kind == "out":
         x = ops.layer_norm(x, trace.params.ln_w, trace.params.ln_b, trace.config.eps)
         for override in calc.edits.overrides.get(Site("out.b"), []):
             hit = torch.isin(ids, override.ids)
-            x[hit] += override.at(ids[hit]) - trace.params.ln_b
+            x[sent(hit.nonzero().flatten(), x)] += override.at(ids[hit]) - trace.params.ln_b
     if trace.batch.ragged and address.at is None:
-        x = x.masked_fill(~_inside(trace, ids % plan.n)[:, None], torch.nan)
+        x = x.masked_fill(sent(~_inside(trace, ids % plan.n), x)[:, None], torch.nan)
     places = () if address.at is not None else (trace.tokens.shape[1],)
     return x.view(plan.variants, len(trace.tokens), *places, x.shape[-1])

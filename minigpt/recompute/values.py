@@ -10,8 +10,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from minigpt.address import Address, Site
+from minigpt.device import sent
 from minigpt.errors import PatchError
 from minigpt.patch.edit import Edit, Source, own_value
+from minigpt.recompute.rows import taken
 from minigpt.trace import Trace
 
 # Values at rows of one run, by their numbers in it: [rows] -> [rows, ...].
@@ -32,7 +34,7 @@ class Reader:
         """Columns of a layer's z or activations in a run, or its mean, at every row; or zeros."""
         own = getattr(self.trace.cells[layer], name)
         if source.run is None:
-            zero = torch.zeros((), dtype=own.dtype, device=own.device)
+            zero: Tensor = own.new_zeros(())
             return zero.expand(own.shape).flatten(0, 1)[:, columns]
         cell: Tensor = getattr(source.run.cells[layer], name)
         if source.mean:
@@ -47,7 +49,7 @@ class Reader:
             return self._tensor(source.value, site, edit.target)
         if source.run is None:
             return lambda rows: like.new_zeros(len(rows), *self._shape(site))
-        return lambda rows: self._of_run(source, site)[rows]
+        return lambda rows: taken(self._of_run(source, site), rows)
 
     def _of_run(self, source: Source, site: Site) -> Float[Tensor, "n *rest"]:
         run = source.run
@@ -75,9 +77,9 @@ class Reader:
         batch = len(self.trace.tokens)
         if source.by is None:
             return x.mean(0, keepdim=True).expand(batch, *x.shape[1:])
-        groups, which = torch.unique(source.by.to(x.device), return_inverse=True)
-        means = torch.stack([x[which == i].mean(0) for i in range(len(groups))])
-        return means[which[:batch]]
+        groups, which = torch.unique(source.by.cpu(), return_inverse=True)
+        members = ((which == i).nonzero().flatten() for i in range(len(groups)))
+        return taken(torch.stack([taken(x, mine).mean(0) for mine in members]), which[:batch])
 
     def _shape(self, site: Site) -> tuple[int, ...]:
         """Of what a site has at one row."""
@@ -100,7 +102,7 @@ class Reader:
         else:
             x = own_value(value, like.expand(batch, width, *shape), target)
         flat = site.kind == "z"  # its heads stand side by side in the cell
-        return lambda rows: _flat(x[rows // width, rows % width], flat)
+        return lambda rows: _flat(x[sent(rows // width, x), sent(rows % width, x)], flat)
 
     # ---- whether a source fits
 
@@ -161,7 +163,7 @@ def has_cells(source: Source, site: Site) -> bool:
 def _of_one_length(by: Int[Tensor, "prompts"], *lengths: Int[Tensor, "_"]) -> bool:
     """Whether the prompts of a group are equally long, in all of these batches."""
     pairs = torch.cat(
-        [torch.stack([by[: len(some)].to(some.device), some[: len(by)]], 1) for some in lengths]
+        [torch.stack([by[: len(some)].cpu(), some[: len(by)]], 1) for some in lengths]
     )
     return len(torch.unique(pairs, dim=0)) == len(torch.unique(pairs[:, 0]))
 

@@ -16,11 +16,11 @@ from minigpt.errors import MiniGPTError, PositionError, PromptError
 from tests.conftest import LETTERS, tiny
 
 CONFIG = tiny().config
-CPU = torch.device("cpu")
+HERE = torch.zeros(())
 
 
 def read(prompts: object, tokenizer: Tokenizer | None = None) -> Batch:
-    return as_batch(prompts, tokenizer, CONFIG, CPU)
+    return as_batch(prompts, tokenizer, CONFIG, HERE)
 
 
 def test_a_text_and_a_list_of_texts_are_encoded_and_padded_on_the_right() -> None:
