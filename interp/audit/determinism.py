@@ -53,7 +53,8 @@ def lengthened(batch: Batch) -> Batch:
     tokens = batch.tokens[:1].expand(4, -1)
     lengths = batch.lengths.new_tensor([1, 2, 5, 11]).clamp(max=int(batch.lengths[0]))
     kept = torch.arange(tokens.shape[1]) < lengths[:, None]
-    return Batch(torch.cat([batch.tokens, tokens * kept.to(tokens)]), torch.cat([batch.lengths, lengths]))
+    tokens = torch.cat([batch.tokens, tokens * kept.to(tokens)])
+    return Batch(tokens, torch.cat([batch.lengths, lengths]))
 
 
 def picked(batch: Batch, rows: Tensor) -> Batch:
