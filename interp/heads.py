@@ -35,10 +35,11 @@ def repeated(
 
 
 def words(tokenizer: Tokenizer) -> Int[Tensor, "ids"]:
-    """The tokens that begin with a space: words as they stand within a sentence, and numbers."""
-    return torch.tensor(
-        [i for i in range(256, tokenizer.n_vocab - 1) if tokenizer.text(i).startswith(" ")]
-    )
+    """The tokens that begin with a space: words as they stand within a sentence, and numbers; all,
+    where none does."""
+    texts = {i: tokenizer.text(i) for i in range(tokenizer.n_vocab)}
+    within = [i for i, text in texts.items() if text.startswith(" ") and len(text) > 1]
+    return torch.tensor(within or list(texts))
 
 
 def previous(

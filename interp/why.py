@@ -61,6 +61,14 @@ class Why:
     attention: dict[str, tuple[float, ...]]
     notes: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        pushes = [f"{p.address} {p.effect:+.3f}" for p in self.toward_answer[:3]]
+        against = [f"{p.address} {p.effect:+.3f}" for p in self.toward_other[:3]]
+        return (
+            f"Why({self.answer!r} rather than {self.over!r}: {self.difference:+.3f}; for it "
+            f"{', '.join(pushes) or 'nothing'}; against it {', '.join(against) or 'nothing'})"
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values, for JSON."""
         plain = ("model", "prompt", "tokens", "answer", "over", "difference", "attention", "notes")
@@ -77,15 +85,15 @@ class Why:
 
 def why(
     model: GPT2,
-    prompt: str,
+    prompt: object,
     answer: str | None = None,
     over: str | None = None,
     *,
     k: int = 6,
     neurons: bool = False,
 ) -> Why:
-    """Answer the question. Without an answer: the model's top token; without an alternative: the
-    best of the others.
+    """Answer the question about one prompt, a text or token ids. Without an answer: the model's top
+    token; without an alternative: the best of the others.
 
     Raises PromptError where the prompt cannot be read, or an answer is not one token.
 
@@ -95,11 +103,9 @@ def why(
     >>> answer.answer, answer.toward_answer[2].address
     (' Mary', 'a3.4')
     """
-    if model.tokenizer is None:
-        raise PromptError(
-            "a question in words, but this model has no tokenizer", "a model with a vocabulary"
-        )
-    trace, tokenizer = model.run(prompt), model.tokenizer
+    trace, tokenizer = model.run(prompt), model.words
+    if len(trace.tokens) != 1:
+        raise PromptError(f"{len(trace.tokens)} prompts", "one", "a call for each")
     logits = trace.logits_at(-1)[0]
     right, wrong = _choose(tokenizer, logits, answer, over)
     metric = metrics.logit_diff(answers=right, distractors=wrong)
@@ -110,8 +116,8 @@ def why(
     ]
     return Why(
         model=model.name,
-        prompt=prompt,
-        tokens=tuple(tokenizer.text(t) for t in trace.tokens[0].tolist()),
+        prompt=prompt if isinstance(prompt, str) else tokenizer.decode(trace.tokens[0].tolist()),
+        tokens=tuple(tokenizer.pieces(trace.tokens[0].tolist())),
         answer=tokenizer.text(right),
         over=tokenizer.text(wrong),
         difference=float(effects.base[0]),

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
@@ -47,6 +48,12 @@ class Batch:
         """The same on the host."""
         return torch.arange(self.tokens.shape[1]) < self.lengths[:, None]
 
+    def __repr__(self) -> str:
+        n, lengths = len(self.tokens), sorted(set(self.lengths.tolist()))
+        named = f", positions {', '.join(self.positions)}" if self.positions else ""
+        sizes = " or ".join(map(str, lengths[:4])) + ", ..." * (len(lengths) > 4)
+        return f"Batch({n} prompt{'s' * (n != 1)} of {sizes} tokens{named})"
+
     def index(self, at: int | str) -> Int[Tensor, "batch"]:
         """Each prompt's absolute position for 3, -1 (the prompt's own last) or a name;
         PositionError where it has none."""
@@ -81,9 +88,10 @@ class Batch:
         return self.positions[base].to(self.lengths) + int(step or 0)
 
 
-def as_batch(prompts: object, tokenizer: Tokenizer | None, config: Config, beside: Tensor) -> Batch:
-    """A Batch from a text, a list of texts, token ids [batch, pos], or anything with a `batch` of
-    its own; its tokens beside a tensor, wherever that lies.
+def as_batch(prompts: object, tokenizer: Tokenizer, config: Config, beside: Tensor) -> Batch:
+    """A Batch from a text, a list of texts, token ids (a tensor or array [batch, pos] or [pos],
+    lists of any lengths), or anything with a `batch` of its own; its tokens beside a tensor,
+    wherever that lies.
 
     Raises PromptError for what is empty, too long, out of the vocabulary or of another type.
     """
@@ -93,14 +101,26 @@ def as_batch(prompts: object, tokenizer: Tokenizer | None, config: Config, besid
     return Batch(sent(batch.tokens, beside), batch.lengths.cpu(), batch.positions)
 
 
-def _rows(prompts: object, tokenizer: Tokenizer | None) -> Sequence[Tensor]:
+def _rows(prompts: object, tokenizer: Tokenizer) -> Sequence[Tensor]:
     """The token ids of each prompt."""
-    if isinstance(prompts, Tensor):
-        return _id_rows(prompts)
-    texts = _texts(prompts)
-    if tokenizer is None:
-        raise PromptError("a text, but this model has no tokenizer", "token ids [batch, pos]")
-    return [torch.tensor(tokenizer.encode(text), dtype=torch.long) for text in texts]
+    if isinstance(prompts, (Tensor, np.ndarray, np.integer)):
+        return _id_rows(torch.as_tensor(prompts))
+    if isinstance(prompts, (list, tuple)) and prompts and not isinstance(prompts[0], str):
+        return _listed(prompts)
+    return [torch.tensor(tokenizer.encode(text), dtype=torch.long) for text in _texts(prompts)]
+
+
+def _listed(prompts: Sequence[object]) -> Sequence[Tensor]:
+    """The rows of a list: of one prompt's ids, or of prompts, each of any length."""
+    one = all(isinstance(x, (int, np.integer)) and not isinstance(x, bool) for x in prompts)
+    rows = [prompts] if one else prompts
+    try:
+        ids = [torch.as_tensor(row) for row in rows]
+        if any(x.ndim != 1 for x in ids):
+            raise _unreadable(prompts)
+        return [_id_rows(x)[0] if len(x) else x.long() for x in ids]
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise _unreadable(prompts) from error
 
 
 def _id_rows(ids: Tensor) -> list[Tensor]:
@@ -116,11 +136,18 @@ def _id_rows(ids: Tensor) -> list[Tensor]:
 def _texts(prompts: object) -> Sequence[str]:
     texts = [prompts] if isinstance(prompts, str) else prompts
     if not isinstance(texts, (list, tuple)) or not all(isinstance(t, str) for t in texts):
-        raise PromptError(
-            f"prompts of type {type(prompts).__name__}",
-            "a text, a list of texts, or token ids [batch, pos]",
-        )
+        raise _unreadable(prompts)
     return texts
+
+
+def _unreadable(prompts: object) -> PromptError:
+    kinds = ""
+    if isinstance(prompts, (list, tuple)):
+        kinds = " of " + ", ".join(sorted({type(x).__name__ for x in prompts}))
+    return PromptError(
+        f"prompts of type {type(prompts).__name__}{kinds}",
+        "a text, a list of texts, or token ids: a tensor or array [batch, pos], lists",
+    )
 
 
 def _from_rows(rows: Sequence[Tensor]) -> Batch:

@@ -17,6 +17,7 @@ class MiniGPTError(ValueError):
     def __init__(self, given: str, legal: str = "", try_: str = "") -> None:
         parts = given, legal and f"  legal: {legal}", try_ and f"  try:   {try_}"
         super().__init__("\n".join(filter(None, parts)))
+        self.given = given
 
 
 class AddressError(MiniGPTError):

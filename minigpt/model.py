@@ -28,6 +28,7 @@ from minigpt.recompute.rerun import rerun
 from minigpt.recompute.sweep import Sweep, sweep
 from minigpt.tokenizer import Tokenizer
 from minigpt.trace import Cells, Trace
+from minigpt.vocabulary import Ids
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 Linear = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -112,14 +113,20 @@ class GPT2:
         """The same model on another device or in another type."""
         return replace(self, params=self.params.to(device, dtype))
 
+    @property
+    def words(self) -> Tokenizer:
+        """Its tokenizer; of a model without a vocabulary, one whose words are the token ids."""
+        return self.tokenizer or Tokenizer(Ids(self.config.n_vocab))
+
     def batch(self, prompts: object) -> Batch:
-        """The token ids that a text, a list of texts, a tensor or Prompts stands for; PromptError
-        where it cannot be read."""
-        return as_batch(prompts, self.tokenizer, self.config, self.params.wte)
+        """The token ids that a text, a list of texts, ids (a tensor, an array, lists) or Prompts
+        stand for; PromptError where they cannot be read."""
+        return as_batch(prompts, self.words, self.config, self.params.wte)
 
     @torch.inference_mode()
     def run(self, prompts: object) -> Trace:
-        """Run on a text, a list of texts or token ids [batch, pos], and keep everything.
+        """Run on a text, a list of texts or token ids (of one prompt or of several, in a tensor, an
+        array or lists of any lengths), and keep everything.
 
         What is read from it is the reader's own: changing it changes no trace. On a CPU a prompt's
         numbers are the same bits alone and in any batch, with any number of threads, where

@@ -1,50 +1,83 @@
-"""Text to token ids and back, by tiktoken, from a vocabulary in tiktoken's format. No text is
-added: GPT-2 has no BOS."""
+"""Text to token ids and back, by a vocabulary. No text is added: GPT-2 has no BOS."""
 
 from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import tiktoken
 
 from minigpt.errors import PromptError
-
-END = "<|endoftext|>"
+from minigpt.vocabulary import END, Tiktoken, Vocabulary
 
 
 class Tokenizer:
-    """A tiktoken Encoding with the questions that interpretability asks of it."""
+    """A vocabulary (or one of tiktoken's encodings) with the questions that interpretability asks
+    of it.
 
-    def __init__(self, encoding: tiktoken.Encoding) -> None:
-        self.encoding = encoding
+    files: those that it was read from, by name, which are saved with a model.
+    """
+
+    def __init__(
+        self, vocabulary: Vocabulary | tiktoken.Encoding, files: Mapping[str, bytes] | None = None
+    ) -> None:
+        known = isinstance(vocabulary, tiktoken.Encoding)
+        self.vocabulary: Vocabulary = Tiktoken(vocabulary) if known else vocabulary  # type: ignore
+        self.files = dict(files or {})
+        self._lacking: dict[int, list[int]] = {}
+
+    @property
+    def name(self) -> str:
+        """What the vocabulary is called."""
+        return self.vocabulary.name
+
+    @property
+    def end(self) -> int | None:
+        """The token that ends a text, where there is one."""
+        return self.vocabulary.end
+
+    @property
+    def n_vocab(self) -> int:
+        """The largest id, and one."""
+        return self.vocabulary.size
 
     def encode(self, text: str) -> list[int]:
         """Token ids; '<|endoftext|>' in the text is that one token."""
-        return self.encoding.encode(text, allowed_special="all")
+        return self.vocabulary.cut(text)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Token ids as text; an id that the vocabulary lacks shows as <50259>."""
         pieces = (self._bytes(int(i)) for i in ids)
-        return b"".join(pieces).decode("utf-8", errors="replace")
+        return self.vocabulary.between.join(pieces).decode("utf-8", errors="replace")
+
+    def lacking(self, size: int) -> list[int]:
+        """The ids below a size that have no name."""
+        if size not in self._lacking:
+            self._lacking[size] = [i for i in range(size) if self.vocabulary.piece(i) is None]
+        return self._lacking[size]
 
     def text(self, token: int) -> str:
         """One token as text; bytes that are no text by themselves show as the replacement sign, an
         id that the vocabulary lacks (a model may have more) as <50259>."""
         return self._bytes(int(token)).decode("utf-8", errors="replace")
 
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """Each token as it stands in a text, with what stands between it and the next."""
+        between = self.vocabulary.between.decode()
+        return [self.text(i) + between * (place < len(ids) - 1) for place, i in enumerate(ids)]
+
+    def __repr__(self) -> str:
+        return f"Tokenizer({self.name}: {self.n_vocab:,} tokens)"
+
     def _bytes(self, token: int) -> bytes:
-        try:
-            return self.encoding.decode_single_token_bytes(token)
-        except KeyError:
-            return f"<{token}>".encode()
+        piece = self.vocabulary.piece(token)
+        return f"<{token}>".encode() if piece is None else piece
 
     def tokens(self, text: str) -> list[str]:
         """The text cut into its tokens."""
-        return [self.text(i) for i in self.encode(text)]
+        return self.pieces(self.encode(text))
 
     def single(self, text: str) -> int:
         """The id of a text that is one token, or of <50259>, where the vocabulary lacks that id;
@@ -62,11 +95,6 @@ class Tokenizer:
     def _other_spacing(self, text: str) -> str:
         other = text[1:] if text.startswith(" ") else " " + text
         return f"{other!r} (mind the space)" if len(self.encode(other)) == 1 else ""
-
-    @cached_property
-    def n_vocab(self) -> int:
-        """How many tokens there are."""
-        return self.encoding.n_vocab
 
 
 def from_file(path: Path, name: str, pattern: str) -> Tokenizer:

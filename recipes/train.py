@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from minigpt import tokenizer
+from minigpt.vocabulary import Tiktoken
 from recipes import corpus
 
 LAYERS, HEADS, WIDTH, CONTEXT = 4, 8, 128, 128
@@ -40,7 +41,9 @@ def write_vocabulary(path: Path) -> None:
 
 
 def read_vocabulary(path: Path) -> tiktoken.Encoding:
-    return tokenizer.from_file(path, "ioi-mini", PATTERN).encoding
+    vocabulary = tokenizer.from_file(path, "ioi-mini", PATTERN).vocabulary
+    assert isinstance(vocabulary, Tiktoken)
+    return vocabulary.encoding
 
 
 def batch(encoding: tiktoken.Encoding, seed: int, step: int) -> Tensor:

@@ -4,6 +4,7 @@ are read."""
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,13 +20,20 @@ HELD_OUT = EMBEDDED / "held_out.jsonl"
 
 
 @dataclass(frozen=True)
-class Known:
-    """A model with a name: its repository on the hub, or (repo is empty) the folder inside this
-    package."""
+class Repository:
+    """A repository of the hub, at a revision (a branch, a tag, a commit)."""
 
     name: str
     repo: str
-    config: Config
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
+class Known(Repository):
+    """A model with a name: its repository on the hub, or (repo is empty) the folder inside this
+    package."""
+
+    config: Config = SIZES["gpt2"]
 
     @property
     def parameters(self) -> int:
@@ -47,16 +55,24 @@ class Entry:
 
 KNOWN = (
     Known(
-        "ioi-mini", "", Config(n_layer=4, n_head=8, d_model=128, d_mlp=512, n_ctx=128, n_vocab=1060)
+        "ioi-mini",
+        "",
+        config=Config(n_layer=4, n_head=8, d_model=128, d_mlp=512, n_ctx=128, n_vocab=1060),
     ),
-    Known("gpt2", "openai-community/gpt2", SIZES["gpt2"]),
-    Known("gpt2-medium", "openai-community/gpt2-medium", SIZES["gpt2-medium"]),
-    Known("gpt2-large", "openai-community/gpt2-large", SIZES["gpt2-large"]),
-    Known("gpt2-xl", "openai-community/gpt2-xl", SIZES["gpt2-xl"]),
-    Known("distilgpt2", "distilbert/distilgpt2", SIZES["distilgpt2"]),
+    *(
+        Known(name, f"{owner}/{name}", config=SIZES[name])
+        for owner, name in (
+            ("openai-community", "gpt2"),
+            ("openai-community", "gpt2-medium"),
+            ("openai-community", "gpt2-large"),
+            ("openai-community", "gpt2-xl"),
+            ("distilbert", "distilgpt2"),
+        )
+    ),
 )
 LEGAL = (
-    ", ".join(known.name for known in KNOWN) + "; a folder; a .safetensors, .bin, .pt or .pth file"
+    ", ".join(known.name for known in KNOWN) + "; a folder; a .safetensors, .bin, .pt or .pth "
+    "file; a repository of the hub, as org/name or org/name@revision"
 )
 
 
@@ -65,11 +81,16 @@ def find(name: str) -> Known | None:
     return next((known for known in KNOWN if name and name in (known.name, known.repo)), None)
 
 
-def named(name: str) -> Known:
-    """The model of this name; WeightsError with the nearest names where there is none."""
-    if (found := find(name)) is None:
-        raise unknown(name)
-    return found
+def repository(name: str, revision: str | None = None) -> Repository | None:
+    """The repository that a name stands for, a known model's too: org/name, org/name@revision;
+    None where it can be none."""
+    repo, _, tag = name.partition("@")
+    known = find(repo)
+    if known is None and not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", repo):
+        return None
+    given = known or Repository(repo.partition("/")[2], repo)
+    wanted = revision or tag or None
+    return given if wanted is None else Repository(given.name, given.repo, wanted)
 
 
 def unknown(name: object) -> WeightsError:
@@ -82,17 +103,17 @@ def unknown(name: object) -> WeightsError:
     )
 
 
-def at_hand(known: Known) -> Path | None:
+def at_hand(known: Repository) -> Path | None:
     """The folder that the model can be loaded from without a network, if there is one."""
-    folder = cached(known.repo) if known.repo else EMBEDDED
+    folder = cached(known.repo, known.revision) if known.repo else EMBEDDED
     return folder if folder and any((folder / name).exists() for name in WEIGHTS) else None
 
 
-def cached(repo: str) -> Path | None:
+def cached(repo: str, revision: str | None = None) -> Path | None:
     """The repository's folder in the hub's cache (HF_HUB_CACHE, HF_HOME)."""
     from huggingface_hub import try_to_load_from_cache
 
-    config = try_to_load_from_cache(repo, "config.json")
+    config = try_to_load_from_cache(repo, "config.json", revision=revision)
     return Path(config).parent if isinstance(config, str) else None
 
 

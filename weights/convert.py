@@ -37,7 +37,7 @@ RENAMED = {
     ".mlp.c_fc.": ".mlp.0.",
     ".mlp.c_proj.": ".mlp.2.",
 }
-WRAPPERS = re.compile(r"^((_orig_mod|module|transformer)\.)+")
+WRAPPERS = re.compile(r"^((_orig_mod|module|model|transformer)\.)+")
 STATES = ("model", "state_dict", "model_state_dict")
 BUFFER = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)|blocks\.\d+\.attn\.mask")
 LINEAR = re.compile(r"h\.\d+\.(attn\.c_attn|attn\.c_proj|mlp\.c_fc|mlp\.c_proj)\.weight")
@@ -178,8 +178,11 @@ def with_zero_biases(state: Mapping[str, Tensor]) -> State:
 
 
 def without_tied_head(state: State) -> State:
-    """Without an unembedding that is the embedding once more: the same memory or the same
-    numbers."""
+    """Without an unembedding that is the embedding once more (the same memory or the same numbers),
+    or the only one of the two that a file has."""
+    if UNEMBED in state and "wte.weight" not in state:
+        rest = {name: x for name, x in state.items() if name != UNEMBED}
+        return {"wte.weight": state[UNEMBED], **rest}
     head, wte = state.get(UNEMBED), state.get("wte.weight")
     if head is None or wte is None or head.dtype != wte.dtype or head.shape != wte.shape:
         return state

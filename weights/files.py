@@ -4,6 +4,7 @@ nothing of GPT-2."""
 from __future__ import annotations
 
 import json
+import os
 import re
 import zipfile
 from pathlib import Path
@@ -55,15 +56,41 @@ def read(path: Path) -> dict[str, Any]:
         ) from error
 
 
+def place(x: str | os.PathLike[str]) -> Path:
+    """A path that was typed; WeightsError where there can be none."""
+    try:
+        path = Path(x).expanduser()
+        path.stat()
+    except FileNotFoundError:
+        return path
+    except (OSError, ValueError, RuntimeError) as error:
+        raise WeightsError(f"{str(x)[:100]!r} is no path: {error}", "a folder or a file") from error
+    return path
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{path} could not be read: {error}", "a JSON object") from error
+    found = json_value(path)
     if not isinstance(found, dict):
         raise WeightsError(f"{path} holds a {type(found).__name__}", "a JSON object")
     return found
+
+
+def json_value(path: Path) -> Any:
+    """What a JSON file holds."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = "it is too deep" if isinstance(error, RecursionError) else error
+        raise WeightsError(f"{path} could not be read: {reason}", "a JSON object") from error
+
+
+def read_text(path: Path) -> str:
+    """A file's text, in UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path} could not be read: {error}", "text in UTF-8") from error
 
 
 def _safetensors(path: Path) -> dict[str, Any]:
@@ -73,14 +100,26 @@ def _safetensors(path: Path) -> dict[str, Any]:
 
 def _torch(path: Path) -> dict[str, Any]:
     # files older than torch 1.6 are no zip archives and cannot be mapped
-    found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    archive = zipfile.is_zipfile(path)
+    if archive:
+        _check_sums(path)
+    found = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
     if not isinstance(found, dict):
         raise TypeError(f"it holds a {type(found).__name__}, not names and tensors")
     return found
 
 
-def _shards(index: Path) -> dict[str, Any]:
-    """The tensors of all the files that an index names, which lie beside it."""
+def _check_sums(path: Path) -> None:
+    """ValueError where a part of an archive has not the checksum that it had when it was written,
+    which torch does not look at."""
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(f"{damaged} in it is damaged: its checksum is another")
+
+
+def shards(index: Path) -> list[str]:
+    """The files that an index names, which are to lie beside it."""
     where = read_json(index).get("weight_map")
     if not isinstance(where, dict) or not all(
         isinstance(name, str) and Path(name).name == name for name in where.values()
@@ -90,6 +129,14 @@ def _shards(index: Path) -> dict[str, Any]:
             "a weight_map from tensors to files beside it",
         )
     names = sorted(set(where.values()))
+    if index.name in names:
+        raise WeightsError(f"{index} names itself", "files of tensors beside it")
+    return names
+
+
+def _shards(index: Path) -> dict[str, Any]:
+    """The tensors of all the files that an index names."""
+    names = shards(index)
     if absent := [name for name in names if not (index.parent / name).is_file()]:
         raise WeightsError(
             f"{index} names files that are not there: {', '.join(absent)}",

@@ -6,7 +6,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from minigpt import tokenizer
 from minigpt.tokenizer import Tokenizer
+from minigpt.vocabulary import Tiktoken
 from weights.errors import WeightsError
 from weights.files import read_json
 
@@ -33,13 +34,13 @@ def sha256(path: Path, *, progress: bool = False) -> str:
     return digest.hexdigest()
 
 
-def verify(folder: Path) -> None:
+def verify(folder: Path, but: Collection[str] = ()) -> None:
     """WeightsError unless every file that the folder's manifest (if it has one) gives a checksum
-    for is there and unchanged."""
+    for is there and unchanged; `but` some are not looked at."""
     faults = [
         fault
         for name, facts in _files(folder).items()
-        if (fault := _fault(folder / name, facts["sha256"]))
+        if name not in but and (fault := _fault(folder / name, facts["sha256"]))
     ]
     if faults:
         raise WeightsError(
@@ -61,24 +62,33 @@ def read_tokenizer(folder: Path) -> Tokenizer | None:
         )
     try:
         return tokenizer.from_file(folder / VOCABULARY, facts["name"], facts["pattern"])
-    # a damaged vocabulary can raise nearly anything from inside tiktoken
-    except Exception as error:
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    # a damaged vocabulary can raise nearly anything from inside tiktoken, a panic (which is no
+    # Exception) included
+    except BaseException as error:
         raise WeightsError(
             f"{folder / VOCABULARY} is no vocabulary: {error}",
             "a base64 token and its number on a line",
         ) from error
 
 
-def write_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
-    """vocab.tiktoken and a manifest that names it: read_tokenizer's inverse."""
+def write_tokenizer(tokenizer: Tokenizer, folder: Path) -> dict[str, Any]:
+    """The files that a tokenizer was read from; or vocab.tiktoken, and what the manifest says of
+    it: read_tokenizer's inverse."""
+    if not isinstance(tokenizer.vocabulary, Tiktoken):
+        for name, data in tokenizer.files.items():
+            (folder / name).write_bytes(data)
+        return {}
     # tiktoken's README builds encodings from these two; there is no public name for them
-    ranks, pattern = tokenizer.encoding._mergeable_ranks, tokenizer.encoding._pat_str
+    encoding = tokenizer.vocabulary.encoding
+    ranks = encoding._mergeable_ranks
     lines = (
         f"{base64.b64encode(token).decode()} {ranks[token]}\n"
         for token in sorted(ranks, key=ranks.__getitem__)
     )
     (folder / VOCABULARY).write_text("".join(lines))
-    write(folder, {"tokenizer": {"name": tokenizer.encoding.name, "pattern": pattern}})
+    return {"tokenizer": {"name": encoding.name, "pattern": encoding._pat_str}}
 
 
 def write(folder: Path, facts: Mapping[str, Any]) -> None:
@@ -99,7 +109,7 @@ def describe(folder: Path, names: list[str]) -> dict[str, dict[str, Any]]:
 def _files(folder: Path) -> dict[str, dict[str, str]]:
     found = read_json(folder / NAME).get("files", {}) if (folder / NAME).exists() else {}
     if not isinstance(found, dict) or not all(
-        isinstance(facts, dict) and "sha256" in facts for facts in found.values()
+        isinstance(facts, dict) and isinstance(facts.get("sha256"), str) for facts in found.values()
     ):
         raise WeightsError(
             f"'files' in {folder / NAME} is not of the form it has here",

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-import weights
+from interp.cli.inputs import load
+from interp.cli.options import Ids, Vocabulary
 from interp.cli.output import console
 from interp.debugger import export, text
 from interp.debugger.question import Question
@@ -71,11 +72,14 @@ def debug(
     trail: Trail = None,
     link: Link = "",
     result: Results = None,
+    tokenizer: Vocabulary = None,
+    ids: Ids = False,
     as_json: Json = False,
 ) -> None:
     """Ask a model why, in the browser: nodes, attention, interventions, circuits. With --ask or
     --link: in the terminal."""
-    session = Session({loaded.name: loaded for loaded in map(weights.load, model or ["ioi-mini"])})
+    loaded = [load(name, vocabulary=tokenizer, ids=ids) for name in model or ["ioi-mini"]]
+    session = Session({each.name: each for each in loaded})
     if ask is None and not link:
         _serve(session, host, port, show)
         return

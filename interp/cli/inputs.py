@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 import weights
 from interp.tasks import Prompts
-from minigpt import GPT2, MiniGPTError
+from minigpt import GPT2, MiniGPTError, Patch, Tokenizer
+from minigpt.vocabulary import Ids
 
 EXAMPLE = (
     "interp patch 'When Mary and John went to the store, John gave a drink to' "
@@ -16,14 +20,21 @@ EXAMPLE = (
 )
 
 
-def load(model: str, device: str) -> GPT2:
-    """A model on a device."""
+def load(
+    model: str, device: str = "cpu", vocabulary: Path | None = None, ids: bool = False
+) -> GPT2:
+    """A model on a device; with another vocabulary than the one beside it, or with token ids as the
+    words that are typed."""
     try:
-        return weights.load(model, device=torch.device(device))
+        loaded = weights.load(model, device=torch.device(device), tokenizer=vocabulary)
     except RuntimeError as error:
         raise MiniGPTError(
             f"--device {device}: {error}".splitlines()[0], "cpu, or cuda where torch sees a GPU"
         ) from error
+    if not ids:
+        return loaded
+    shown = None if loaded.tokenizer is None else loaded.tokenizer.vocabulary
+    return replace(loaded, tokenizer=Tokenizer(Ids(loaded.config.n_vocab, shown)))
 
 
 def read(file: Path) -> str:
@@ -45,14 +56,31 @@ def pairs(
 ) -> Prompts:
     """Pairs from a file, or the one pair that was typed."""
     if file is not None:
-        return Prompts.load(file, model.tokenizer)
-    if clean is None or corrupt is None or answer is None or over is None or not model.tokenizer:
+        return Prompts.load(file, model.words)
+    if clean is None or corrupt is None or answer is None or over is None:
         raise MiniGPTError(
             "half a question",
             "a clean and a corrupt prompt with --answer and --over, or --pairs FILE",
             EXAMPLE,
         )
-    return Prompts.from_texts(model.tokenizer, [clean], [corrupt], [answer], [over])
+    return Prompts.from_texts(model.words, [clean], [corrupt], [answer], [over])
+
+
+def patch_of(lines: Sequence[str], vectors: Sequence[str]) -> Patch:
+    """The patch that was typed, and the arrays that it names."""
+    return Patch.parse("\n".join(lines), dict(map(_vector, vectors)))
+
+
+def _vector(text: str) -> tuple[str, torch.Tensor]:
+    name, _, file = text.partition("=")
+    try:
+        return name, torch.as_tensor(np.load(file, allow_pickle=False))
+    except (OSError, ValueError, TypeError) as error:
+        raise MiniGPTError(
+            f"--vector {text}: {error}",
+            "NAME=FILE, an array of numbers as numpy.save writes it",
+            "--vector v=direction.npy",
+        ) from error
 
 
 def addresses(text: str) -> str | list[str]:

@@ -43,11 +43,19 @@ def models(as_json: Json = False) -> None:
 
 def fetch(
     name: Annotated[
-        str, typer.Argument(help="gpt2, gpt2-medium, gpt2-large, gpt2-xl or distilgpt2")
+        str,
+        typer.Argument(
+            help="gpt2, gpt2-medium, gpt2-large, gpt2-xl, distilgpt2, or any GPT-2 on the hub: "
+            "org/name"
+        ),
     ],
+    revision: Annotated[
+        str | None, typer.Option(help="a branch, a tag or a commit of the repository")
+    ] = None,
 ) -> None:
-    """Download a model's weights (resumable), and check them against the hub's checksum."""
-    console.print(f"{name} is at hand: {weights.fetch(name)}", soft_wrap=True)
+    """Download a model's weights and tokenizer (resumable), and check them against the hub's
+    checksum."""
+    console.print(f"{name} is at hand: {weights.fetch(name, revision)}", soft_wrap=True)
 
 
 def card(

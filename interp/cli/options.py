@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from minigpt import MiniGPTError
 
 Prompt = Annotated[
     str, typer.Argument(help="the text that the model continues; end it without a space")
@@ -16,10 +19,41 @@ Model = Annotated[
         "--model", "-m", help="a name from `interp models`, a folder, or a checkpoint file"
     ),
 ]
+Vocabulary = Annotated[
+    Path | None,
+    typer.Option(
+        "--tokenizer",
+        help=(
+            "the model's vocabulary, where it does not lie beside the weights: tokenizer.json, "
+            "merges.txt, a JSON list of names, nanoGPT's meta.pkl, or a folder with one of them"
+        ),
+    ),
+]
+Ids = Annotated[
+    bool,
+    typer.Option(
+        "--tokens", "--ids", help="prompts and answers are token ids: '464,2068' or '464 2068'"
+    ),
+]
 Device = Annotated[str, typer.Option(help="cpu, cuda, ...")]
 Json = Annotated[bool, typer.Option("--json", help="print everything as JSON instead")]
+
+
+def _writable(file: Path | None) -> Path | None:
+    """The file, if it can be written: asked before the work, not after it."""
+    if file is not None:
+        folder = file.parent
+        if file.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+            what = "is a folder" if file.is_dir() else f"{folder} is no folder to write into"
+            raise MiniGPTError(
+                f"--html {file}: {what}", "a file in a folder that exists and may be written"
+            )
+    return file
+
+
 Html = Annotated[
-    Path | None, typer.Option("--html", help="also write a page with pictures to this file")
+    Path | None,
+    typer.Option("--html", help="also write a page with pictures to this file", callback=_writable),
 ]
 Pairs = Annotated[
     Path | None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
@@ -93,7 +94,8 @@ def _promotes(trace: Trace, write: Float[Tensor, "d_model"], at: int) -> Float[T
 def _top(
     tokenizer: Tokenizer, x: Float[Tensor, "vocab"], k: int, sign: int = 1
 ) -> tuple[Promoted, ...]:
-    best = x[: tokenizer.n_vocab].topk(min(k, len(x)))
+    named = x.index_fill(0, x.new_tensor(tokenizer.lacking(len(x)), dtype=torch.long), -torch.inf)
+    best = named.topk(min(k, len(x)))
     return tuple(
         Promoted(tokenizer.text(i), sign * value)
         for value, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)

@@ -114,7 +114,7 @@ class Session:
         """The runs of a question; QuestionError, PromptError, PatchError with what to type where it
         cannot be asked."""
         model = self._model(question.model)
-        tokenizer = _tokenizer(model)
+        tokenizer = model.words
         clean = self._run(question, question.prompt)
         other = self._run(question, question.other) if question.other else None
         if question.reference:
@@ -189,16 +189,8 @@ def size(trace: Trace) -> int:
     return sum(x.numel() * x.element_size() for cells in trace.cells for x in vars(cells).values())
 
 
-def _tokenizer(model: GPT2) -> Tokenizer:
-    if model.tokenizer is None:
-        raise QuestionError(
-            f"a question in words, but {model.name} has no tokenizer", "a model with a vocabulary"
-        )
-    return model.tokenizer
-
-
 def _tokens(trace: Trace, tokenizer: Tokenizer) -> tuple[str, ...]:
-    return tuple(tokenizer.text(token) for token in trace.tokens[0].tolist())
+    return tuple(tokenizer.pieces(trace.tokens[0].tolist()))
 
 
 def _batch(model: GPT2, texts: Sequence[str], n: int | None = None) -> Batch:
@@ -208,10 +200,10 @@ def _batch(model: GPT2, texts: Sequence[str], n: int | None = None) -> Batch:
     for text, length in zip(texts, batch.lengths.tolist(), strict=True):
         if length > MAX_TOKENS:
             raise QuestionError(f"a prompt of {length:,} tokens", f"up to {MAX_TOKENS:,}")
-        if n is not None and length != n and model.tokenizer is not None:
+        if n is not None and length != n:
             raise QuestionError(
                 f"a reference prompt of {length} tokens for a prompt of {n}: "
-                f"{'|'.join(model.tokenizer.tokens(text))}",
+                f"{'|'.join(model.words.tokens(text))}",
                 f"reference prompts of {n} tokens, so that a position means one thing",
             )
     return Batch(batch.tokens, batch.lengths, {"END": batch.lengths - 1})

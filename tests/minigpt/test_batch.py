@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -13,14 +14,16 @@ from hypothesis import strategies as st
 from minigpt import Batch, Tokenizer
 from minigpt.batch import as_batch
 from minigpt.errors import MiniGPTError, PositionError, PromptError
+from minigpt.vocabulary import Ids
 from tests.conftest import LETTERS, tiny
 
 CONFIG = tiny().config
 HERE = torch.zeros(())
+IDS = Tokenizer(Ids(CONFIG.n_vocab))
 
 
 def read(prompts: object, tokenizer: Tokenizer | None = None) -> Batch:
-    return as_batch(prompts, tokenizer, CONFIG, HERE)
+    return as_batch(prompts, tokenizer or IDS, CONFIG, HERE)
 
 
 def test_a_text_and_a_list_of_texts_are_encoded_and_padded_on_the_right() -> None:
@@ -39,6 +42,21 @@ def test_token_ids_are_taken_as_they_are(dtype: torch.dtype) -> None:
     assert torch.equal(read(tokens).tokens, tokens.long())
     assert read(tokens).lengths.tolist() == [3, 3]
     assert torch.equal(read(tokens[0]).tokens, tokens[:1].long())
+
+
+@pytest.mark.parametrize(
+    "rows", [[[3, 1, 4], [1, 5]], [np.array([3, 1, 4]), (1, 5)], [torch.tensor([3, 1, 4]), [1, 5]]]
+)
+def test_rows_of_ids_may_differ_in_length(rows: list) -> None:
+    found = read(rows, LETTERS)
+    assert found.tokens.tolist() == [[3, 1, 4], [1, 5, 0]]
+    assert found.lengths.tolist() == [3, 2]
+
+
+@pytest.mark.parametrize("ids", [[3, 1], (3, 1), [np.int64(3), 1], np.array([3, 1]), "3 1", "3,1"])
+def test_one_prompt_of_ids(ids: object) -> None:
+    assert read(ids).tokens.tolist() == [[3, 1]]
+    assert read(np.array([[3, 1]], dtype=np.uint16)).tokens.tolist() == [[3, 1]]
 
 
 def test_a_batch_and_what_has_a_batch_keep_their_positions() -> None:
@@ -90,13 +108,18 @@ REFUSED = {
     ),
     "a number": (3, LETTERS, "prompts of type int"),
     "bytes": (b"AB", LETTERS, "prompts of type bytes"),
-    "a list of ids": ([1, 2, 3], LETTERS, "prompts of type list"),
+    "a list of ids and not": ([1, "a", 3], LETTERS, "prompts of type list of int, str"),
+    "ids in a list too deep": ([[[1]]], LETTERS, "prompts of type list of list"),
+    "fractions in a list": ([1.5, 2], LETTERS, "prompts of type list of float, int"),
+    "truths in a list": ([[True]], LETTERS, "prompts of type list of list"),
+    "an empty row": ([[1], []], LETTERS, "prompt 1 is empty"),
+    "a single number of numpy's": (np.int64(3), LETTERS, r"of shape \[\]"),
     "a list of texts and not": (["AB", 3], LETTERS, "prompts of type list"),
     "a dict": ({"AB": 1}, LETTERS, "prompts of type dict"),
     "a text without a tokenizer": (
         "AB",
         None,
-        "a text, but this model has no tokenizer\n  legal: token ids",
+        "'AB' is no token id; this model has no vocabulary\n  legal: ids from 0 to 49",
     ),
     "lengths beyond the width": (
         Batch(torch.zeros(2, 3, dtype=torch.long), torch.tensor([3, 4])),
@@ -137,7 +160,7 @@ def test_a_model_refuses_the_same_at_its_own_door(prompts: object) -> None:
 
 
 def test_a_text_for_a_model_without_a_tokenizer_is_refused() -> None:
-    with pytest.raises(PromptError, match="no tokenizer"):
+    with pytest.raises(PromptError, match="no vocabulary"):
         tiny().run("AB")
 
 

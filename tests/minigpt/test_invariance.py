@@ -214,7 +214,7 @@ def test_twin_a_pattern_over_more_positions_than_the_prompt_has_is_seen() -> Non
     prompt alone."""
     model = tiny(*SHAPES["d_head 16"])
     rows = [prompt(n, n, 211) for n in (3, 40)]
-    found = as_batch(batch(rows), None, model.config, model.params.wte)
+    found = as_batch(batch(rows), model.words, model.config, model.params.wte)
     wrong = model.run(dataclasses.replace(found, lengths=torch.tensor([4, 40])))
     assert differs(wrong, 0, model.run(rows[0]), 0, 3) != "" or not torch.equal(
         wrong.logits_at(-1)[:1], model.run(rows[0]).logits_at(-1)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 import weights
+from minigpt.params import tensors
 from tests.conftest import tiny
 from tests.weights.tools import same
 from weights.errors import WeightsError
@@ -71,3 +75,57 @@ def test_a_config_that_is_no_json_object_is_refused(folder, text):
     (folder / "config.json").write_text(text)
     with pytest.raises(WeightsError, match=r"config\.json"):
         weights.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("n_layer", 10**5),
+        ("n_layer", 10**6),
+        ("n_layer", 10**12),
+        ("n_layer", 1),
+        ("n_layer", -1),
+        ("n_layer", 2.0),
+        ("n_head", True),
+        ("n_head", "2"),
+        ("n_embd", 10**9),
+        ("n_positions", 0),
+        ("vocab_size", None),
+        ("layer_norm_epsilon", math.nan),
+        ("layer_norm_epsilon", -1),
+        ("layer_norm_epsilon", "x"),
+        ("layer_norm_epsilon", True),
+        ("layer_norm_epsilon", math.inf),
+    ],
+)
+def test_every_field_is_held_to_its_type_and_range_at_once(folder, key, value):
+    change_config(folder, **{key: value})
+    begun = time.monotonic()
+    if value is None:
+        assert weights.load(folder).config == tiny().config
+        return
+    with pytest.raises(WeightsError, match=key):
+        weights.load(folder)
+    assert time.monotonic() - begun < 1
+
+
+@pytest.mark.parametrize("name", ["gelu_new", "gelu_pytorch_tanh"])
+def test_the_tanh_form_has_two_names(folder, name):
+    change_config(folder, activation_function=name)
+    assert same(weights.load(folder).params, tiny().params)
+
+
+def test_a_lone_head_is_the_embedding_and_model_in_front_of_names_is_taken_off(tmp_path):
+    params = tiny().params
+    state = {f"model.{name}": x for name, x in tensors(params).items()}
+    state["lm_head.weight"] = state.pop("model.wte.weight")
+    torch.save(state, tmp_path / "a.pt")
+    assert same(weights.load(tmp_path / "a.pt", n_head=2).params, params)
+
+
+def test_numbers_of_two_types_say_what_to_type(tmp_path):
+    state = tensors(tiny().params)
+    torch.save({**state, "wpe.weight": state["wpe.weight"].half()}, tmp_path / "a.pt")
+    with pytest.raises(WeightsError, match=r"float16, torch\.float32(.|\n)*dtype=torch\.float32"):
+        weights.load(tmp_path / "a.pt", n_head=2)
+    assert weights.load(tmp_path / "a.pt", n_head=2, dtype=torch.float32).dtype == torch.float32

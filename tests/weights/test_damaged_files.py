@@ -104,6 +104,7 @@ def test_missing_extra_and_misshapen_tensors_are_told_together(folder):
     state = load_file(folder / "model.safetensors")
     del state["transformer.ln_f.bias"]
     state["transformer.h.1.mlp.c_fc.weight"] = torch.ones(8, 17)
+    (folder / "manifest.json").unlink()
     save_file({**state, "transformer.h.0.adapter": torch.ones(3)}, folder / "model.safetensors")
     with pytest.raises(WeightsError) as caught:
         weights.load(folder)
@@ -125,6 +126,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path, name, value):
     folder = weights.save(tiny(tied=False), tmp_path)
     state = load_file(folder / "model.safetensors")
     state[name].view(-1)[3] = value
+    (folder / "manifest.json").unlink()
     save_file(state, folder / "model.safetensors")
     with pytest.raises(WeightsError, match=f"not finite: {name.removeprefix('transformer.')}"):
         weights.load(folder)
@@ -134,4 +136,25 @@ def test_a_folder_without_weights_says_what_should_be_in_it(tmp_path):
     with pytest.raises(
         WeightsError, match=r"holds no weights(.|\n)*model\.safetensors(.|\n)*pytorch_model\.bin"
     ):
+        weights.load(tmp_path)
+
+
+def test_a_byte_flipped_in_an_archive_is_noticed(tmp_path):
+    path = tmp_path / "pytorch_model.bin"
+    torch.save(tensors(tiny().params), path)
+    assert same(weights.load(path, n_head=2).params, tiny().params)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(WeightsError, match=r"damaged: its checksum|could not be read"):
+        weights.load(path, n_head=2)
+
+
+def test_an_index_that_names_itself_and_json_too_deep_are_refused(tmp_path):
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text('{"weight_map": {"wte.weight": "model.safetensors.index.json"}}')
+    with pytest.raises(WeightsError, match="names itself"):
+        weights.load(tmp_path)
+    index.write_text('{"a":' * 100_000)
+    with pytest.raises(WeightsError, match="could not be read"):
         weights.load(tmp_path)

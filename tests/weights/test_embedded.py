@@ -53,7 +53,7 @@ def test_the_embedded_model_has_its_tokenizer_and_the_shape_that_the_catalog_say
     assert mini.name == "ioi-mini"
     assert mini.tokenizer.encode(text) == vocabulary.encode_ordinary(text)
     assert mini.tokenizer.n_vocab == mini.config.n_vocab
-    assert mini.config == catalog.named("ioi-mini").config
+    assert mini.config == catalog.find("ioi-mini").config
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "vocab.tiktoken"])

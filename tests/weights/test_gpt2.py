@@ -33,7 +33,7 @@ DIFFERENCES = [3.337, 3.202, 2.709, 3.797, 1.720, 5.281, 2.601, 5.767]
 
 @pytest.fixture(scope="module")
 def gpt2():
-    if catalog.at_hand(catalog.named("gpt2")) is None:
+    if catalog.at_hand(catalog.find("gpt2")) is None:
         pytest.skip(
             "GPT-2's weights are not at hand; `make test-gpt2` fetches them first, as `interp "
             "fetch gpt2` does"

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import json
+import re
 import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import huggingface_hub
+import huggingface_hub.constants
 import pytest
 
 import weights
@@ -20,6 +22,7 @@ from weights import catalog
 from weights.errors import WeightsError, WeightsWarning
 
 Hub = tuple[Path, Path]
+NAMES = json.dumps([f"word{i}" for i in range(50)])
 
 
 def cache_of(root: Path, repo: str, source: Path) -> Hub:
@@ -30,7 +33,8 @@ def cache_of(root: Path, repo: str, source: Path) -> Hub:
     for made in (snapshot, blobs, top / "refs"):
         made.mkdir(parents=True)
     (top / "refs" / "main").write_text("c0ffee")
-    for name in ("config.json", "model.safetensors"):
+    (source / "vocab.json").write_text(NAMES)
+    for name in ("vocab.json", "config.json", "model.safetensors"):
         data = (source / name).read_bytes()
         blob = blobs / hashlib.sha256(data).hexdigest()
         blob.write_bytes(data)
@@ -60,7 +64,7 @@ def test_a_model_in_the_hubs_cache_needs_no_network(hub):
 
 def test_half_a_model_in_the_cache_is_not_at_hand(hub):
     (hub[0] / "model.safetensors").unlink()
-    assert catalog.at_hand(catalog.named("gpt2")) is None
+    assert catalog.at_hand(catalog.find("gpt2")) is None
     with pytest.raises(WeightsError, match="not at hand"):
         weights.load("gpt2")
 
@@ -99,6 +103,9 @@ def test_a_cache_without_checksums_is_called_unverified(hub):
         weights.fetch("gpt2")
 
 
+PATHS = "/(openai-community/gpt2|org/other)/resolve/(main|v2|c0ffee)/"
+
+
 class Server(http.server.BaseHTTPRequestHandler):
     """As much of the hub as a download needs; `files` is set below."""
 
@@ -107,10 +114,10 @@ class Server(http.server.BaseHTTPRequestHandler):
 
     def do_HEAD(self) -> None:
         name = self.path.rsplit("/", 1)[-1]
-        if (
-            self.path != f"/openai-community/gpt2/resolve/main/{name}" and "c0ffee" not in self.path
-        ) or name not in self.files:
-            self.send_error(404)
+        if not re.fullmatch(PATHS, self.path.removesuffix(name)) or name not in self.files:
+            self.send_response(404)
+            self.send_header("X-Error-Code", "EntryNotFound")
+            self.end_headers()
             return
         self.send_response(200)
         self.send_header("Content-Length", str(len(self.files[name])))
@@ -131,11 +138,23 @@ def server(folder: Path) -> Iterator[http.server.ThreadingHTTPServer]:
     Server.files = {
         name: (folder / name).read_bytes() for name in ("config.json", "model.safetensors")
     }
+    Server.files["vocab.json"] = NAMES.encode()
     Server.sums = {name: hashlib.sha256(data).hexdigest() for name, data in Server.files.items()}
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
         yield running
         running.shutdown()
+
+
+def hub_at(server: http.server.ThreadingHTTPServer, folder: Path) -> dict[str, str]:
+    """The environment in which that server is the hub, and its cache empty."""
+    return {
+        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
+        "HF_HUB_CACHE": str(folder / "fetched"),
+        "HF_HUB_OFFLINE": "0",
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
 
 
 FETCH = """
@@ -149,13 +168,7 @@ except weights.WeightsError as error:
 
 
 def test_a_download_from_a_hub_and_a_damaged_one(server, tmp_path):
-    env = {
-        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
-        "HF_HUB_CACHE": str(tmp_path / "fetched"),
-        "HF_HUB_OFFLINE": "0",
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-    }
+    env = hub_at(server, tmp_path)
     out = run_python(FETCH, **env)
     assert (
         str(tmp_path / "fetched" / "models--openai-community--gpt2" / "snapshots" / "c0ffee") in out
@@ -165,6 +178,51 @@ def test_a_download_from_a_hub_and_a_damaged_one(server, tmp_path):
     assert "came out damaged" in run_python(
         FETCH, **{**env, "HF_HUB_CACHE": str(tmp_path / "other")}
     )
+
+
+ANY = """
+import sys, weights
+for name, revision in (("org/other", None), ("org/other@v2", None), ("org/other", "v2")):
+    try:
+        path = weights.fetch(name, revision)
+        model = weights.load(name, revision=revision)
+        print(path.name, model, model.tokenizer.text(3), model.run("word3 word4").tokens.tolist())
+    except weights.WeightsError as error:
+        print(error)
+for name in ("org/none", "org/other@v3"):
+    try:
+        weights.load(name)
+    except weights.WeightsError as error:
+        print(error)
+"""
+
+
+def test_any_repository_of_a_gpt2_is_fetched_at_any_revision(server, tmp_path):
+    env = hub_at(server, tmp_path)
+    out = run_python(ANY, **env)
+    found = "c0ffee GPT2(other: 2 layers x 2 heads, 0.0M parameters, float32 on cpu) word3 [[3, 4]]"
+    assert out.count(found) == 3, out
+    for name in ("org/none", "org/other"):
+        assert f"{name} on the hub holds no config.json" in out
+    # without the hub, what was fetched is at hand
+    off = {**env, "HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9"}
+    assert run_python(ANY, **off).count(found) == 3
+
+
+def test_another_architecture_is_refused_before_its_weights_are_asked_for(server, tmp_path):
+    config = json.loads(Server.files["config.json"])
+    config |= {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
+    Server.files["config.json"] = json.dumps(config).encode()
+    Server.sums["config.json"] = hashlib.sha256(Server.files["config.json"]).hexdigest()
+    del Server.files["model.safetensors"]
+    env = hub_at(server, tmp_path)
+    out = run_python(
+        "import weights\ntry: weights.load('org/other')\n"
+        "except weights.WeightsError as error: print(error)",
+        **env,
+    )
+    assert "model_type is 'llama'" in out
+    assert "LlamaForCausalLM" in out
 
 
 def test_without_a_network_the_answer_comes_at_once(tmp_path):

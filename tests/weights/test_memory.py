@@ -16,8 +16,6 @@ from tests.weights.tools import ROOT, run_python
 
 MEMORY = """
 import gc, os, torch, weights
-from minigpt import tokenizer
-tokenizer.gpt2 = lambda: None
 
 def peak():
     lines = open("/proc/self/status").readlines()
@@ -29,7 +27,7 @@ for kind in ("whole", "bin"):
     gc.collect()
     open("/proc/self/clear_refs", "w").write("5")  # the peak begins anew
     before = peak()
-    model = weights.load(kind)
+    model = weights.load(kind, tokenizer=['a name'])
     print((peak() - before) / (4 * 124439808))
 copy = [x.clone() for block in model.params.blocks for x in vars(block).values()]
 print((peak() - before) / (4 * 124439808))
