@@ -13,7 +13,9 @@ import re
 from collections.abc import Iterable
 from functools import cache
 
-from minigpt.address import Address, parse
+from minigpt import address
+from minigpt.address import Address
+from minigpt.config import Config
 from minigpt.errors import AddressError
 
 TOOLS = ("transformerlens", "eap", "autocircuit", "paper", "lh")
@@ -67,6 +69,25 @@ INSTEAD = {
 }
 
 
+def parse(text: str | Address, config: Config | None = None) -> Address:
+    """The address that a text spells, ours or another tool's, a position behind it in either case.
+    With a config, also that this model has it.
+
+    Raises AddressError with what was given, what is legal and what was probably meant.
+
+    >>> parse('blocks.5.attn.hook_z@-1')
+    Address(sites=(Site(kind='z', layer=5, part=None),), at=-1)
+    """
+    try:
+        return address.parse(text, config)
+    except AddressError:
+        name, at, place = str(text).rpartition("@")
+        n_layer = None if config is None else config.n_layer
+        if translated := _heard(name if at else place, n_layer):
+            return address.parse(translated + at + place * bool(at), config)
+        raise
+
+
 def ours(text: str | Address, n_layer: int | None = None) -> Address:
     """The address that another tool's name stands for; an address of ours stands for itself.
 
@@ -77,11 +98,11 @@ def ours(text: str | Address, n_layer: int | None = None) -> Address:
     ('a9.9.q', 'resid5.mid')
     """
     if not isinstance(text, str):
-        return _in_model(parse(text), n_layer)
+        return _in_model(address.parse(text), n_layer)
     if translated := _heard(text, n_layer):
-        return parse(translated)
+        return address.parse(translated)
     try:
-        return _in_model(parse(text), n_layer)
+        return _in_model(address.parse(text), n_layer)
     except AddressError as error:
         raise _nobodys(text, n_layer) from error
 

@@ -78,8 +78,24 @@ class Params:
     def to(
         self, device: str | torch.device | None = None, dtype: torch.dtype | None = None
     ) -> Params:
-        """The same parameters on another device or in another type; shares what need not change."""
-        moved = {name: x.to(device=device, dtype=dtype) for name, x in tensors(self).items()}
+        """The same parameters on another device or in another type; shares what need not change.
+
+        ParamsError where there is no such device, or the type is none of floating point.
+        """
+        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+            raise ParamsError(
+                f"dtype={dtype!r}",
+                "torch.float32, torch.float64, torch.bfloat16, torch.float16",
+                f"torch.{dtype}"
+                if isinstance(getattr(torch, str(dtype), None), torch.dtype)
+                else "",
+            )
+        try:
+            moved = {name: x.to(device=device, dtype=dtype) for name, x in tensors(self).items()}
+        # torch raises AssertionError for a device that it was built without
+        except (RuntimeError, AssertionError, TypeError) as error:
+            reason = str(error).splitlines()[0]
+            raise ParamsError(f"device={device!r}: {reason}", "cpu, cuda, cuda:0, mps") from error
         return build(self.config, moved)
 
 

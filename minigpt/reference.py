@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -91,7 +91,7 @@ def mlp(w: Weights, c: Config, i: int, sheet: Sheet) -> Float[Array, "pos d_mode
     fill, w_out = sheet.fill, w["mlp.c_proj.weight"]
     x = sheet.read(f"m{i}.in", f"resid{i}.mid")  # [pos, d_model]
     x = fill(f"m{i}.in", layer_norm(x, w["ln_2.weight"], w["ln_2.bias"], c.eps))
-    act = gelu(x @ w["mlp.c_fc.weight"] + w["mlp.c_fc.bias"])  # [pos, d_mlp]
+    act = sheet.activate(i, gelu(x @ w["mlp.c_fc.weight"] + w["mlp.c_fc.bias"]))  # [pos, d_mlp]
     parts = [fill(f"m{i}.n{n}", np.outer(act[:, n], w_out[n])) for n in range(c.d_mlp)]
     parts.append(fill(f"m{i}.b", np.tile(w["mlp.c_proj.bias"], (len(x), 1))))
     return fill(f"m{i}", np.sum(parts, axis=0))
@@ -131,6 +131,29 @@ class Change(NamedTuple):
     # The position as the patch has it, None for all: whether a tensor has an axis pos.
     at: int | str | None = None
     sender: Site | None = None  # of the edge that is read
+    how: str = "="  # or "+=", "*=": to or times what would be there
+
+    @property
+    def activates(self) -> bool:
+        """Whether it is a number for a neuron: its activation."""
+        neuron = self.site.kind == "mlp" and self.site.part is not None
+        return self.kind == "write" and neuron and bool(self.source.number or self.how == "*=")
+
+    def concerns(self, site: Site) -> bool:
+        """Whether a write is one of this cell. What is put for a whole is put for its parts; what
+        is added stands in the whole alone; what is multiplied are the numbers that writes are made
+        of: each z, neuron, bias and embedding."""
+        if self.activates:
+            return False
+        if self.how == "+=":
+            family = self.site.role == "inside" and self.site.contains(site)
+            return self.site == site or family
+        made = site.kind in ("attn", "input") or (site.kind == "mlp" and site.part is None)
+        return covers(self.site, site) and not (self.how == "*=" and made)
+
+    def of(self, now: Any, value: Any) -> Any:
+        """What stands there after it."""
+        return value if self.how == "=" else now + value if self.how == "+=" else now * value
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,11 +174,20 @@ class Sheet:
         holds what was made of what it read; none is written.)"""
         site, x = parse(name).site, x.copy()
         for change in self.changes:
-            if change.kind == "write" and covers(change.site, site):
-                x[change.rows] = self.value(change, site)
+            if change.kind == "write" and change.concerns(site):
+                x[change.rows] = change.of(x[change.rows], self.value(change, site))
         if site.kind != "mlp" or site.part is None or self.keeps(site.part):
             self.cells[name] = x
         return x
+
+    def activate(self, layer: int, act: Float[Array, "pos d_mlp"]) -> Float[Array, "pos d_mlp"]:
+        """A layer's activations, numbers that are put for a neuron being its activation."""
+        act = act.copy()
+        for change in self.changes:
+            if change.activates and change.site.layer == layer:
+                place = change.rows, change.site.part
+                act[place] = change.of(act[place], change.source.number or 0.0)
+        return act
 
     def keeps(self, neuron: int) -> bool:
         """Whether this neuron's own writes are kept."""
@@ -169,12 +201,11 @@ class Sheet:
         for change in self.changes:
             if change.site == port or change.site.contains(port):
                 if change.sender is None:
-                    seen[change.rows] = self.value(change, parse(point).site)
+                    now = seen[change.rows]
+                    seen[change.rows] = change.of(now, self.value(change, parse(point).site))
                 else:
-                    seen[change.rows] += (
-                        self.value(change, change.sender)
-                        - self.cells[str(change.sender)][change.rows]
-                    )
+                    wrote = self.cells[str(change.sender)][change.rows]
+                    seen[change.rows] += change.of(wrote, self.value(change, change.sender)) - wrote
         return seen
 
     def value(self, change: Change, site: Site) -> Float[Array, "rows *rest"] | float:
@@ -185,24 +216,43 @@ class Sheet:
             return self.tensor(change, site)
         if source.run is None:
             return 0.0
+        if source.mean and change.at is not None and site.kind != "pattern":
+            return self.mean_at(change, site, change.at)
         x: Array = np.mean([cells[str(site)] for cells in self.prompts(source)], axis=0)
         if site.kind == "pattern":  # over this prompt's keys; there is no weight beyond the other's
             x = np.pad(x, ((0, 0), (0, self.length)))[:, : self.length]
         return x[change.rows]
 
+    def mean_at(self, change: Change, site: Site, at: int | str) -> Float[Array, "rows *rest"]:
+        """The mean at one position of all the run's prompts, or of its group's: where each of them
+        has it."""
+        run, found = self.runs[change.source.name], []
+        for index in self.members(change.source):
+            x = run.prompts[index][str(site)]
+            found.append(x[rows(at, len(x), index, run.positions)])
+        mean: Array = np.mean(found, axis=0)
+        return mean
+
     def prompts(self, source: Source) -> list[Cells]:
         """The run's prompt in this one's place; for a mean all of them, or those of its group."""
         prompts = self.runs[source.name].prompts
+        return [prompts[index] for index in self.members(source)]
+
+    def members(self, source: Source) -> list[int]:
+        """The places of those prompts in their batch."""
+        every = range(len(self.runs[source.name].prompts))
         if not source.mean:
-            return [prompts[self.index]]
+            return [self.index]
         if source.by is None:
-            return prompts
-        own = source.by[self.index]
-        return [cells for cells, by in zip(prompts, source.by, strict=True) if by == own]
+            return list(every)
+        return [index for index in every if source.by[index] == source.by[self.index]]
 
     def tensor(self, change: Change, site: Site) -> Float[Array, "rows *rest"] | float:
         """The same from a tensor, which broadcasts over the axes of what is changed. Of one that is
         written for a sum, nobody can tell what its parts wrote, nor from which z: they are NaN."""
+        if change.source.number is not None:
+            split = change.kind == "write" and change.site != site and change.how == "="
+            return np.nan if split and change.site.role == "node" else change.source.number
         split, value = change.kind == "write" and change.site != site, change.source.value
         if value is None or (split and change.site.role == "node"):
             return np.nan
@@ -232,8 +282,9 @@ def changes(
 
 def edited(edit: Edit, where: list[int]) -> Change:
     """An edit at these positions."""
-    *sender, site = edit.target.sites
-    return Change(edit.kind, site, where, edit.source, edit.target.at, *sender)
+    *senders, site = edit.target.sites
+    sender = senders[0] if senders else None
+    return Change(edit.kind, site, where, edit.source, edit.target.at, sender, edit.how)
 
 
 def held(node: Site, source: Source, length: int, free: list[list[int]]) -> Change:

@@ -16,11 +16,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from minigpt import ops
-from minigpt.address import Address, Site, parse
+from minigpt.address import Address, Site
 from minigpt.batch import Batch
 from minigpt.config import Config
 from minigpt.device import sent
 from minigpt.errors import AddressError
+from minigpt.names import parse
 from minigpt.params import Block, Params
 from minigpt.receipt import Receipt
 

@@ -187,8 +187,32 @@ def edits(
     there are of each."""
     address = draw(st.sampled_from(draw(st.sampled_from(sorts(config, kind)))))
     address = replace(address, at=draw(places(lengths, positions)))
-    given = draw(sources(runs, lengths) | tensors_for(config, address, lengths, positions))
-    return Patch((Edit(address, given),))
+    return Patch((draw(an_edit(config, address, runs, lengths, positions)),))
+
+
+@st.composite
+def an_edit(
+    draw: st.DrawFn,
+    config: Config,
+    address: Address,
+    runs: Mapping[str, Trace],
+    lengths: Sequence[int],
+    positions: Mapping[str, Sequence[int]],
+) -> Edit:
+    """An edit of this address: a value put there, added or multiplied."""
+    how = draw(st.sampled_from(["=", "=", "=", "+=", "*="]))
+    numbers = st.sampled_from([Source.of(x) for x in (0.5, -1.5, 2.0)])
+    if how == "*=":
+        return Edit(address, draw(numbers), how)
+    known = sources(runs, lengths).filter(lambda source: _has(source, address.at))
+    values = known | tensors_for(config, address, lengths, positions) | numbers
+    return Edit(address, draw(values), how)
+
+
+def _has(source: Source, at: int | str | None) -> bool:
+    """Whether a mean can be taken at a position: its run's prompts have one of that name."""
+    named = source.mean and source.run is not None and isinstance(at, str)
+    return not named or at in source.run.batch.positions
 
 
 def places(
@@ -262,9 +286,8 @@ def _met(
         else:
             here = draw(places(lengths, positions)) if at is None else at
             address = replace(address, at=here)
-            given = draw(sources(runs, lengths) | tensors_for(config, address, lengths, positions))
             with suppress(PatchError):
-                patch |= Patch((Edit(address, given),))
+                patch |= Patch((draw(an_edit(config, address, runs, lengths, positions)),))
     return patch
 
 
@@ -412,6 +435,11 @@ def rows_of(batch: Batch) -> list[list[int]]:
     return [row[:n] for row, n in zip(batch.tokens.tolist(), batch.lengths.tolist(), strict=True)]
 
 
+def places_of(batch: Batch) -> dict[str, list[int]]:
+    """The positions that have names, of each prompt."""
+    return {name: x.tolist() for name, x in batch.positions.items()}
+
+
 def reference_of(
     model: GPT2, trace: Trace, patch: Patch | None = None, runs: Mapping[str, object] | None = None
 ) -> reference.Run:
@@ -424,7 +452,11 @@ def reference_of(
         name: x if isinstance(x, reference.Run) else _unpatched(model, tuple(map(tuple, x)))
         for name, x in given.items()
     }
-    positions = {name: x.tolist() for name, x in trace.batch.positions.items()}
+    found = {
+        name: replace(run, positions=places_of(named[name].batch)) if name in named else run
+        for name, run in found.items()
+    }
+    positions = places_of(trace.batch)
     return reference.run(
         _weights(model), model.config, rows_of(trace.batch), patch, found, positions
     )
@@ -442,7 +474,7 @@ def with_own_names(patch: Patch) -> tuple[Patch, dict[str, Trace]]:
         return replace(source, name=name)
 
     return Patch(
-        tuple(Edit(e.target, renamed(e.source)) for e in patch.edits),
+        tuple(replace(e, source=renamed(e.source)) for e in patch.edits),
         tuple(replace(h, source=renamed(h.source)) for h in patch.holds),
     ), named
 

@@ -7,7 +7,7 @@ reference checks) and the operations of the pass; nothing of which rows and colu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 import torch
@@ -92,11 +92,11 @@ class _Pass:
     def _patterns(self, layer: int, weights: Tensor, prompts: list[int]) -> None:
         for record in self.plan.at("pattern", layer):
             part = slice(None) if record.site.part is None else record.site.part
-            for row, value in zip(record.rows.tolist(), self._values(record), strict=True):
+            for row, value in zip(record.rows.tolist(), record.given(record.rows), strict=True):
                 prompt, at = divmod(row, self.plan.width)
                 if prompt in prompts:
-                    keys = weights.shape[-1]
-                    weights[prompts.index(prompt), part, at] = value[..., :keys]
+                    here, keys = weights[prompts.index(prompt), part, at], weights.shape[-1]
+                    here[:] = record.laid(value[..., :keys], here)
 
     def _mlp(self, layer: int, mid: Rows) -> Rows:
         b, (seen, _) = self.model.params.blocks[layer], self._seen(Site("in", layer), mid)
@@ -124,15 +124,17 @@ class _Pass:
         put = x.clone()
         for record in self.plan.at(cell, layer):
             rows, own = record.rows, record.columns
-            put[rows, own] = x[rows, own] if record.values is None else record.values(rows)
+            now = x[rows, own]
+            put[rows, own] = now if record.values is None else self._values(record, now)
         return put
 
     def _added(self, kind: str, layer: int, x: Rows) -> Rows:
         """The stream, with what vectors that are written differ by from the nodes' own writes."""
         added, hit = torch.zeros_like(x), x.new_zeros(len(x), dtype=torch.bool)
         for record in self.plan.at(kind, layer):
-            rows, written = record.rows, self._values(record)
-            change = written - self.wrote[record.site][rows]
+            rows, mine = record.rows, self.wrote[record.site][record.rows]
+            written = self._values(record, mine)
+            change = written - mine
             added[rows] += change
             hit[rows] = True
             self._overwrite(record, written, change)
@@ -151,7 +153,7 @@ class _Pass:
         """The stream, in rows where it is written."""
         set_, records = x.clone(), self.plan.at(stage, layer)
         for record in records:
-            set_[record.rows] = self._values(record)
+            set_[record.rows] = self._values(record, x[record.rows])
         return set_
 
     def _seen(self, port: Site, x: Rows) -> tuple[Rows, Bool[Tensor, "rows"]]:
@@ -163,13 +165,12 @@ class _Pass:
                 continue
             rows = record.rows
             if record.sender is None:
-                put[rows] = self._values(record)
+                put[rows] = self._values(record, x[rows])
             else:
-                added[rows] += self._values(record) - self.wrote[record.sender][rows]
+                wrote = self.wrote[record.sender][rows]
+                added[rows] += self._values(record, wrote) - wrote
         sent = (added != 0).any(-1)
         return torch.where(sent[:, None], x + added, put), sent | (put != x).any(-1)
 
-    def _values(self, record: Record) -> Tensor:
-        values: Callable[[Tensor], Tensor] | None = record.values
-        assert values is not None
-        return values(record.rows)
+    def _values(self, record: Record, computed: Tensor) -> Tensor:
+        return record.laid(record.given(record.rows), computed)

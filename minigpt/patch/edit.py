@@ -8,26 +8,32 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, product
-from typing import TypeAlias
+from numbers import Real
+from typing import Any, TypeAlias
 
+import numpy as np
+import torch
 from jaxtyping import Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
-from minigpt.address import Address, Site, heads, parse
+from minigpt.address import Address, Site, heads
 from minigpt.config import Config
 from minigpt.errors import PatchError
+from minigpt.names import parse
 from minigpt.trace import Trace
 
-Given: TypeAlias = "Trace | Tensor | float | int | Source"
+Given: TypeAlias = "Trace | Tensor | NDArray[Any] | np.number[Any] | float | int | Source"
 NAME = r"[A-Za-z_][\w.-]*"
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """Where a value comes from: a run, a tensor, zero, or the mean of a run over its prompts (by
-    group).
+    """Where a value comes from: a run, a tensor, a number, or the mean of a run over its prompts
+    (by group).
 
-    Two are equal when the same names stand for the very same run and tensors.
+    Two are equal when the same names stand for the very same run and tensors, or are one number. A
+    number other than zero is its value too.
     """
 
     name: str
@@ -36,12 +42,21 @@ class Source:
     mean: bool = False
     by: Int[Tensor, "prompts"] | None = None
     by_name: str = "groups"
+    number: float | None = None
+
+    @classmethod
+    def of(cls, number: float) -> Source:
+        """A number, as a source."""
+        value = torch.tensor(number, dtype=torch.float64) if number else None
+        short = f"{number:g}"
+        name = short if float(short) == number else repr(float(number))
+        return cls(name, value=value, number=float(number))
 
     def __post_init__(self) -> None:
+        if self.name == "0" and self.run is None and self.value is None:
+            object.__setattr__(self, "number", 0.0)
         for name in (self.name, self.by_name):
-            if not re.fullmatch(NAME, name) and not (
-                name == "0" and self.run is None and self.value is None
-            ):
+            if self.number is None and not re.fullmatch(NAME, name):
                 raise PatchError(
                     f"a source named {name!r}",
                     "a word of letters, digits, _ . and -, a letter first",
@@ -56,7 +71,7 @@ class Source:
     def things(self) -> list[tuple[str, Trace | Tensor]]:
         """The run or tensor, and the groups, by their names."""
         origin = self.value if self.run is None else self.run
-        named = ((self.name, origin), (self.by_name, self.by))
+        named = ((self.name, None if self.number is not None else origin), (self.by_name, self.by))
         return [(name, thing) for name, thing in named if thing is not None]
 
     def named(self, names: Mapping[tuple[str, int], str]) -> Source:
@@ -71,7 +86,7 @@ class Source:
         return (
             self.name,
             id(self.run),
-            id(self.value),
+            self.number if self.number is not None else id(self.value),
             self.mean,
             id(self.by),
             self.by is not None and self.by_name,
@@ -83,12 +98,15 @@ class Source:
     def __hash__(self) -> int:
         return hash(self._key())
 
+    def __repr__(self) -> str:
+        return f"Source({str(self)!r})"
+
     def __str__(self) -> str:
         by = "" if self.by is None else f" by {self.by_name}"
         return f"mean({self.name}{by})" if self.mean else self.name
 
 
-ZERO = Source("0")
+ZERO = Source.of(0)
 # name: (the kinds of the nodes in it, of their wholes and of their parts; its nodes)
 SETS: dict[str, tuple[set[str], Callable[[Config], Iterator[Site]]]] = {
     "heads": ({"attn"}, heads),
@@ -99,13 +117,15 @@ SETS: dict[str, tuple[set[str], Callable[[Config], Iterator[Site]]]] = {
 @dataclass(frozen=True)
 class Edit:
     """One line of a patch. The address tells its kind: node, stream or inside: write; edge: read;
-    port: input."""
+    port: input. how: "=" puts the value there, "+=" adds it to what the pass computes, "*="
+    multiplies that by it, a number."""
 
     target: Address
     source: Source
+    how: str = "="
 
     def __str__(self) -> str:
-        return f"{self.target} = {self.source}"
+        return f"{self.target} {self.how} {self.source}"
 
     @property
     def kind(self) -> str:
@@ -184,13 +204,25 @@ def source(given: Given, name: str = "") -> Source:
         return given
     if isinstance(given, Trace):
         return Source(name or "run", run=given)
+    if isinstance(given, (Real, np.number)) and not isinstance(given, bool):
+        return Source.of(_finite(float(given), given))
+    if isinstance(given, np.ndarray) and given.dtype.kind in "fiu":
+        given = torch.as_tensor(given)
     if isinstance(given, Tensor):
-        return Source(name or "value", value=given)
-    if isinstance(given, (int, float)) and given == 0:
-        return ZERO
+        return Source(name or "value", value=_finite(given, "a tensor"))
     raise PatchError(
-        f"a value {given!r} of type {type(given).__name__}", "a Trace, a tensor, or 0.0"
+        f"a value {given!r} of type {type(given).__name__}",
+        "a Trace, a tensor or an array of numbers, or a number",
     )
+
+
+def _finite(value: Any, what: object) -> Any:
+    """The value; PatchError where it holds NaN or infinity."""
+    if not bool(torch.isfinite(torch.as_tensor(value)).all()):
+        raise PatchError(
+            f"{what} that is NaN or infinite, or holds such a number", "finite numbers"
+        )
+    return value
 
 
 def own_value(

@@ -8,6 +8,9 @@ run again with it.
     resid5@S2 = corrupt          a stream point, a pattern, a z likewise
     m3 = 0; a9.9 = mean(corrupt) zero, and the mean over prompts; mean(corrupt by templates): over
                                  those of the same group
+    m3.n300 = 7                  a number: of a neuron, its activation
+    resid6@-1 += vector          what it is, and a vector (a number, another run's value)
+    a9.9 *= 0.5                  half of it
     hold heads = clean           every node of the set that is not written otherwise keeps that
                                  run's value
     hold heads but a9.9@END = mean(corrupt)    the same, but this head at this position stays free
@@ -27,14 +30,17 @@ from typing import Any
 from jaxtyping import Int
 from torch import Tensor
 
-from minigpt.address import Address, parse
+from minigpt.address import Address
 from minigpt.errors import PatchError
+from minigpt.names import parse
 from minigpt.patch.conflict import refuse
 from minigpt.patch.edit import NAME, ZERO, Edit, Given, Hold, Source, source
 from minigpt.trace import Trace
 
+_NUMBER = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
 _LINE = re.compile(
-    rf"(hold\s)?([^=]+)=\s*(?:mean\(\s*({NAME})(?:\s+by\s+({NAME}))?\s*\)|({NAME}|0))"
+    rf"(hold\s)?([^=]+?)\s*([+*]?=)\s*"
+    rf"(?:mean\(\s*({NAME})(?:\s+by\s+({NAME}))?\s*\)|({NAME}|{_NUMBER}))"
 )
 
 
@@ -55,8 +61,8 @@ class Patch:
 
     @classmethod
     def write(cls, address: str | Address, given: Given, *, name: str = "") -> Patch:
-        """This node, stream point, pattern or z is what it is in `given`: a run, a tensor that
-        broadcasts to it, or 0.0."""
+        """This node, stream point, pattern or z is what it is in `given`: a run, a tensor or array
+        that broadcasts to it, or a number (of a neuron, its activation)."""
         legal = "a node, a stream point, a pattern or a z, as in Patch.write('a9.9@-1', other)"
         return cls._one(address, given, name, "write", legal)
 
@@ -73,6 +79,25 @@ class Patch:
         d_model])."""
         legal = "a port, as in Patch.input('a9.9.q@-1', other)"
         return cls._one(address, given, name, "input", legal)
+
+    @classmethod
+    def add(cls, address: str | Address, given: Given, *, name: str = "") -> Patch:
+        """What the pass computes there, and `given` (a tensor, a number, what it is in a run): of a
+        node, stream point, pattern or z; of what a port sees, or an edge carries.
+
+        >>> Patch.add('m3.n300@-1', 2.5)
+        Patch('m3.n300@-1 += 2.5')
+        """
+        return cls((_edit(parse(address), source(given, name), "+="),))
+
+    @classmethod
+    def scale(cls, address: str | Address, factor: float) -> Patch:
+        """What the pass computes there, times a number.
+
+        >>> Patch.scale('a9.9', 0.5)
+        Patch('a9.9 *= 0.5')
+        """
+        return cls((_edit(parse(address), source(factor), "*="),))
 
     @classmethod
     def zero(cls, address: str | Address) -> Patch:
@@ -177,19 +202,27 @@ class Patch:
 
     @classmethod
     def _one(cls, address: str | Address, given: Given, name: str, kind: str, legal: str) -> Patch:
-        target = parse(address)
-        if len(target.sites) > 2:
-            raise PatchError(
-                f"'{target}' is a path of several edges",
-                "one edge at a time",
-                "patching.path(...), which goes edge by edge",
-            )
-        edit = Edit(target, source(given, name))
+        edit = _edit(parse(address), source(given, name))
         if edit.kind != kind:
             raise PatchError(
-                f"Patch.{kind}('{target}', ...)", legal, f"Patch.{edit.kind}('{target}', ...)"
+                f"Patch.{kind}('{edit.target}', ...)",
+                legal,
+                f"Patch.{edit.kind}('{edit.target}', ...)",
             )
         return cls((edit,))
+
+
+def _edit(target: Address, value: Source, how: str = "=") -> Edit:
+    """An edit; PatchError where there can be none."""
+    if len(target.sites) > 2:
+        raise PatchError(
+            f"'{target}' is a path of several edges",
+            "one edge at a time",
+            "patching.path(...), which goes edge by edge",
+        )
+    if how == "*=" and value.number is None:
+        raise PatchError(f"'{target} *= {value}'", "a number to multiply by", f"{target} *= 0.5")
+    return Edit(target, value, how)
 
 
 def _unused(name: str, used: Set[str]) -> str:
@@ -199,28 +232,29 @@ def _unused(name: str, used: Set[str]) -> str:
 
 def _line(line: str, sources: Mapping[str, Trace | Tensor]) -> Patch:
     """A line of a patch's text."""
-    hold, target, mean, by, name = _words(line, sources)
+    hold, target, how, mean, by, name = _words(line, sources)
     value = _mean(mean, sources[mean], by, sources.get(by)) if mean else _plain(name, sources)
-    if hold:
-        nodes, _, but = target.partition(" but ")
-        return Patch(holds=(Hold(nodes, value, but),))
-    address = parse(target.strip())
-    return Patch._one(address, value, "", Edit(address, value).kind, "")
+    if not hold:
+        return Patch((_edit(parse(target.strip()), value, how),))
+    if how != "=":
+        raise PatchError(f"'{line}'", "nodes that are held at a value: hold heads = NAME")
+    nodes, _, but = target.partition(" but ")
+    return Patch(holds=(Hold(nodes, value, but),))
 
 
 def _words(line: str, sources: Mapping[str, Trace | Tensor]) -> tuple[Any, ...]:
-    """Whether it is a hold, what is changed, and what from: a mean's run and groups, or a plain
-    name; None for what is not there."""
+    """Whether it is a hold, what is changed, how, and what from: a mean's run and groups, or a
+    plain name or number; None for what is not there."""
     match = _LINE.fullmatch(line)
     if not match:
         raise PatchError(
             f"'{line}' is no line of a patch",
-            "ADDRESS = NAME, ADDRESS = 0, ADDRESS = mean(NAME), "
-            "ADDRESS = mean(NAME by GROUPS), hold heads = NAME",
+            "ADDRESS = NAME, ADDRESS = 0, ADDRESS = mean(NAME), ADDRESS = mean(NAME by GROUPS), "
+            "ADDRESS += NAME, ADDRESS *= 0.5, hold heads = NAME",
             "'a9.9@-1 = corrupt; hold mlps = clean'",
         )
-    for name in match.groups()[2:]:
-        if name not in (None, "0", *sources):
+    for name in match.groups()[3:]:
+        if name is not None and name not in sources and not re.fullmatch(_NUMBER, name):
             raise _unknown(line, name, sources)
     return match.groups()
 
@@ -234,7 +268,8 @@ def _unknown(line: str, name: str, sources: Mapping[str, Trace | Tensor]) -> Pat
 
 
 def _plain(name: str, sources: Mapping[str, Trace | Tensor]) -> Source:
-    return ZERO if name == "0" else source(sources[name], name)
+    number = re.fullmatch(_NUMBER, name)
+    return source(float(name)) if number else source(sources[name], name)
 
 
 def _mean(name: str, run: Trace | Tensor, by: str | None, groups: Trace | Tensor | None) -> Source:

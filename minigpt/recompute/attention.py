@@ -209,21 +209,30 @@ class _Unit:
     ) -> None:
         """Edits of attention weights, in place; every one is counted where its row is asked for."""
         for record in self.patterns:
-            values = record.at(record.ids)
+            values = record.given(record.ids)
             for h in _heads(record, self.config):
                 if head in (None, h):
                     rows = Rows(record.ids, values[:, h] if record.whole else values)
-                    self._put_pattern(weights[:, h if head is None else 0], ids, rows)
-                    self.edits.overrides.setdefault(Site("pattern", self.layer, h), []).append(rows)
+                    put = self._put_pattern(record, weights[:, h if head is None else 0], ids, rows)
+                    self.edits.overrides.setdefault(Site("pattern", self.layer, h), []).append(put)
 
     def _put_pattern(
-        self, weights: Float[Tensor, "pairs asked key"], ids: Int[Tensor, "pairs asked"], rows: Rows
-    ) -> None:
+        self,
+        record: Record,
+        weights: Float[Tensor, "pairs asked key"],
+        ids: Int[Tensor, "pairs asked"],
+        rows: Rows,
+    ) -> Rows:
+        """Put a record's values into the weights of one head; the rows that it thereby has."""
         hit, place = rows.find(ids)
-        new = taken(rows.x, place)[:, : weights.shape[-1]].to(weights)
         at = tuple(sent(index, weights) for index in hit.nonzero(as_tuple=True))
-        self.edits.count([(new, weights[at])])
+        old, keys = weights[at], weights.shape[-1]
+        new = record.laid(taken(rows.x, place)[:, :keys].to(weights), old)
+        self.edits.count([(new, old)])
         weights[at] = new
+        if record.how == "=":
+            return rows
+        return Rows(ids[hit], torch.nn.functional.pad(new, (0, self.plan.width - keys)))
 
 
 def _heads(record: Record, config: Config) -> range:

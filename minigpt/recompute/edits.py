@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -61,7 +62,8 @@ class Edits:
             ids = ids[torch.isin(ids, cell.ids)] if len(cell.ids) else cell.ids
         if record.values is None:
             return Put(ids, cell.over(base, ids)[:, columns].clone(), columns, new=False)
-        return Put(ids, record.at(ids), columns, new=not record.own)
+        values = record.at(ids, lambda: cell.over(base, ids)[:, columns])
+        return Put(ids, values, columns, new=not record.own)
 
     def _all_put(self, cell: Rows, base: Tensor, puts: Sequence[Put]) -> Rows:
         """A cell, which is used up, with these put in; rows that nothing changes stay out."""
@@ -78,11 +80,12 @@ class Edits:
 
     def stream(self, site: Site, stream: Rows, base: Float[Tensor, "n d_model"]) -> Rows:
         """Writes to a point of the stream itself."""
-        written = [Rows(r.ids, r.at(r.ids)) for r in self.plan.at(site.kind, site.depth)]
-        if not written:
+        records, stood = self.plan.at(site.kind, site.depth), partial(stream.over, base)
+        if not records:
             return stream
+        written = [_written(record, stood) for record in records]
         self.overrides.setdefault(site, []).extend(written)
-        changed = summed(self.changed(written, lambda ids: stream.over(base, ids)))
+        changed = summed(self.changed(written, stood))
         return stream.put(base, changed.ids, changed.x)
 
     # ---- free vectors
@@ -92,9 +95,9 @@ class Edits:
         itself wrote."""
         added, pairs = [Rows.none(self.plan.cell("resid", 0))], []
         for record in self.plan.at(kind, layer):
-            written = Rows(record.ids, record.at(record.ids))
-            self.overrides.setdefault(record.site, []).append(written)
             mine = own(record.site, record.ids)
+            written = Rows(record.ids, record.laid(record.given(record.ids), mine))
+            self.overrides.setdefault(record.site, []).append(written)
             pairs.append((written.x, mine))
             added.append(Rows(record.ids, written.x - mine))
         differ = self.count(pairs)
@@ -114,7 +117,7 @@ class Edits:
             if len(clean) < len(record.variants):
                 ids = replace(record, variants=[v for v in record.variants if v in again]).ids
                 wrote = self._wrote(record.sender, ids, own)
-                sent.append(self._differing(ids, record.at(ids) - wrote))
+                sent.append(self._differing(ids, record.laid(record.given(ids), wrote) - wrote))
             self._sent[record] = summed(sent)
 
     def _spread(self, record: Record, variants: list[int]) -> Rows:
@@ -138,7 +141,7 @@ class Edits:
         for record in new.values():
             assert record.sender is not None
             clean = taken(self.plan.clean_write(record.sender), record.rows)
-            deltas.append(record.at(record.rows) - clean)
+            deltas.append(record.laid(record.given(record.rows), clean) - clean)
         counts = _fetched([(delta != 0).sum(-1) for delta in deltas])
         for (key, record), delta, changed in zip(new.items(), deltas, counts, strict=True):
             bill = Receipt(written=delta.numel(), changed=int(changed.sum()))
@@ -176,9 +179,10 @@ class Edits:
             for record in self.plan.at("port", site.depth)
             if record.site.kind == site.kind and record.site.part in (None, head)
         ]
-        written = [Rows(r.ids, r.at(r.ids)) for r in records if r.sender is None]
+        stood = partial(stream.over, base)
+        written = [_written(record, stood) for record in records if record.sender is None]
         put = Rows.none(base)
-        for changed in self.changed(written, lambda ids: stream.over(base, ids)):
+        for changed in self.changed(written, stood):
             put = put.put(base, changed.ids, changed.x)
         reads = [self._sent[record] for record in records if record.sender is not None]
         added = summed([Rows.none(base), *reads])
@@ -219,4 +223,9 @@ def _fetched(many: Sequence[Int[Tensor, "_"]]) -> Sequence[Int[Tensor, "_"]]:
 
 def _shared(record: Record) -> object:
     """What the edges have in common whose senders' writes differ alike."""
-    return record.source, record.sender, id(record.rows)
+    return record.source, record.sender, record.how, id(record.rows)
+
+
+def _written(record: Record, stood: Callable[[Tensor], Tensor]) -> Rows:
+    """What an edit makes of what stood at its rows."""
+    return Rows(record.ids, record.at(record.ids, lambda: stood(record.ids)))

@@ -19,15 +19,15 @@ from jaxtyping import Int
 from torch import Tensor
 
 from minigpt.address import Address, Site, parse
+from minigpt.device import fetched
+from minigpt.errors import PatchError
 from minigpt.patch import Patch
 from minigpt.patch.conflict import clash, conflict
 from minigpt.patch.edit import Edit, Hold, Source
 from minigpt.recompute.record import CELL, STAGE, Record, cell_columns
 from minigpt.recompute.rows import taken
-from minigpt.recompute.values import Reader, Values, has_cells
+from minigpt.recompute.values import At, Reader, Values, has_cells
 from minigpt.trace import Trace
-
-At = int | str | None
 
 
 class Lowering:
@@ -67,6 +67,8 @@ class Lowering:
         parse(edit.target, self.trace.config)
         self.read.check(edit.source, edit.target)
         rows, site = self.rows(edit.target.at), edit.target.sites[-1]
+        if edit.kind == "write" and edit.how == "*=":
+            self._refuse_lost_scale(edit, rows)
         if edit.kind == "write":
             yield from self._write(edit, site, rows)
         else:
@@ -77,24 +79,38 @@ class Lowering:
     def _write(self, edit: Edit, site: Site, rows: Tensor) -> Iterator[Record]:
         """What a node, a stream point, a pattern or a z becomes: in its cell where the source has
         one, its bias apart; else a vector or a pattern."""
-        source = edit.source
-        if site.kind == "input" and source.value is None:
+        source, scaled = edit.source, edit.how == "*="
+        if site.kind == "input" and edit.how != "+=" and (source.value is None or scaled):
             yield from self._write(edit, Site("emb"), rows)
             yield from self._write(edit, Site("pos"), rows)
-        elif site.kind in CELL and has_cells(source, site):
+        elif site.kind in CELL and _in_cell(edit, site):
             yield self._cell(edit, site, rows)
             if site.part is None and site.kind != "z" and source.run is None:
                 yield from self._write(edit, Site(f"{site.kind}.b", site.layer), rows)
         else:
-            if site.kind == "pattern":  # its z is what it gives, whatever is held
-                z = Site("z", site.layer, site.part)
-                yield self._record("z", edit, z, rows, None)
+            added = edit.how == "+=" and site.kind in ("attn", "mlp")
+            if site.kind == "pattern" or added:  # made of what the pass computes, whatever is held
+                stage = CELL.get(site.kind, "z")
+                cell = Site("z", site.layer, site.part) if stage == "z" else site
+                yield self._record(stage, edit, cell, rows, None)
             yield self._record(STAGE[site.kind], edit, site, rows, self.read.values(edit, site))
 
     def _cell(self, edit: Edit, site: Site, rows: Tensor) -> Record:
         stage, columns = CELL[site.kind], cell_columns(site, self.trace.config)
-        cell = self.read.cell(edit.source, stage, site.depth, columns)
+        cell = self.read.cell(edit.source, stage, site.depth, columns, edit.target.at)
         return self._record(stage, edit, site, rows, lambda rows: taken(cell, rows))
+
+    def _refuse_lost_scale(self, edit: Edit, rows: Tensor) -> None:
+        """A node in whose place the patched run has a vector has no cells that could be scaled."""
+        site = edit.target.site
+        for other, vector in self.trace.overrides.items():
+            kin = other == site or site.contains(other) or other.contains(site)
+            if kin and other.kind in CELL and bool(fetched(vector.rows).flatten()[rows].any()):
+                raise PatchError(
+                    f"'{edit}': the run that is patched has a vector in the place of {other}",
+                    "a run whose nodes write what they compute",
+                    "the vector, scaled, in the first patch",
+                )
 
     def _record(
         self,
@@ -106,7 +122,7 @@ class Lowering:
         sender: Site | None = None,
     ) -> Record:
         columns = cell_columns(site, self.trace.config)
-        return Record(stage, site, rows, values, self.n, edit.source, columns, sender)
+        return Record(stage, site, rows, values, self.n, edit.source, columns, sender, how=edit.how)
 
     # ---- holds
 
@@ -196,6 +212,16 @@ class Lowering:
             meet = same_layer and a.kind == b.kind and clash(a, b)
             if meet and bool((self.rows(a.target.at) == self.rows(b.target.at)).any()):
                 raise conflict(a, b)
+
+
+def _in_cell(edit: Edit, site: Site) -> bool:
+    """Whether an edit of a node is one of its cell: of what its write is made of."""
+    if edit.how == "*=":
+        return True
+    neuron = site.kind == "mlp" and site.part is not None
+    if edit.source.number is not None and neuron:
+        return True
+    return (edit.how == "=" or site.kind == "z") and has_cells(edit.source, site)
 
 
 def _joined(holds: Sequence[Hold]) -> Iterator[Hold]:

@@ -68,12 +68,14 @@ class Needed:
             return self.mid[layer]
         decided = self._heads(self.plan.n)
         for record in records:
-            decided[(*_place(record), record.rows)] = record.values is not None
+            decided[(*_place(record), record.rows)] = record.decides
         return self.mid[layer] & ~decided.all(1).flatten()
 
     def computed(self, layer: int, ids: Int[Tensor, "some"]) -> Bool[Tensor, "some"]:
         """Of these rows, those where edits do not decide all of an MLP's activations."""
-        records = [record for record in self.plan.at("act", layer) if record.whole]
+        records = [
+            record for record in self.plan.at("act", layer) if record.whole and record.decides
+        ]
         if not records:
             return torch.ones_like(ids, dtype=torch.bool)
         decided = torch.zeros(self.plan.variants * self.plan.n, dtype=torch.bool)
@@ -85,7 +87,7 @@ class Needed:
         """Whether attention passes nothing on in this layer: every head is decided everywhere."""
         closed, rows = self._heads(), int(self.plan.trace.batch.lengths.sum())
         for record in self.plan.at("z", layer):
-            if record.values is None:
+            if not record.decides:
                 closed[_place(record)] = False
             elif len(record.rows) == rows:
                 closed[_place(record)] = True

@@ -7,6 +7,7 @@ make one run.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -36,7 +37,7 @@ CELL = {"attn": "z", "z": "z", "mlp": "act"}
 @dataclass(eq=False)
 class Record:
     """At this stage, what stands in `columns` for the site at `rows` of each of the variants
-    becomes `values`.
+    becomes `values`; or (how "+=" or "*=") what the pass computes there, plus or times these.
 
     values: None leaves what the pass computes, whatever is held. sender: at stage "port", of an
     edge, whose port sees its stream plus (values - what the sender wrote). held: gives way to the
@@ -54,6 +55,7 @@ class Record:
     sender: Site | None = None
     held: bool = False
     own: bool = False
+    how: str = "="
     variants: list[int] = field(default_factory=list)
 
     @property
@@ -66,16 +68,32 @@ class Record:
         """Whether it is of a layer's whole cell, not of a head or a neuron."""
         return self.site.part is None
 
+    @property
+    def decides(self) -> bool:
+        """Whether what the pass computes there does not matter."""
+        return self.values is not None and self.how == "="
+
     @cached_property
     def ids(self) -> Int[Tensor, "ids"]:
         """The rows' numbers among all variants, in order; to be asked for once all variants are
         known."""
         return (torch.tensor(self.variants)[:, None] * self.n + self.rows).flatten()
 
-    def at(self, ids: Int[Tensor, "ids"]) -> Tensor:
+    def at(self, ids: Int[Tensor, "ids"], computed: Callable[[], Tensor]) -> Tensor:
+        """What stands at some of `ids`, given what the pass computes there."""
+        values = self.given(ids)
+        return values if self.how == "=" else self.laid(values, computed())
+
+    def given(self, ids: Int[Tensor, "ids"]) -> Tensor:
         """The values at some of `ids`."""
         assert self.values is not None
         return self.values(ids % self.n)
+
+    def laid(self, values: Tensor, computed: Tensor) -> Tensor:
+        """Values put in the place of what is computed, added to it, or multiplied with it."""
+        if self.how == "=":
+            return values
+        return computed + values if self.how == "+=" else computed * values
 
     @property
     def order(self) -> tuple[object, ...]:

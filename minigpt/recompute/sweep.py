@@ -11,9 +11,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from minigpt import ops
-from minigpt.address import Address, Site, parse
+from minigpt.address import Address, Site
 from minigpt.device import limits, sent
 from minigpt.errors import AddressError
+from minigpt.names import parse
 from minigpt.patch import Patch
 from minigpt.receipt import Receipt
 from minigpt.recompute.forward import Recalculation
@@ -41,6 +42,11 @@ class Sweep:
     receipt: Receipt = field(default_factory=Receipt)
     _kept: dict[object, list[Tensor]] = field(default_factory=dict)
     writes: dict[Site, Tensor] = field(default_factory=dict, repr=False)
+
+    def __repr__(self) -> str:
+        done = max((sum(map(len, kept)) for kept in self._kept.values()), default=0)
+        wanted = ", ".join(map(str, self.want))
+        return f"Sweep({wanted} after {len(self)} patches, {done} computed)"
 
     def __len__(self) -> int:
         return len(self.patches)

@@ -16,6 +16,7 @@ from minigpt.patch.edit import Edit, Source, own_value
 from minigpt.recompute.rows import taken
 from minigpt.trace import Trace
 
+At = int | str | None
 # Values at rows of one run, by their numbers in it: [rows] -> [rows, ...].
 Values = Callable[[Int[Tensor, "rows"]], Tensor]
 
@@ -29,16 +30,17 @@ class Reader:
         self._kept: dict[tuple[Source, str], Tensor] = {}
 
     def cell(
-        self, source: Source, name: str, layer: int, columns: slice
+        self, source: Source, name: str, layer: int, columns: slice, at: At = None
     ) -> Float[Tensor, "n columns"]:
-        """Columns of a layer's z or activations in a run, or its mean, at every row; or zeros."""
+        """Columns of a layer's z or activations in a run, or its mean (at a position), at every
+        row; or a number."""
         own = getattr(self.trace.cells[layer], name)
         if source.run is None:
-            zero: Tensor = own.new_zeros(())
-            return zero.expand(own.shape).flatten(0, 1)[:, columns]
+            number: Tensor = own.new_full((), source.number or 0.0)
+            return number.expand(own.shape).flatten(0, 1)[:, columns]
         cell: Tensor = getattr(source.run.cells[layer], name)
         if source.mean:
-            cell = self._once(source, f"{name} {layer}", lambda: self._mean(source, cell))
+            cell = self._once(source, f"{name} {layer} {at}", lambda: self._mean(source, cell, at))
         return cell.flatten(0, 1)[:, columns]
 
     def values(self, edit: Edit, site: Site) -> Values:
@@ -49,21 +51,23 @@ class Reader:
             return self._tensor(source.value, site, edit.target)
         if source.run is None:
             return lambda rows: like.new_zeros(len(rows), *self._shape(site))
-        return lambda rows: taken(self._of_run(source, site), rows)
+        at = None if site.kind == "pattern" else edit.target.at
+        return lambda rows: taken(self._of_run(source, site, at), rows)
 
-    def _of_run(self, source: Source, site: Site) -> Float[Tensor, "n *rest"]:
+    def _of_run(self, source: Source, site: Site, at: At) -> Float[Tensor, "n *rest"]:
         run = source.run
         assert run is not None
         if site.role == "port" and site not in run.ports:  # all heads read the same stream
             site = Site(site.kind, site.layer)
-        return self._once(source, str(site), lambda: self._rows_of(source, run, site))
+        at = at if source.mean else None
+        return self._once(source, f"{site} {at}", lambda: self._rows_of(source, run, site, at))
 
-    def _rows_of(self, source: Source, run: Trace, site: Site) -> Float[Tensor, "n *rest"]:
+    def _rows_of(self, source: Source, run: Trace, site: Site, at: At) -> Float[Tensor, "n *rest"]:
         if site.kind == "pattern":
             x = run.weights(site)
         else:
             x = run.write(site) if site.role == "node" else run.stream(site)
-        return (self._mean(source, x) if source.mean else x).flatten(0, 1)
+        return (self._mean(source, x, at) if source.mean else x).flatten(0, 1)
 
     def _once(self, source: Source, what: str, read: Callable[[], Tensor]) -> Tensor:
         if (source, what) not in self._kept:
@@ -71,10 +75,16 @@ class Reader:
         return self._kept[source, what]
 
     def _mean(
-        self, source: Source, x: Float[Tensor, "prompts pos *rest"]
+        self, source: Source, x: Float[Tensor, "prompts pos *rest"], at: At
     ) -> Float[Tensor, "batch pos *rest"]:
-        """Over the run's prompts, or for each prompt over those of its own group."""
-        batch = len(self.trace.tokens)
+        """Over the run's prompts, or for each prompt over those of its own group; at one position,
+        where each of the prompts has it."""
+        batch, width = self.trace.tokens.shape
+        if at is not None:
+            assert source.run is not None
+            places = torch.arange(len(x)) * x.shape[1] + source.run.batch.places(at)
+            x = taken(x.flatten(0, 1), places)[:, None]
+            x = x.expand(len(x), width, *x.shape[2:])
         if source.by is None:
             return x.mean(0, keepdim=True).expand(batch, *x.shape[1:])
         groups, which = torch.unique(source.by.cpu(), return_inverse=True)
@@ -133,15 +143,10 @@ class Reader:
 
     def _check_mean(self, source: Source, run: Trace, target: Address) -> None:
         mine, theirs, by = self.trace.batch, run.batch, source.by
-        grouped = by is not None and _of_one_length(by, theirs.lengths, mine.lengths)
-        ragged = theirs.ragged or mine.ragged
-        if theirs.tokens.shape[1] != mine.tokens.shape[1] or (ragged and not grouped):
-            raise PatchError(
-                f"'{target} = {source}': a mean over prompts of lengths "
-                f"{sorted(set(theirs.lengths.tolist()))} for prompts of "
-                f"{mine.tokens.shape[1]} tokens",
-                "prompts (of a group) of one length, so that a position means one thing",
-            )
+        if target.at is not None and target.sites[-1].kind != "pattern":
+            theirs.places(target.at)
+        else:
+            self._check_one_length(source, run, target)
         if by is not None and (len(by) != len(theirs.tokens) or len(mine.tokens) > len(by)):
             raise PatchError(
                 f"'{target} = {source}': {len(by)} groups for {len(theirs.tokens)} and "
@@ -150,10 +155,24 @@ class Reader:
                 "the same order",
             )
 
+    def _check_one_length(self, source: Source, run: Trace, target: Address) -> None:
+        mine, theirs, by = self.trace.batch, run.batch, source.by
+        grouped = by is not None and _of_one_length(by, theirs.lengths, mine.lengths)
+        ragged = theirs.ragged or mine.ragged
+        if theirs.tokens.shape[1] != mine.tokens.shape[1] or (ragged and not grouped):
+            raise PatchError(
+                f"'{target} = {source}': a mean over prompts of lengths "
+                f"{sorted(set(theirs.lengths.tolist()))} for prompts of "
+                f"{mine.tokens.shape[1]} tokens",
+                "prompts (of a group) of one length, or a position, so that it means one thing",
+                f"'{Address(target.sites, 'END')}'; or a mean by groups: Patch.mean(..., by=...), "
+                "source='group'",
+            )
+
 
 def has_cells(source: Source, site: Site) -> bool:
-    """Whether a source's cells tell what a node wrote: it is no tensor, and no edit put a vector in
-    the node's place there."""
+    """Whether a source's cells tell what a node wrote: it is no tensor or number, and no edit put a
+    vector in the node's place there."""
     if source.value is not None:
         return False
     overrides = () if source.run is None else source.run.overrides

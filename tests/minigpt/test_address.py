@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from minigpt import SIZES, Address, Config, Site, parse
-from minigpt.address import GRAMMAR, heads, nodes, streams
+from minigpt import SIZES, Address, Config, Site
+from minigpt.address import GRAMMAR, heads, nodes, parse, streams
 from minigpt.errors import AddressError
 from tests.conftest import unchecked
 

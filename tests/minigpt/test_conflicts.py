@@ -3,6 +3,9 @@ whole and its part, holds of nothing, names of nobody."""
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -103,7 +106,26 @@ REFUSED = {  # what is refused, and what the message says besides
         PatchError,
         "Patch.write('resid1', ...)",
     ),
-    "a number": (lambda x, y: Patch.write("a1.0", 3.0), PatchError, "a Trace, a tensor, or 0.0"),
+    "no number": (lambda x, y: Patch.write("a1.0", math.nan), PatchError, "nan that is NaN"),
+    "an infinite tensor": (
+        lambda x, y: Patch.add("a1.0", torch.tensor([1.0, math.inf])),
+        PatchError,
+        "a tensor that is NaN or infinite",
+    ),
+    "a truth": (lambda x, y: Patch.write("a1.0", True), PatchError, "a Trace, a tensor"),
+    "texts": (lambda x, y: Patch.add("a1.0", np.array(["a"])), PatchError, "a Trace, a tensor"),
+    "times a run": (lambda x, y: Patch.parse("a1.0 *= x", {"x": x}), PatchError, "a1.0 *= 0.5"),
+    "a hold that adds": (
+        lambda x, y: Patch.parse("hold heads += x", {"x": x}),
+        PatchError,
+        "hold heads = NAME",
+    ),
+    "a hold at a number": (lambda x, y: Patch.hold("heads", 2.0), PatchError, "or 0"),
+    "what is written, scaled": (
+        lambda x, y: Patch.zero("a1.0") | Patch.scale("a1.0.z", 2.0),
+        PatchError,
+        "both decide",
+    ),
     "hold of nothing": (lambda x, y: Patch.hold("", x), PatchError, "Patch.hold('heads', run)"),
     "hold of a place": (
         lambda x, y: Patch.hold("a0.1@2", x),

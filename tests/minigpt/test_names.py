@@ -7,14 +7,15 @@ import contextlib
 import re
 
 import pytest
+import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from minigpt import SIZES, parse
+from minigpt import SIZES, Batch, Patch, parse
 from minigpt.address import heads, nodes, streams
 from minigpt.errors import AddressError
 from minigpt.names import TOOLS, ours, theirs
-from tests.conftest import unchecked
+from tests.conftest import tiny, unchecked
 
 GPT2 = SIZES["gpt2"]
 BOTH_WAYS = {
@@ -271,3 +272,36 @@ def test_a_name_that_nobody_uses_is_refused_in_words(name: str, message: str) ->
 def test_what_is_no_text_is_refused(thing: object) -> None:
     with pytest.raises((AddressError, TypeError)):
         unchecked(ours)(thing)
+
+
+@pytest.mark.parametrize(
+    ("typed", "ours"),
+    [
+        ("blocks.2.attn.hook_z@-1", "a2.z@-1"),
+        ("blocks.1.attn.hook_result[:, :, 1]", "a1.1"),
+        ("a2.h1<q>@END", "a2.1.q@END"),
+        ("L1H0", "a1.0"),
+        ("A2.1.K", "a2.1.k"),
+        ("blocks.2.hook_resid_post@3", "resid3@3"),
+        ("a0.h1->m2", "a0.1>m2.in"),
+    ],
+)
+def test_other_tools_names_are_addresses_wherever_one_is_taken(typed, ours):
+    assert str(parse(typed)) == ours
+    if ">" in ours:
+        assert str(Patch.read(typed, 0.0)) == f"{ours} = 0"
+        return
+    model = tiny(3, 2, 16, 32)
+    batch = Batch(torch.arange(8)[None], torch.tensor([8]), {"END": torch.tensor([7])})
+    trace = model.run(batch)
+    assert torch.equal(trace[typed], trace[ours])
+    if parse(ours).site.role in ("node", "stream", "inside"):
+        assert str(Patch.zero(typed)) == f"{ours} = 0"
+        assert str(Patch.parse(f"{typed} *= 2", {})) == f"{ours} *= 2"
+
+
+def test_a_name_of_a_layer_that_the_model_lacks_is_refused():
+    with pytest.raises(AddressError, match="no address"):
+        parse("blocks.12.attn.hook_z", SIZES["gpt2"])
+    with pytest.raises(AddressError, match="no address"):
+        parse("blocks.2.attn.hook_zz")
