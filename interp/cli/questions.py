@@ -9,13 +9,13 @@ import typer
 from torch import Tensor
 
 from interp import views
-from interp.cli.inputs import load
-from interp.cli.options import Device, Html, Json, Model, Prompt
+from interp.cli.inputs import load, patch_of
+from interp.cli.options import Device, Html, Ids, Json, Model, Prompt, Vocabulary
 from interp.cli.output import say, show
 from interp.show import terminal
 from interp.show.document import Table
 from interp.why import why as ask
-from minigpt import Trace
+from minigpt import Trace, parse
 from minigpt.sample import Choice
 from minigpt.sample import generate as continued
 
@@ -32,6 +32,8 @@ def why(
         str | None, typer.Option("--over", "-o", help="token B; default: the best of the others")
     ] = None,
     model: Model = "ioi-mini",
+    tokenizer: Vocabulary = None,
+    ids: Ids = False,
     k: Annotated[
         int, typer.Option("--top", "-k", min=1, help="how many nodes to show on each side")
     ] = 6,
@@ -42,7 +44,7 @@ def why(
 ) -> None:
     """Why does the model say A rather than B? Which nodes push for each, where they looked, what
     they wrote."""
-    reply = ask(load(model, device), prompt, answer, over, k=k, neurons=neurons)
+    reply = ask(load(model, device, tokenizer, ids), prompt, answer, over, k=k, neurons=neurons)
     show(reply.to_dict(), lambda: views.why(reply), as_json, html)
 
 
@@ -58,6 +60,8 @@ def trace(
         ),
     ],
     model: Model = "ioi-mini",
+    tokenizer: Vocabulary = None,
+    ids: Ids = False,
     act: Annotated[
         bool, typer.Option("--act", help="read activations (of m1 or m1.n7) instead of writes")
     ] = False,
@@ -68,11 +72,17 @@ def trace(
     device: Device = "cpu",
 ) -> None:
     """Read any value of a run by its address."""
-    run = load(model, device).run(prompt)
+    run = load(model, device, tokenizer, ids).run(prompt)
     read = Trace.act if act else Trace.scale if scale else Trace.__getitem__
-    values = {address: read(run, address)[0] for address in at}
+    values = {_named(address): read(run, address)[0] for address in at}
     plain = {address: x.tolist() for address, x in values.items()}
     say(plain, terminal.table(_values(values)), as_json)
+
+
+def _named(address: str) -> str:
+    """An address as it was typed, and what another tool's name became."""
+    ours = str(parse(address))
+    return address if ours == address else f"{address} ({ours})"
 
 
 def _values(values: Mapping[str, Tensor]) -> Table:
@@ -96,12 +106,34 @@ def generate(
         int, typer.Option("--top-k", help="choose among the k most probable only; 0: all")
     ] = 0,
     seed: int = 0,
+    patch: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--patch",
+            help=(
+                "an intervention while each token is chosen: 'a3.4 = 0', 'm1 *= 0.5', "
+                "'resid2@-1 += NAME'; may be given several times"
+            ),
+        ),
+    ] = None,
+    vector: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--vector", help="NAME=FILE: an array of numbers (.npy) for a patch; likewise"
+        ),
+    ] = None,
     model: Model = "ioi-mini",
+    tokenizer: Vocabulary = None,
+    ids: Annotated[
+        bool, typer.Option("--ids", help="the prompt is token ids: '464,2068' or '464 2068'")
+    ] = False,
     as_json: Json = False,
     device: Device = "cpu",
 ) -> None:
-    """Continue a text."""
-    loaded = load(model, device)
-    stop = loaded.tokenizer.encoding.eot_token if loaded.tokenizer else None
-    text = continued(loaded, prompt, n, Choice(temperature, top_k, seed), stop)
-    say({"prompt": prompt, "continuation": text}, prompt + text, as_json)
+    """Continue a text, under interventions where some are given."""
+    loaded = load(model, device, tokenizer, ids)
+    stop = loaded.words.end
+    given = patch_of(patch or [], vector or [])
+    text = continued(loaded, prompt, n, Choice(temperature, top_k, seed), stop, patch=given)
+    between = loaded.words.vocabulary.between.decode() if text else ""
+    say({"prompt": prompt, "continuation": text}, f"{prompt}{between}{text}", as_json)
