@@ -18,6 +18,8 @@ from torch.nn import functional as F
 from minigpt import GPT2, Params, Patch, Receipt, Trace, ops
 from minigpt.errors import MiniGPTError
 
+# Where a prompt has fewer answers than another has.
+ABSENT = -1
 Ids = Int[Tensor, "_batch _choices"]
 
 
@@ -35,6 +37,9 @@ class Metric:
     read: Callable[[Float[Tensor, "batch vocab"]], Float[Tensor, "batch"]] | None = None
     answers: Ids | None = None
     distractors: Ids | None = None
+
+    def __repr__(self) -> str:
+        return f"Metric({self.name} at {self.at})"
 
     def __call__(self, trace: Trace) -> Float[Tensor, "batch"]:
         """One number for each prompt of the run, in float64."""
@@ -65,8 +70,8 @@ class Metric:
         for name, ids in (("answers", self.answers), ("distractors", self.distractors)):
             if ids is None:
                 continue
-            if bool(((ids < 0) | (ids >= n_vocab)).any()):
-                wrong = sorted({i for i in ids.flatten().tolist() if not 0 <= i < n_vocab})
+            if bool(((ids < ABSENT) | (ids >= n_vocab)).any()):
+                wrong = sorted({i for i in ids.flatten().tolist() if not ABSENT <= i < n_vocab})
                 raise MetricError(f"{name} {wrong[:8]}", f"token ids 0 to {n_vocab - 1}")
             if len(ids) not in (1, prompts):
                 raise MetricError(
@@ -106,7 +111,7 @@ class Metric:
                 "logit and logit_diff have a direction",
             )
         means = [
-            params.unembed[ids.to(params.unembed.device)].double().mean(1)
+            _mean_row(params.unembed, ids.to(params.unembed.device))
             for ids in (self.answers, self.distractors)
             if ids is not None
         ]
@@ -141,7 +146,10 @@ def prob(pairs: Any = None, *, answers: Any = None, at: int | str | None = None)
     """Probability of the answer (the sum over several)."""
     right, _, at = _question(pairs, answers, None, at)
     return Metric(
-        "probability", at, lambda x: _pick(x.double().softmax(-1), right).sum(-1), answers=right
+        "probability",
+        at,
+        lambda x: _pick(x.double().softmax(-1), right, 0.0).sum(-1),
+        answers=right,
     )
 
 
@@ -156,16 +164,26 @@ def rank(pairs: Any = None, *, answers: Any = None, at: int | str | None = None)
 def accuracy(
     pairs: Any = None, *, answers: Any = None, distractors: Any = None, at: int | str | None = None
 ) -> Metric:
-    """1 where the best answer beats every distractor (every other token, where there are none),
-    else 0."""
+    """1 where the best answer beats every distractor, else 0; its name says so. Where there are no
+    distractors: against every other token, as `top1`."""
     right, wrong, at = _question(pairs, answers, distractors, at)
+    if wrong is None:
+        return top1(answers=right, at=at)
 
     def read(x: Tensor) -> Tensor:
-        best = _pick(x, right).amax(-1)
-        rival = x.scatter(1, _rows(right, x), -torch.inf) if wrong is None else _pick(x, wrong)
-        return best > rival.amax(-1)
+        return _pick(x, right).amax(-1) > _pick(x, wrong).amax(-1)
 
-    return Metric("accuracy", at, read, answers=right, distractors=wrong)
+    return Metric("accuracy against the distractors", at, read, answers=right, distractors=wrong)
+
+
+def top1(pairs: Any = None, *, answers: Any = None, at: int | str | None = None) -> Metric:
+    """1 where the model puts an answer before every other token, else 0."""
+    right, _, at = _question(pairs, answers, None, at)
+
+    def read(x: Tensor) -> Tensor:
+        return _pick(x, right).amax(-1) > x.scatter(1, _rows(right, x), -torch.inf).amax(-1)
+
+    return Metric("accuracy against every other token", at, read, answers=right)
 
 
 def loss(pairs: Any = None, *, answers: Any = None, at: int | str | None = None) -> Metric:
@@ -209,23 +227,40 @@ def _question(
             "metrics.logit_diff(answers=..., distractors=...)",
         )
     return (
-        _ids(answers),
-        None if distractors is None else _ids(distractors),
+        _ids(answers, "answers"),
+        None if distractors is None else _ids(distractors, "distractors"),
         -1 if at is None else at,
     )
 
 
-def _ids(given: Any) -> Ids:
-    """[batch, choices]; one id or one row of ids serves every prompt by broadcasting."""
+def _ids(given: Any, name: str) -> Ids:
+    """[batch, choices]; one id or one row of ids serves every prompt by broadcasting. ABSENT stands
+    where a prompt has fewer than another, never first."""
     ids = torch.as_tensor(given)
     if ids.is_floating_point() or ids.dtype == torch.bool or not ids.numel() or ids.ndim > 2:
-        raise MetricError(f"answers {given!r}", "whole token ids: one, [batch] or [batch, choices]")
-    return ids.long().reshape(len(ids) if ids.ndim else 1, -1)
+        raise MetricError(f"{name} {given!r}", "whole token ids: one, [batch] or [batch, choices]")
+    ids = ids.long().reshape(len(ids) if ids.ndim else 1, -1)
+    if wrong := sorted({i for i in ids[:, 0].tolist() if i < 0}):
+        raise MetricError(f"{name} {wrong[:8]}", "token ids from 0 up")
+    return ids
 
 
 def _rows(ids: Ids, logits: Tensor) -> Tensor:
-    return ids.to(logits.device).expand(len(logits), -1)
+    """A row for each prompt, the first id once more where there is none."""
+    known = torch.where(ids == ABSENT, ids[:, :1], ids)
+    return known.to(logits.device).expand(len(logits), -1)
 
 
-def _pick(logits: Tensor, ids: Ids) -> Tensor:
-    return logits.gather(1, _rows(ids, logits))
+def _pick(logits: Tensor, ids: Ids, absent: float = -torch.inf) -> Tensor:
+    """What stands at the ids [batch, choices]; something else where there is none."""
+    gone = (ids == ABSENT).to(logits.device).expand(len(logits), -1)
+    return logits.gather(1, _rows(ids, logits)).masked_fill(gone, absent)
+
+
+def _mean_row(unembed: Tensor, ids: Ids) -> Float[Tensor, "_batch d_model"]:
+    """The mean of the rows of W_U at the ids that there are. float64."""
+    there = ids != ABSENT
+    if bool(there.all()):
+        return unembed[ids].double().mean(1)
+    rows = unembed[ids.clamp(min=0)].double() * there[..., None]
+    return rows.sum(1) / there.sum(1, keepdim=True)

@@ -88,9 +88,14 @@ class Ablation:
         )
 
     def edges(self, kept: Sequence[str], every: Sequence[str]) -> Float[Tensor, "prompts"]:
-        """The metric where each edge that is not kept carries what its sender writes in the
-        source."""
+        """The metric where each edge that is not kept carries what its sender writes in the source.
+
+        Of the input, under zero and mean ablation, only the token embedding is taken away, as in
+        EAP-IG and MIB, whose input node is that; positions are the same on both sides of a pair.
+        """
         gone = sorted(set(every) - set(kept))
+        if self.source.run is None or self.source.mean:
+            gone = [edge.replace("input>", "emb>", 1) for edge in gone]
         patch = Patch.all(Patch.read(edge, self.source) for edge in gone)
         return self._metric(self.clean, [patch])[0]
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from interp.circuit import criteria
@@ -35,13 +36,27 @@ class CircuitError(MiniGPTError):
 @dataclass(frozen=True, init=False)
 class Circuit:
     """Roles: a name -> nodes ("a9.9@END a9.6@END", or a list), each node in one role; edges:
-    "a5.5>a8.6.v", where they are known."""
+    "a5.5>a8.6.v", where they are known.
+
+    scores: of edges, in it or not, where a search gave some. shape: layers and heads of the model
+    that it is of, where a file says.
+    """
 
     roles: Mapping[str, tuple[str, ...]]
     edges: tuple[str, ...]
+    scores: Mapping[str, float] = field(compare=False)
+    shape: tuple[int, int] | None = field(compare=False)
 
-    def __init__(self, roles: Mapping[str, str | Sequence[str]], edges: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        roles: Mapping[str, str | Sequence[str]],
+        edges: Sequence[str] = (),
+        scores: Mapping[str, float] = MappingProxyType({}),
+        shape: tuple[int, int] | None = None,
+    ) -> None:
         put = partial(object.__setattr__, self)
+        put("scores", dict(scores))
+        put("shape", shape)
         put("roles", {role: _nodes(words) for role, words in roles.items()})
         put("edges", tuple(dict.fromkeys(str(_edge(edge)) for edge in edges)))
         twice = sorted({node for node in self.nodes if self.nodes.count(node) > 1})
@@ -79,9 +94,32 @@ class Circuit:
             for edge in self.edges
             if not gone & {str(parse(edge).sites[0]), str(parse(edge).sites[-1].writer)}
         ]
-        return Circuit({role: some for role, some in roles.items() if some}, kept)
+        left = {role: some for role, some in roles.items() if some}
+        return Circuit(left, kept, self.scores, self.shape)
 
     # ---- how good it is
+
+    @property
+    def over(self) -> str:
+        """What it is chosen among: heads, or heads and MLPs where it holds one of these."""
+        return "heads mlps" if any(parse(n).site.kind == "mlp" for n in self.nodes) else "heads"
+
+    def check(self, config: Config) -> None:
+        """CircuitError where it is of a model of another shape."""
+        own = (config.n_layer, config.n_head)
+        if self.shape is not None and self.shape != own:
+            raise CircuitError(
+                f"a graph of {self.shape[0]} layers and {self.shape[1]} heads for a model of "
+                f"{own[0]} and {own[1]}",
+                "a graph of the model that it is asked of",
+                "--model with the model that the graph was found on",
+            )
+
+    def _on(
+        self, model: GPT2, pairs: Prompts, metric: Metric, ablation: str, over: str, **more: Any
+    ) -> Ablation:
+        self.check(model.config)
+        return Ablation(model, pairs, metric, ablation, over=over or self.over, **more)
 
     def faithfulness(
         self,
@@ -91,12 +129,13 @@ class Circuit:
         ablation: str = "mean",
         *,
         reference: Prompts | None = None,
-        over: str = "heads",
+        over: str = "",
         by: str = "nodes",
     ) -> Faithfulness:
         """F(C) beside F(M): everything else knocked out (by="nodes"), or every edge that is not in
-        it (by="edges")."""
-        on = Ablation(model, pairs, metric, ablation, reference=reference, over=over)
+        it (by="edges"). over: "heads" or "heads mlps", which it is chosen among; unless given, MLPs
+        where it holds one."""
+        on = self._on(model, pairs, metric, ablation, over, reference=reference)
         if by == "nodes":
             return criteria.faithfulness(on, self.nodes)
         if by != "edges" or not self.edges:
@@ -116,10 +155,11 @@ class Circuit:
         *,
         draws: int = 100,
         seed: int = 0,
+        over: str = "",
     ) -> list[Removal]:
         """F(C\\K) beside F(M\\K), for each role as K and for `draws` random K; criteria.greedy
         searches for worse ones."""
-        on = Ablation(model, pairs, metric, ablation)
+        on = self._on(model, pairs, metric, ablation, over)
         chance = criteria.random_subsets(self.nodes, draws, seed)
         return criteria.removals(on, self.nodes, {**self.roles, **chance})
 
@@ -132,15 +172,21 @@ class Circuit:
         *,
         others: Mapping[str, Sequence[str]] | None = None,
         seed: int = 0,
+        over: str = "",
     ) -> list[Need]:
         """For each node what it changes where the K of `others` is gone; without it, under the
         worst K of a search."""
-        on = Ablation(model, pairs, metric, ablation)
+        on = self._on(model, pairs, metric, ablation, over)
         if others is not None:
             return criteria.needs(on, self.nodes, others)
         return criteria.searched_needs(on, self.roles, seed=seed)
 
     # ---- text and JSON
+
+    def __repr__(self) -> str:
+        roles = ", ".join(f"{len(some)} {role}" for role, some in self.roles.items())
+        edges = f", {len(self.edges)} edges" if self.edges else ""
+        return f"Circuit({len(self.nodes)} nodes: {roles}{edges})"
 
     def __str__(self) -> str:
         lines = [f"{role}: {' '.join(some)}" for role, some in self.roles.items()]
@@ -184,16 +230,25 @@ class Circuit:
                 f"a circuit with the keys {', '.join(data)}",
                 "roles and edges, or EAP-IG's cfg, nodes and edges",
             )
-        nodes = [name for name, node in data["nodes"].items() if _in_graph(node)]
-        edges = [name for name, edge in data["edges"].items() if edge["in_graph"]]
+        nodes = [name for name, node in data["nodes"].items() if _in_graph(name, node)]
+        edges = {name: str(ours(name)) for name in data["edges"]}
+        kept = [edges[name] for name, edge in data["edges"].items() if edge["in_graph"]]
+        scores = {
+            edges[name]: float(edge["score"])
+            for name, edge in data["edges"].items()
+            if edge.get("score") is not None
+        }
         circuit = [str(ours(name)) for name in nodes if name not in ("input", "logits")]
-        return cls({"circuit": circuit}, [str(ours(edge)) for edge in edges])
+        cfg = data.get("cfg") or {}
+        shape = (cfg["n_layers"], cfg["n_heads"]) if {"n_layers", "n_heads"} <= set(cfg) else None
+        return cls({"circuit": circuit}, kept, scores, shape)
 
     def to_eap(self, config: Config) -> dict[str, Any]:
-        """The graph as EAP-IG and MIB write it: every node and edge, and whether it is in.
-        Positions are lost: theirs has none."""
+        """The graph as EAP-IG and MIB write it: every node and edge, whether it is in (an edge that
+        is brings the nodes at its ends), and its score. Positions are lost: theirs has none."""
+        kept, ends = set(self.edges), [parse(edge) for edge in self.edges]
         inside = {str(parse(node).site) for node in self.nodes} | {"input", "out"}
-        kept = {edge: edge in set(self.edges) for edge in every_edge(config)}
+        inside |= {str(end.sites[0]) for end in ends} | {str(end.sites[-1].writer) for end in ends}
         return {
             "cfg": {
                 "n_layers": config.n_layer,
@@ -203,8 +258,11 @@ class Circuit:
             },
             "nodes": {theirs(name, "eap"): {"in_graph": name in inside} for name in _eap(config)},
             "edges": {
-                theirs(edge, "eap"): {"score": float(is_kept), "in_graph": is_kept}
-                for edge, is_kept in kept.items()
+                theirs(edge, "eap"): {
+                    "score": self.scores.get(edge, float(edge in kept)),
+                    "in_graph": edge in kept,
+                }
+                for edge in every_edge(config)
             },
         }
 
@@ -222,9 +280,19 @@ class Circuit:
             ) from error
 
 
-def _in_graph(node: Any) -> bool:
-    """As EAP-IG says it of a node, or MIB, plainly."""
-    return bool(node["in_graph"] if isinstance(node, Mapping) else node)
+def _in_graph(name: str, node: Any) -> bool:
+    """As EAP-IG says it of a node, or MIB, plainly; CircuitError where it says it of a part of its
+    neurons."""
+    if not isinstance(node, Mapping):
+        return bool(node)
+    neurons = node.get("neurons")
+    if node["in_graph"] and neurons is not None and not all(neurons):
+        raise CircuitError(
+            f"{name} with {sum(map(bool, neurons))} of its {len(neurons)} neurons in the graph",
+            "nodes that are in it as a whole, or not",
+            "the graph without 'neurons'",
+        )
+    return bool(node["in_graph"])
 
 
 def _eap(config: Config) -> list[str]:

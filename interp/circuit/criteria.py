@@ -33,6 +33,13 @@ class Faithfulness:
     circuit: Float[Tensor, "prompts"]
     empty: Float[Tensor, "prompts"]
 
+    def __repr__(self) -> str:
+        model, circuit = float(self.model.mean()), float(self.circuit.mean())
+        return (
+            f"Faithfulness(F(M) {model:.4f}, F(C) {circuit:.4f}, gap {self.gap:.4f}, share "
+            f"{self.share:.1%}; {len(self.model)} prompts)"
+        )
+
     @property
     def gap(self) -> float:
         """|F(M) - F(C)|: how unfaithful the circuit is (Wang et al. 2022, section 4)."""

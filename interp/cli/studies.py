@@ -11,7 +11,7 @@ from interp import metrics, tasks, views
 from interp.circuit import Circuit
 from interp.circuit.criteria import Faithfulness, Need, Removal
 from interp.cli.inputs import load, read
-from interp.cli.options import Device, Html, Json, Model, Pairs
+from interp.cli.options import Device, Html, Ids, Json, Model, Pairs, Vocabulary
 from interp.cli.output import show
 from interp.ioi import study, view
 from interp.metrics import Metric
@@ -25,6 +25,7 @@ CIRCUIT = "a circuit: lines 'name mover: a9.9@END a9.6@END', or JSON, ours or EA
 
 def ioi(
     model: Model = "ioi-mini",
+    tokenizer: Vocabulary = None,
     n: Annotated[int, typer.Option("--prompts", "-n", min=30, help="how many prompts")] = 200,
     seed: int = 0,
     circuit_file: Annotated[
@@ -44,7 +45,7 @@ def ioi(
 ) -> None:
     """The paper "Interpretability in the Wild", run on a model: how it tells indirect objects,
     which heads do it, and whether that is all."""
-    loaded = load(model, device)
+    loaded = load(model, device, tokenizer)
     given = None if circuit_file is None else Circuit.load(read(circuit_file))
     is_gpt2 = loaded.config == SIZES["gpt2"] and Path(model).name == "gpt2"
     done = study(
@@ -58,6 +59,8 @@ def ioi(
         progress=not as_json,
     )
     show(done.to_dict(), lambda: view.study(done), as_json, html)
+    if done.interrupted:
+        raise typer.Exit(130)
 
 
 def circuit(
@@ -76,22 +79,33 @@ def circuit(
         str, typer.Option(help="what replaces the rest: mean, zero, resample, pairs")
     ] = "mean",
     by: Annotated[str, typer.Option(help="nodes, or edges where the circuit has some")] = "nodes",
+    over: Annotated[
+        str,
+        typer.Option(
+            help="what is replaced outside of it: heads, or 'heads mlps'; default: MLPs too where "
+            "the circuit holds one"
+        ),
+    ] = "",
     model: Model = "ioi-mini",
+    tokenizer: Vocabulary = None,
+    ids: Ids = False,
     seed: int = 0,
     html: Html = None,
     as_json: Json = False,
     device: Device = "cpu",
 ) -> None:
     """How faithful, complete and minimal is a circuit?"""
-    loaded, judged = load(model, device), Circuit.load(read(file))
+    judged, loaded = Circuit.load(read(file)), load(model, device, tokenizer, ids)
+    judged.check(loaded.config)
     prompts = _prompts(loaded, pairs, n, seed)
-    found = _judge(judged, loaded, prompts, metrics.logit_diff(prompts), ablation, by, seed)
+    metric = metrics.logit_diff(prompts)
+    found = _judge(judged, loaded, prompts, metric, ablation, by, over, seed)
     show(_plain(judged, *found), lambda: views.circuit(judged, *found), as_json, html)
 
 
 def _prompts(model: GPT2, file: Path | None, n: int, seed: int) -> Prompts:
     if file is not None:
-        return Prompts.load(file, model.tokenizer)
+        return Prompts.load(file, model.words)
     if model.tokenizer is None:
         raise MiniGPTError(
             "no pairs, and a model without a vocabulary to make some up", "--pairs FILE"
@@ -106,14 +120,16 @@ def _judge(
     metric: Metric,
     ablation: str,
     by: str,
+    over: str,
     seed: int,
 ) -> Judged:
     """By its edges only faithfulness is defined."""
-    faithful = circuit.faithfulness(model, prompts, metric, ablation, by=by)
+    faithful = circuit.faithfulness(model, prompts, metric, ablation, over=over, by=by)
     if by != "nodes":
         return faithful, [], []
-    complete = circuit.completeness(model, prompts, metric, ablation, draws=20, seed=seed)
-    return faithful, complete, circuit.minimality(model, prompts, metric, ablation, seed=seed)
+    asked = model, prompts, metric, ablation
+    complete = circuit.completeness(*asked, draws=20, seed=seed, over=over)
+    return faithful, complete, circuit.minimality(*asked, seed=seed, over=over)
 
 
 def _plain(

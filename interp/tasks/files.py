@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -80,12 +81,32 @@ def _csv(path: Path, text: str) -> list[Record]:
                 "as many cells as the header has; a text with a comma in quotes",
             )
         rows.append({str(name): value for name, value in row.items() if value})
-    return _with_ids(path, rows)
+    return _with_ids(path, _with_years(path, rows))
+
+
+def _with_years(path: Path, rows: list[Record]) -> list[Record]:
+    """EAP-IG's greater-than: where there are no answers, and `label` is the last two digits of a
+    year, the years after it are the answers, those up to it the distractors."""
+    labels = [row.get("label", "") for row in rows]
+    answered = any(NAMES.get(name, name) == "answers" for row in rows for name in row)
+    if not rows or answered or not all(re.fullmatch("[0-9]{1,2}", label) for label in labels):
+        return rows
+    said = f"{path}: label read as a year: the answers are the years after it"
+    warnings.warn(PromptsWarning(said), stacklevel=5)
+    years = [f"{year:02d}" for year in range(100)]
+    return [
+        {
+            **{name: x for name, x in row.items() if name != "label"},
+            "answers": years[int(label) + 1 :],
+            "distractors": years[: int(label) + 1],
+        }
+        for row, label in zip(rows, labels, strict=True)
+    ]
 
 
 def _with_ids(path: Path, rows: list[Record]) -> list[Record]:
     for name in {name for row in rows for name in row}:
-        numbers = all(row.get(name, "0").isdecimal() for row in rows)
+        numbers = all(str(row.get(name, "0")).isdecimal() for row in rows)
         if not numbers:
             continue
         if name.endswith("idx") or name == "group":

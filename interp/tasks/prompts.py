@@ -6,6 +6,7 @@ Knows how pairs must be aligned; files.py knows files. Makes up no prompts.
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,9 +23,13 @@ from torch.nn.utils.rnn import pad_sequence
 from interp.tasks import files
 from minigpt import Batch, Tokenizer
 from minigpt.errors import PositionError, PromptError
+from minigpt.vocabulary import Ids
 
 Rows = Tensor | Sequence[Sequence[int] | Tensor]
 Choices = Tensor | Sequence[Any]
+
+# Where a prompt has fewer answers than another has.
+ABSENT = -1
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -85,8 +90,8 @@ class Prompts:
         return cls(
             [tokenizer.encode(text) for text in clean],
             None if corrupt is None else [tokenizer.encode(text) for text in corrupt],
-            _singles(tokenizer, answers),
-            None if distractors is None else _singles(tokenizer, distractors),
+            _singles(tokenizer, answers, "answers"),
+            None if distractors is None else _singles(tokenizer, distractors, "distractors"),
             positions or {},
             groups,
             tokenizer,
@@ -94,6 +99,20 @@ class Prompts:
 
     def __len__(self) -> int:
         return len(self.clean)
+
+    def __repr__(self) -> str:
+        kind = "prompts" if self.corrupt is None else "pairs"
+        lengths = sorted(set(self.lengths.tolist()))
+        size = f"{lengths[0]}" if len(lengths) == 1 else f"{lengths[0]} to {lengths[-1]}"
+        groups = "" if self.groups is None else f", {len(self.groups.unique())} groups"
+        lines = [f"{len(self)} {kind} of {size} tokens, at {', '.join(self.positions)}{groups}"]
+        for i in range(min(3, len(self))):
+            answers = self.text([x for x in self.answers[i].tolist() if x != ABSENT][:4])
+            lines.append(f"  {self.text(self.clean[i][: self.lengths[i]])}  ->  {answers}")
+        return "\n".join([*lines, *(["  ..."] if len(self) > 3 else [])])
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(repr(self))}</pre>"
 
     @property
     def batch(self) -> Batch:
@@ -113,12 +132,12 @@ class Prompts:
 
     def text(self, row: Sequence[int] | Tensor) -> str:
         """A row of tokens as a person reads it."""
-        return (" " if self.tokenizer is None else "|").join(self.pieces(row))
+        return "|".join(self.pieces(row)) if self.tokenizer else "".join(self.pieces(row))
 
     def pieces(self, row: Sequence[int] | Tensor) -> list[str]:
         """A row of tokens, each as a person reads it."""
-        decode = str if self.tokenizer is None else self.tokenizer.text
-        return [decode(int(token)) for token in row]
+        ids = [int(token) for token in row]
+        return (self.tokenizer or Tokenizer(Ids(max(ids, default=0) + 1))).pieces(ids)
 
     def save(self, path: Path) -> None:
         """JSON lines: token ids and, with a tokenizer, texts."""
@@ -140,7 +159,7 @@ class Prompts:
             **({} if self.distractors is None else {"distractors": self.distractors[i]}),
         }
         record: dict[str, Any] = {
-            name: [int(x) for x in row] for name, row in {**sides, **ids}.items()
+            name: [int(x) for x in row if x != ABSENT] for name, row in {**sides, **ids}.items()
         }
         if self.tokenizer is not None:
             record["text"] = {name: self.tokenizer.decode(record[name]) for name in sides}
@@ -162,7 +181,7 @@ class Prompts:
         files.check(records)
         first = records[0]
         sides = {
-            name: [_ids(record[name], tokenizer, name) for record in records]
+            name: _column([record[name] for record in records], tokenizer, name)
             for name in ("clean", "corrupt", "answers", "distractors")
             if name in first
         }
@@ -187,14 +206,18 @@ class Prompts:
             raise PromptError(
                 f"{len(clean)} clean prompts and {len(corrupt)} corrupt ones", "as many of both"
             )
-        for i, (a, b) in enumerate(zip(clean, corrupt, strict=True)):
-            if len(a) != len(b):
-                raise PromptError(
-                    f"pair {i} is not aligned: {len(a)} and {len(b)} tokens\n    clean    "
-                    f"{self.text(a)}\n    corrupt  {self.text(b)}",
-                    "pairs of the same number of tokens",
-                    "names and words that are single tokens on both sides",
-                )
+        faults = [
+            f"pair {i} is not aligned: {len(a)} and {len(b)} tokens\n    clean    {self.text(a)}"
+            f"\n    corrupt  {self.text(b)}"
+            for i, (a, b) in enumerate(zip(clean, corrupt, strict=True))
+            if len(a) != len(b)
+        ]
+        if faults:
+            raise PromptError(
+                some(faults),
+                "pairs of the same number of tokens",
+                "names and words that are single tokens on both sides",
+            )
 
     def _check_positions(self, lengths: Tensor) -> None:
         for name, index in self.positions.items():
@@ -206,10 +229,45 @@ class Prompts:
                 )
 
 
-def _singles(tokenizer: Tokenizer, texts: Sequence[str | Sequence[str]]) -> list[list[int]]:
-    """The single tokens of each prompt's one text or several."""
-    several = [[text] if isinstance(text, str) else text for text in texts]
-    return [[tokenizer.single(text) for text in choices] for choices in several]
+def some(faults: Sequence[str], most: int = 10) -> str:
+    """What is wrong in each row, a line each; of many the first."""
+    more = len(faults) - most
+    return "\n  ".join([*faults[:most], *([f"and {more} more"] if more > 0 else [])])
+
+
+def _singles(
+    tokenizer: Tokenizer, texts: Sequence[str | Sequence[str]], name: str
+) -> list[list[int]]:
+    """The single tokens of each prompt's one text or several; PromptError that tells every row
+    that has another."""
+    found, faults = [], []
+    for i, several in enumerate(texts):
+        row = []
+        for text in [several] if isinstance(several, str) else several:
+            try:
+                row.append(tokenizer.single(text))
+            except PromptError as error:
+                faults.append(f"{name} of prompt {i}: {error.given}{_instead(tokenizer, text)}")
+        found.append(row)
+    if faults:
+        raise PromptError(some(faults), "answers and distractors that are one token each")
+    return found
+
+
+def _instead(tokenizer: Tokenizer, text: str) -> str:
+    """Tokens that are nearest to a text: with another space before it, or its beginning."""
+    other = text[1:] if text.startswith(" ") else " " + text
+    near = [
+        x for x in (other, *(text[:n] for n in range(len(text) - 1, 1, -1))) if _one(tokenizer, x)
+    ]
+    return f"; a single token: {', '.join(map(repr, near[:2]))}" if near else ""
+
+
+def _one(tokenizer: Tokenizer, text: str) -> bool:
+    try:
+        return len(tokenizer.encode(text)) == 1
+    except PromptError:
+        return False
 
 
 def _rows(rows: Rows) -> list[Tensor]:
@@ -217,13 +275,18 @@ def _rows(rows: Rows) -> list[Tensor]:
 
 
 def _choices(given: Choices, n: int, name: str) -> Int[Tensor, "prompts choices"]:
+    if isinstance(given, (list, tuple)) and len({len(x) for x in given if _many(x)}) > 1:
+        rows = [torch.as_tensor(row).long() for row in given]
+        given = pad_sequence(rows, batch_first=True, padding_value=ABSENT)
     try:
         ids = torch.as_tensor(given).long()
     except (ValueError, TypeError) as error:
         raise PromptError(
-            f"{name} of different numbers for different prompts", "as many for each prompt"
+            f"{name} {given!r}"[:200], "token ids, one or several a prompt"
         ) from error
     ids = ids[:, None] if ids.ndim == 1 else ids
+    if bool((ids[:, :1] < 0).any()):
+        raise PromptError(f"{name} of prompt {int(ids[:, 0].argmin())}", "one token id or more")
     if ids.ndim != 2 or len(ids) != n:
         raise PromptError(
             f"{name} of shape {list(ids.shape)} for {n} prompts",
@@ -232,15 +295,27 @@ def _choices(given: Choices, n: int, name: str) -> Int[Tensor, "prompts choices"
     return ids
 
 
-def _ids(said: Any, tokenizer: Tokenizer | None, name: str) -> list[int]:
-    """Ids from ids, a text, or (answers) single tokens."""
-    if isinstance(said, list) and said and all(isinstance(x, int) for x in said):
-        return said
-    if tokenizer is None:
+def _many(x: Any) -> bool:
+    return isinstance(x, (list, tuple, Tensor))
+
+
+def _column(said: Sequence[Any], tokenizer: Tokenizer | None, name: str) -> list[list[int]]:
+    """Ids from ids, texts, or (answers) single tokens."""
+    words = {i: x for i, x in enumerate(said) if not _are_ids(x)}
+    if words and tokenizer is None:
+        first = next(iter(words.values()))
         raise PromptError(
-            f"{name}: {said!r} is a text, but there is no tokenizer",
+            f"{name}: {first!r} is a text, but there is no tokenizer",
             "token ids, or the model's tokenizer",
         )
+    if tokenizer is None or not words:
+        return [list(x) for x in said]
     if name in ("answers", "distractors"):
-        return [tokenizer.single(text) for text in ([said] if isinstance(said, str) else said)]
-    return tokenizer.encode(said)
+        if len(words) < len(said):
+            raise PromptError(f"{name}: ids of some prompts, texts of others", "one or the other")
+        return _singles(tokenizer, said, name)
+    return [tokenizer.encode(x) if i in words else list(x) for i, x in enumerate(said)]
+
+
+def _are_ids(x: Any) -> bool:
+    return isinstance(x, list) and bool(x) and all(type(i) is int for i in x)

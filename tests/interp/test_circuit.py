@@ -4,6 +4,7 @@ and their texts."""
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from statistics import fmean
 
 import numpy as np
@@ -357,6 +358,67 @@ def test_eap_graphs_go_both_ways():
     back = Circuit.from_dict(graph)
     assert sorted(back.nodes) == sorted(circuit.nodes)
     assert sorted(back.edges) == sorted(circuit.edges)
+
+
+def test_scores_and_the_ends_of_edges_go_both_ways_too():
+    config = tiny(3, 2, 16, 32).config
+    scores = {edge: float(i) - 9 for i, edge in enumerate(every_edge(config))}
+    graph = Circuit({}, ["a0.1>a2.0.q", "m1>out"], scores).to_eap(config)
+    assert {name for name, node in graph["nodes"].items() if node["in_graph"]} == {
+        *("input", "logits", "a0.h1", "a2.h0", "m1")
+    }
+    back = Circuit.from_dict(graph)
+    assert back.scores == scores
+    assert back.edges == ("a0.1>a2.0.q", "m1>out")
+    assert back.shape == (3, 2)
+    assert back.without("m1").scores == scores
+
+
+def test_a_graph_with_mlps_is_judged_among_them():
+    asked = model(), pairs(), metrics.logit_diff(pairs())
+    circuit = Circuit.from_dict(Circuit({"circuit": "a0.1 a1.0 m1"}).to_eap(asked[0].config))
+    assert circuit.over == "heads mlps"
+    found, wanted = (circuit.faithfulness(*asked, over=over) for over in ("", "heads mlps"))
+    assert torch.equal(found.circuit, wanted.circuit)
+    assert len(circuit.completeness(*asked, draws=3)) == 4
+    assert len(circuit.minimality(*asked)) == 3
+    with pytest.raises(PatchError, match="holds no m1"):
+        circuit.faithfulness(*asked, over="heads")
+
+
+def test_a_graph_of_another_shape_says_so_first():
+    graph = Circuit({"circuit": "a0.1"}).to_eap(tiny(5, 2, 16, 32).config)
+    with pytest.raises(CircuitError, match="5 layers and 2 heads for a model of 3 and 2"):
+        Circuit.from_dict(graph).faithfulness(model(), pairs(), metrics.logit_diff(pairs()))
+
+
+def test_a_part_of_a_nodes_neurons_is_refused_all_of_them_are_the_node():
+    graph = Circuit({"circuit": "m1"}).to_eap(tiny(3, 2, 16, 32).config)
+    graph["nodes"]["m1"]["neurons"] = [True] * 32
+    assert Circuit.from_dict(graph).nodes == ("m1",)
+    graph["nodes"]["m1"]["neurons"][3] = False
+    with pytest.raises(CircuitError, match="m1 with 31 of its 32 neurons"):
+        Circuit.from_dict(graph)
+
+
+@pytest.mark.parametrize("source", ["zero", "mean"])
+def test_of_the_input_only_the_token_embedding_is_taken_away(source):
+    """As in EAP-IG and MIB, whose input node is that; the positions stay."""
+    on = ablation(source)
+    every = list(every_edge(on.model.config))
+    kept = [edge for edge in every if edge != "input>a0.1.q"]
+    patch = Patch.read("emb>a0.1.q", on.source)
+    wanted = on.metric(on.model.rerun(on.clean, patch))
+    assert torch.equal(on.edges(kept, every), wanted)
+
+
+def test_a_real_graph_of_mib_loads_with_its_scores():
+    path = Path(__file__).parents[3] / "shared" / "real" / "mib_ioi_eap_ig.json"
+    if not path.is_file():
+        pytest.skip("../shared/real lies beside the repository where it is tested with real files")
+    circuit = Circuit.load(path.read_text())
+    assert (len(circuit.edges), len(circuit.scores), circuit.shape) == (756, 32491, (12, 12))
+    assert circuit.over == "heads mlps"
 
 
 def test_a_circuit_less_some_nodes():

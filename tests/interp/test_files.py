@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -137,6 +138,31 @@ def test_labels_of_another_length_are_refused(tmp_path, tokenizer):
         Prompts.load(dataset(tmp_path, 13, seq_labels=["a", "b", "c"]), tokenizer)
 
 
+# ---- every row that is wrong is told
+
+
+def test_all_answers_that_are_not_one_token_are_told_at_once_with_what_is(tokenizer):
+    answers = [" Mary", "Maryy", " John", "zzz"]
+    with pytest.raises(PromptError) as told:
+        Prompts.from_texts(tokenizer, [CLEAN] * 4, [CORRUPT] * 4, answers, [" John"] * 4)
+    said = str(told.value)
+    assert "answers of prompt 1: 'Maryy' is" in said
+    assert "answers of prompt 3: 'zzz' is" in said
+    assert "prompt 0" not in said
+    assert "prompt 2" not in said
+    assert "'Mary'" in said
+
+
+def test_all_pairs_that_are_not_aligned_are_told_up_to_ten(tokenizer):
+    texts = [CLEAN, CLEAN + " the", *[CLEAN] * 12]
+    with pytest.raises(PromptError) as told:
+        Prompts.from_texts(tokenizer, texts, [CLEAN, CLEAN, *[CLEAN + " a"] * 12], [" Mary"] * 14)
+    said = str(told.value)
+    assert "pair 0" not in said
+    assert all(f"pair {i} is not aligned" in said for i in range(1, 11))
+    assert "and 3 more" in said
+
+
 # ---- real ones
 
 
@@ -145,7 +171,7 @@ def english() -> Tokenizer:
     from minigpt.tokenizer import gpt2
 
     if not REAL.is_dir():
-        pytest.skip("the real files are not beside the repository")
+        pytest.skip("../shared/real lies beside the repository where it is tested with real files")
     return gpt2()
 
 
@@ -164,6 +190,26 @@ def test_eapigs_ids_are_ids(english):
     assert {english.text(int(i)) for i in pairs.answers.flatten()} <= {" she", " he"}
 
 
-def test_a_file_without_answers_says_what_it_has(english):
+def test_eapigs_years_are_answers_and_distractors(english):
+    with pytest.warns(PromptsWarning, match="read as a year"):
+        pairs = Prompts.load(REAL / "eapig_greater_than.csv", english)
+    first = [english.text(int(i)) for i in pairs.answers[0] if i >= 0]
+    assert first == [str(year) for year in range(53, 100)]
+    assert english.text(int(pairs.distractors[0, 0])) == "00"
+    assert [int((pairs.answers[0] >= 0).sum() + (pairs.distractors[0] >= 0).sum())] == [100]
+
+
+def test_autocircuits_years_differ_in_number_from_prompt_to_prompt(english, tmp_path):
+    pairs = Prompts.load(REAL / "autocircuit_greaterthan.json", english)
+    numbers = (pairs.answers >= 0).sum(1)
+    assert len(set(numbers.tolist())) > 10
+    assert bool((numbers + (pairs.distractors >= 0).sum(1) == 100).all())
+    pairs.save(tmp_path / "again.jsonl")
+    again = Prompts.load(tmp_path / "again.jsonl", english)
+    assert torch.equal(again.answers, pairs.answers)
+
+
+def test_a_file_without_answers_says_what_it_has(tmp_path):
+    rows = [{"clean": "a", "corrupted": "b", "label": "yes"}]
     with pytest.warns(PromptsWarning), pytest.raises(PromptError, match="has no answers"):
-        Prompts.load(REAL / "eapig_greater_than.csv", english)
+        Prompts.load(table(rows, tmp_path / "a.csv"))

@@ -126,7 +126,7 @@ def asked(kind: str, **ids) -> metrics.Metric:
 def test_an_id_that_the_model_does_not_have_is_refused(model, kind, wrong):
     trace = model.run(torch.zeros(2, 4, dtype=torch.long))
     others = {"distractors": [1, 2]} if kind in ("logit_diff", "accuracy") else {}
-    with pytest.raises(MetricError, match=rf"answers \[{wrong}\][\s\S]*0 to 49"):
+    with pytest.raises(MetricError, match=rf"answers \[{wrong}\][\s\S]*token ids (0 to 49|from 0)"):
         asked(kind, answers=[3, wrong], **others)(trace)
     if others:
         with pytest.raises(MetricError, match=rf"distractors \[{wrong}\]"):
@@ -151,3 +151,31 @@ def test_a_reference_of_other_prompts_and_a_wrong_shape_are_refused(model):
                 metrics.kl(reference)(trace)
     with pytest.raises(MetricError, match=r"shape \[\] for a run of 2"):
         metrics.Metric("mean", -1, lambda logits: logits.mean())(two)
+
+
+RAGGED = torch.tensor([[3, 7, 9], [5, -1, -1], [3, 4, -1], [0, 1, 2]])
+
+
+def test_prompts_may_have_different_numbers_of_answers(model, trace):
+    """A prompt's number is what it would be alone, with its own answers."""
+    pairs = SimpleNamespace(answers=RAGGED, distractors=RAGGED.roll(1, 0), positions={})
+    for make in (metrics.logit_diff, metrics.logit, metrics.prob, metrics.rank, metrics.accuracy):
+        together = make(pairs)(trace)
+        for i in range(4):
+            own = [[x for x in rows[i].tolist() if x >= 0] for rows in (RAGGED, RAGGED.roll(1, 0))]
+            alone = SimpleNamespace(answers=[own[0]], distractors=[own[1]], positions={})
+            torch.testing.assert_close(
+                together[i : i + 1], make(alone)(model.run(TOKENS[i : i + 1]))
+            )
+    assert metrics.top1(pairs)(trace).tolist() == metrics.accuracy(answers=RAGGED)(trace).tolist()
+
+
+def test_a_prompt_without_any_answer_is_refused():
+    with pytest.raises(metrics.MetricError, match="token ids from 0 up"):
+        metrics.logit(answers=torch.tensor([[-1, 3]]))
+
+
+def test_what_accuracy_is_against_is_in_its_name():
+    assert metrics.accuracy(answers=[3]).name == metrics.top1(answers=[3]).name
+    assert "every other token" in metrics.top1(answers=[3]).name
+    assert "the distractors" in metrics.accuracy(answers=[3], distractors=[4]).name

@@ -112,5 +112,6 @@ def test_a_missing_file_and_uneven_answers():
 
     with pytest.raises(MiniGPTError, match="No such file"):
         Prompts.load(Path("nowhere.jsonl"))
-    with pytest.raises(MiniGPTError, match="as many for each prompt"):
-        Prompts([[1, 2], [3, 4]], None, [[1], [2, 3]])
+    assert Prompts([[1, 2], [3, 4]], None, [[1], [2, 3]]).answers.tolist() == [[1, -1], [2, 3]]
+    with pytest.raises(MiniGPTError, match="one token id or more"):
+        Prompts([[1, 2], [3, 4]], None, [[], [2, 3]])
