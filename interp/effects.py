@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.numerics.bootstrap import interval
+from interp.numerics.permutation import adjusted, p_values
 from minigpt import Config, parse
 from minigpt.errors import MiniGPTError
 from minigpt.receipt import Receipt
@@ -23,7 +24,7 @@ from minigpt.receipt import Receipt
 @dataclass(frozen=True, eq=False)
 class Effects:
     """One row an address: values [rows], per_prompt [rows, prompts], on a metric whose own value is
-    base [prompts]."""
+    base [prompts]. ends: the metric of the clean and of the corrupt run, where there are two."""
 
     method: str
     metric: str
@@ -32,6 +33,7 @@ class Effects:
     base: Float[Tensor, "prompts"]
     config: Config
     receipt: Receipt | None = None
+    ends: tuple[Float[Tensor, "prompts"], Float[Tensor, "prompts"]] | None = None
 
     @property
     def values(self) -> Float[Tensor, "rows"]:
@@ -90,27 +92,49 @@ class Effects:
         resample: NaN."""
         return interval(self.per_prompt, level, resamples, seed)
 
+    def normalised(self) -> Float[Tensor, "rows prompts"]:
+        """The metric after each patch, 0 where it is the corrupt run's and 1 where it is the clean
+        one's (both means over prompts), so that the mean over prompts is a ratio of means."""
+        if self.ends is None:
+            raise MiniGPTError(
+                f"{self.method} has no clean and corrupt run", "activation and edge patching"
+            )
+        clean, corrupt = (float(end.mean()) for end in self.ends)
+        if clean == corrupt:
+            raise MiniGPTError(
+                f"the {self.metric} is {clean:g} on the clean side and on the corrupt one",
+                "pairs on which the sides differ",
+            )
+        return (self.base + self.per_prompt - corrupt) / (clean - corrupt)
+
+    def p_values(self) -> tuple[Float[Tensor, "rows"], Float[Tensor, "rows"]]:
+        """Each row's sign-flip permutation p (interp.numerics.permutation), and what is left of it
+        among all rows here: the false discovery rate at which it would just be found."""
+        p = p_values(self.per_prompt)
+        return p, adjusted(p)
+
     def to_frame(self) -> pd.DataFrame:
         """A table with a row an address, sorted as the effects are."""
-        low, high = self.interval().unbind(1)
-        return pd.DataFrame(
-            {
-                "address": self.addresses,
-                "value": self.values.tolist(),
-                "low": low.tolist(),
-                "high": high.tolist(),
-            }
-        )
+        (low, high), (p, q) = self.interval().unbind(1), self.p_values()
+        columns = {"value": self.values, "low": low, "high": high, "p": p, "fdr": q}
+        if self.ends is not None and float(self.ends[0].mean()) != float(self.ends[1].mean()):
+            columns["normalised"] = self.normalised().mean(1)
+        numbers = {name: x.tolist() for name, x in columns.items()}
+        return pd.DataFrame({"address": self.addresses, **numbers})
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values."""
+        p, q = self.p_values()
+        rows = zip(self, self.per_prompt.tolist(), p.tolist(), q.tolist(), strict=True)
+        ends = dict(zip(("clean", "corrupt"), self.ends or (), strict=False))
         return {
             "method": self.method,
             "metric": self.metric,
             "base": self.base.tolist(),
+            **{name: end.tolist() for name, end in ends.items()},
             "rows": [
-                {"address": a, "value": v, "per_prompt": p}
-                for (a, v), p in zip(self, self.per_prompt.tolist(), strict=True)
+                {"address": a, "value": v, "p": p, "fdr": q, "per_prompt": each}
+                for (a, v), each, p, q in rows
             ],
         }
 

@@ -50,9 +50,8 @@ def nodes(
     base, other = _sides(model, pairs, direction)
     names = addresses(base, over)
     patches = [Patch.write(name, other) for name in names]
-    return _Question(model, metric, base, progress).effects(
-        f"patching ({direction})", names, patches
-    )
+    question = _Question(model, metric, base, progress, _ends(metric, base, other, direction))
+    return question.effects(f"patching ({direction})", names, patches)
 
 
 def knockout(
@@ -167,9 +166,8 @@ def edges(
     order = sorted(range(len(names)), key=lambda i: str(parse(names[i]).sites[-1]))
     ordered, source = [names[i] for i in order], Source("other", run=other)
     patches = [Patch.read(name, source) for name in ordered]
-    effects = _Question(model, metric, base, progress).effects(
-        f"edge patching ({direction})", ordered, patches
-    )
+    question = _Question(model, metric, base, progress, _ends(metric, base, other, direction))
+    effects = question.effects(f"edge patching ({direction})", ordered, patches)
     return effects.rows(torch.tensor(order, dtype=torch.long).argsort().tolist())
 
 
@@ -246,8 +244,20 @@ def _sides(model: GPT2, pairs: Prompts, direction: str) -> tuple[Trace, Trace]:
             f"direction='{direction}'",
             "'noising' (corrupt into clean) or 'denoising' (clean into corrupt)",
         )
+    if not hasattr(pairs, "corrupted"):
+        raise PatchError(
+            f"pairs of type {type(pairs).__name__}",
+            "Prompts with a clean and a corrupt side",
+            "Prompts.from_texts(tokenizer, clean, corrupt, answers, distractors)",
+        )
     clean, corrupt = model.run(pairs), model.run(pairs.corrupted)
     return (clean, corrupt) if direction == "noising" else (corrupt, clean)
+
+
+def _ends(metric: Metric, base: Trace, other: Trace, direction: str) -> tuple[Tensor, Tensor]:
+    """The metric of the clean and of the corrupt run."""
+    patched, source = metric(base), metric(other)
+    return (patched, source) if direction == "noising" else (source, patched)
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,6 +268,7 @@ class _Question:
     metric: Metric
     base: Trace
     progress: bool
+    ends: tuple[Tensor, Tensor] | None = None
 
     def effects(
         self,
@@ -272,7 +283,8 @@ class _Question:
         after, bill = self.metric.after(self.model, self.base, patches, progress=self.progress)
         bill = bill if earlier is None else earlier + bill
         name, config = self.metric.name, self.model.config
-        return Effects(method, name, tuple(names), after - before, before, config, bill)
+        change = after - before
+        return Effects(method, name, tuple(names), change, before, config, bill, self.ends)
 
     def inputs(
         self, ports: Sequence[Site], at: At, sent: Sequence[Patch]

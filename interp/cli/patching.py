@@ -9,7 +9,20 @@ import typer
 
 from interp import metrics, patching, views
 from interp.cli import inputs
-from interp.cli.options import Answer, Clean, Corrupt, Device, Html, Json, Model, Over, Pairs, Top
+from interp.cli.options import (
+    Answer,
+    Clean,
+    Corrupt,
+    Device,
+    Html,
+    Ids,
+    Json,
+    Model,
+    Over,
+    Pairs,
+    Top,
+    Vocabulary,
+)
 from interp.cli.output import show
 from interp.effects import Effects
 from interp.tasks import Prompts
@@ -34,13 +47,15 @@ def patch(
         str, typer.Option(help="denoising (clean into corrupt) or noising (corrupt into clean)")
     ] = "denoising",
     model: Model = "ioi-mini",
+    tokenizer: Vocabulary = None,
+    ids: Ids = False,
     k: Top = 12,
     html: Html = None,
     as_json: Json = False,
     device: Device = "cpu",
 ) -> None:
     """Activation patching: what would the answer be, had this node been as on the other prompt?"""
-    loaded = inputs.load(model, device)
+    loaded = inputs.load(model, device, tokenizer, ids)
     prompts = inputs.pairs(loaded, clean, corrupt, answer, over, pairs)
     metric, patched = metrics.logit_diff(prompts), inputs.addresses(nodes)
     effects = patching.nodes(loaded, prompts, metric, patched, direction, progress=not as_json)
@@ -68,13 +83,15 @@ def paths(
         typer.Option(help="recompute (the IOI paper's meaning) or frozen (the direct edge only)"),
     ] = "recompute",
     model: Model = "ioi-mini",
+    tokenizer: Vocabulary = None,
+    ids: Ids = False,
     k: Top = 12,
     html: Html = None,
     as_json: Json = False,
     device: Device = "cpu",
 ) -> None:
     """Path patching: what does each sender do to the answer through these receivers only?"""
-    loaded = inputs.load(model, device)
+    loaded = inputs.load(model, device, tokenizer, ids)
     prompts = inputs.pairs(loaded, clean, corrupt, answer, over, pairs)
     ends = inputs.addresses(senders), receivers.split(), inputs.position(at)
     metric = metrics.logit_diff(prompts)

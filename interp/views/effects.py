@@ -16,7 +16,7 @@ def effects(shown: Effects, k: int = 12, prompts: Sequence[Sequence[str]] = ()) 
     receipt. prompts: the tokens of the pair that is shown."""
     base, count = float(shown.base.mean()), shown.per_prompt.shape[1]
     title = f"{shown.method}: change of the {shown.metric}"
-    about = f"{base:+.4f} in the run that is patched, mean over prompts: {count}"
+    about = f"{base:+.4f} in the run that is patched{_ends(shown)}, mean over prompts: {count}"
     receipt = shown.receipt
     verdict = (
         [Span(f"{len(shown)} patches: {receipt}", "soft" if receipt.changed else "bad")]
@@ -41,15 +41,35 @@ def _heads(shown: Effects) -> list[Section]:
 def _rows(shown: Effects, k: int) -> list[Section]:
     bars = figures.bars(dict(shown.top(2 * k)), shown.metric, shown.method)
     text = "Mean over prompts, with a bootstrap interval."
-    return [Section("The largest", text, [_table(shown.top(k)), Picture(bars)])]
+    if shown.per_prompt.shape[1] > 1:
+        text += (
+            f" p by flipping signs; FDR is its false discovery rate among all {len(shown)} rows."
+        )
+    return [Section("The largest", text, [_table(shown, k), Picture(bars)])]
 
 
-def _table(top: Effects) -> Table:
-    rows = [
-        (Span(address, "code"), f"{value:+.4f}", _interval(ends))
-        for (address, value), ends in zip(top, top.interval(), strict=True)
-    ]
-    return Table("", ("address", ">effect", "95% interval"), rows)
+def _ends(shown: Effects) -> str:
+    """What the metric is on both sides."""
+    if shown.ends is None:
+        return ""
+    clean, corrupt = (float(end.mean()) for end in shown.ends)
+    return f" (clean {clean:+.4f}, corrupt {corrupt:+.4f})"
+
+
+def _table(shown: Effects, k: int) -> Table:
+    """The largest; the columns that this kind of effects has."""
+    columns: dict[str, Sequence[str]] = {">effect": [f"{x:+.4f}" for x in shown.values.tolist()]}
+    if shown.ends is not None and len({float(end.mean()) for end in shown.ends}) > 1:
+        between = shown.normalised().mean(1).tolist()
+        columns[">0 corrupt, 1 clean"] = [f"{x:.3f}" for x in between]
+    columns["95% interval"] = [_interval(ends) for ends in shown.interval()]
+    if shown.per_prompt.shape[1] > 1:
+        for name, x in zip((">p", ">FDR"), shown.p_values(), strict=True):
+            columns[name] = [f"{value:.4f}" for value in x.tolist()]
+    places = {address: i for i, address in enumerate(shown.addresses)}
+    order = [(address, places[address]) for address in shown.top(k).addresses]
+    rows = [(Span(name, "code"), *(column[i] for column in columns.values())) for name, i in order]
+    return Table("", ("address", *columns), rows)
 
 
 def _interval(ends: torch.Tensor) -> str:
