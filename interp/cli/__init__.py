@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
+import sys
+
 import typer
 from rich.console import Console
 
@@ -33,11 +38,26 @@ for command in (
 
 def main() -> None:
     """Run the command; an error of this project is a message and exit status 2, never a stack of
-    calls."""
+    calls; an interrupt is exit status 130."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that knows few characters
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except MiniGPTError as error:
-        Console(stderr=True, highlight=False).print(
-            f"error: {error}", style="red", markup=False, soft_wrap=True
-        )
+        _say(f"error: {error}")
         raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except BrokenPipeError:  # whoever read has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EIO):
+            raise
+        _say(f"error: the answer could not be written: {error.strerror}")
+        os._exit(74)  # the interpreter would try to write it once more
+
+
+def _say(text: str) -> None:
+    Console(stderr=True, highlight=False).print(text, style="red", markup=False, soft_wrap=True)

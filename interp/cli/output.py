@@ -41,6 +41,7 @@ def say(data: Any, view: RenderableType, as_json: bool) -> None:
 
 def _print(data: Any) -> None:
     sys.stdout.write(json.dumps(data, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
 
 
 def _write(html: str, path: Path) -> None:

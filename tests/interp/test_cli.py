@@ -6,14 +6,20 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import weights
 from interp import cli
 from interp.cli import output
+from tests.conftest import tiny
+
+ROOT = Path(__file__).parents[2]
 
 PROMPT = "When Mary and John went to the store, John gave a drink to"
 
@@ -99,7 +105,7 @@ def test_the_page_is_whole_in_itself_and_escapes_what_it_is_given(interp, tmp_pa
         (("why", PROMPT, "--device", "quantum"), ["quantum", "cpu"]),
         (("trace", PROMPT, "--at", "a9.9"), ["layer 9 of 4", "layers 0 to 3"]),
         (("trace", PROMPT, "--at", "a2.3@40"), ["@40", "14 tokens"]),
-        (("trace", PROMPT, "--at", "A2.3"), ["'A2.3'", "'a2.3'"]),
+        (("trace", PROMPT, "--at", "a2,3"), ["'a2,3'", "'a2.3'"]),
         (("trace", PROMPT, "--at", "a2.3@S2"), ["@S2", "no named positions"]),
         (("trace", PROMPT, "--at", "a2.3>m3.in"), ["is a path"]),
         (("generate", PROMPT, "-n", "200"), ["200 more", "128"]),
@@ -250,3 +256,102 @@ def test_mistakes_in_an_audit_are_met_with_what_to_type(interp, arguments, parts
     assert status == 2
     for part in parts:
         assert part in err.replace("\n", " ")
+
+
+IDS = " ".join(map(str, weights.load("ioi-mini").tokenizer.encode(PROMPT)))
+
+
+def test_prompts_and_answers_may_be_token_ids(interp):
+    words = json.loads(interp("why", PROMPT, "-a", " Mary", "-o", " John", "--json")[1])
+    ids = [str(weights.load("ioi-mini").tokenizer.single(name)) for name in (" Mary", " John")]
+    typed = ("why", "--tokens", IDS.replace(" ", ","), "-a", ids[0], "-o", ids[1], "--json")
+    found = json.loads(interp(*typed)[1])
+    assert found["effects"] == words["effects"]
+    assert (found["answer"], found["tokens"]) == (" Mary", words["tokens"])
+    assert "Mary" in interp("generate", "--ids", IDS, "-n", "1")[1]
+    status, _, err = interp("why", "--ids", "1 2 99999")
+    assert (status, "'99999' is no token id" in err, "0 to 1059" in err) == (2, True, True)
+
+
+def test_a_vocabulary_from_elsewhere(interp, tmp_path):
+    names = [f"n{i}" for i in range(50)]
+    (tmp_path / "names.json").write_text(json.dumps(names))
+    folder = str(weights.save(tiny(), tmp_path / "model"))
+    status, out, err = interp(
+        "why", "n3 n1 n4", "-m", folder, "--tokenizer", str(tmp_path / "names.json")
+    )
+    assert (status, "n3 n1 n4" in out) == (0, True), err
+    assert "3 1 4" in interp("why", "3 1 4", "-m", folder)[1]
+    status, _, err = interp("why", "n3", "-m", folder, "--tokenizer", str(tmp_path / "none"))
+    assert (status, "holds no vocabulary" in err) == (2, True)
+
+
+def test_a_text_is_continued_under_interventions(interp, tmp_path):
+    np.save(tmp_path / "v.npy", np.full(128, 3.0))  # which LayerNorm takes out again
+    plain = interp("generate", PROMPT, "-n", "2")[1]
+    vector = f"v={tmp_path / 'v.npy'}"
+    assert (
+        interp("generate", PROMPT, "-n", "2", "--patch", "resid2 += v", "--vector", vector)[1]
+        == plain
+    )
+    assert interp("generate", PROMPT, "-n", "2", "--patch", "hold heads = 0")[1] != plain
+    status, _, err = interp("generate", PROMPT, "--patch", "resid2 += w", "--vector", vector)
+    assert (status, "nothing is called 'w'" in err) == (2, True)
+
+
+def test_another_tools_name_says_what_it_became(interp):
+    out = interp("trace", PROMPT, "--at", "blocks.2.attn.hook_z@-1", "--json")[1]
+    assert list(json.loads(out)) == ["blocks.2.attn.hook_z@-1 (a2.z@-1)"]
+
+
+def test_a_page_that_cannot_be_written_is_refused_before_the_work(interp):
+    for place in ("/no/such/folder/a.html", "/"):
+        status, out, err = interp("ioi", "--html", place)
+        assert (status, out) == (2, "")
+        assert f"--html {place}" in err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a full disk is /dev/full here")
+def test_an_answer_that_cannot_be_written_is_said_to_be_so():
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "interp.cli", "models"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            check=False,
+        )
+    assert done.returncode == 74
+    assert done.stderr.strip() == "error: the answer could not be written: No space left on device"
+
+
+def test_a_terminal_of_few_characters_is_no_obstacle():
+    env = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        [sys.executable, "-m", "interp.cli", "why", PROMPT],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=env,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "' Mary'" in done.stdout
+
+
+def test_an_interrupted_study_keeps_what_is_finished_and_says_130():
+    begun = subprocess.Popen(
+        [sys.executable, "-m", "interp.cli", "ioi"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    seen = ""
+    while "discover" not in seen:
+        seen += begun.stderr.read(1)
+    begun.send_signal(signal.SIGINT)
+    out, _ = begun.communicate(timeout=60)
+    assert begun.returncode == 130
+    assert "The task" in out
