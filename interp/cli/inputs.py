@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from rich.console import Console
 
 import weights
+from interp.cli import threads
 from interp.tasks import Prompts
 from minigpt import GPT2, MiniGPTError, Patch, Tokenizer
 from minigpt.vocabulary import Ids
@@ -25,6 +27,8 @@ def load(
 ) -> GPT2:
     """A model on a device; with another vocabulary than the one beside it, or with token ids as the
     words that are typed."""
+    if said := threads.choose():
+        Console(stderr=True, highlight=False).print(f"note: {said}", soft_wrap=True)
     try:
         loaded = weights.load(model, device=torch.device(device), tokenizer=vocabulary)
     except RuntimeError as error:
