@@ -85,6 +85,21 @@ class Effects:
                 cells[head] = value if torch.isnan(cells[head]) else cells[head] + value
         return cells
 
+    def map(self) -> tuple[list[str], list[str], Float[Tensor, "row position"]] | None:
+        """Nodes or stream points x positions, with their names, where the rows are just these
+        (over="resid@"): from the first to the last. None for anything else, and for heads."""
+        parsed = [parse(address) for address in self.addresses]
+        if not parsed or any(len(a.sites) > 1 or not isinstance(a.at, int) for a in parsed):
+            return None
+        rows = list(dict.fromkeys(str(a.site) for a in parsed))
+        columns = sorted({int(a.at) for a in parsed if isinstance(a.at, int)})
+        if len(rows) * len(columns) != len(parsed) or self.heads():
+            return None
+        places = {(str(a.site), a.at): i for i, a in enumerate(parsed)}
+        order = [places[row, column] for row in rows for column in columns]
+        values = self.values[order].view(len(rows), len(columns))
+        return rows, list(map(str, columns)), values
+
     def interval(
         self, level: float = 0.95, resamples: int = 2000, seed: int = 0
     ) -> Float[Tensor, "rows 2"]:
@@ -147,6 +162,9 @@ class Effects:
         from interp import figures  # only a picture needs plotly
 
         title = f"{self.method} on {self.metric}"
+        if found := self.map():
+            rows, columns, values = found
+            return figures.grid(values, title, rows, columns)
         if len(self) and len(self.heads()) == len(self):
             return figures.grid(self.grid(), title)
         return figures.bars(dict(self.top(24)), self.metric, title)

@@ -8,6 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 from jaxtyping import Float
+from plotly import subplots
 from torch import Tensor
 
 from minigpt import parse
@@ -19,16 +20,24 @@ SCALE = [(0.0, AGAINST), (0.25, "#ef8a62"), (0.5, "#f7f7f7"), (0.75, "#67a9cf"),
 Spot = tuple[float, int]
 
 
-def grid(values: Float[Tensor, "layer head"], title: str) -> go.Figure:
-    """A heat map of one number for each head; layer 0 on top."""
+def grid(
+    values: Float[Tensor, "layer head"],
+    title: str,
+    rows: Sequence[str] = (),
+    columns: Sequence[str] = (),
+) -> go.Figure:
+    """A heat map of one number for each head, layer 0 on top; or for each of named rows and
+    columns."""
     layers, heads = values.shape
     bound = float(values.nan_to_num().abs().max()) or 1.0
     names = [[f"a{layer}.{head}" for head in range(heads)] for layer in range(layers)]
+    if rows:
+        names = [[f"{row} at {column}" for column in columns] for row in rows]
     figure = go.Figure(
         go.Heatmap(
             z=values.tolist(),
-            x=list(range(heads)),
-            y=list(range(layers)),
+            x=list(columns or range(heads)),
+            y=list(rows or range(layers)),
             text=names,
             zmin=-bound,
             zmax=bound,
@@ -39,10 +48,14 @@ def grid(values: Float[Tensor, "layer head"], title: str) -> go.Figure:
             colorbar={"thickness": 12, "outlinewidth": 0},
         )
     )
-    figure.update_xaxes(title="head", dtick=1, showgrid=False, zeroline=False)
-    figure.update_yaxes(
-        title="layer", dtick=1, autorange="reversed", showgrid=False, zeroline=False
-    )
+    kinds = ("position", None) if rows else ("head", "layer")
+    style = {
+        "showgrid": False,
+        "zeroline": False,
+        **({"type": "category"} if rows else {"dtick": 1}),
+    }
+    figure.update_xaxes(title=kinds[0], **style)
+    figure.update_yaxes(title=kinds[1], autorange="reversed", **style)
     return styled(figure, title, height=120 + 34 * layers)
 
 
@@ -76,6 +89,34 @@ def lens(values: Mapping[str, float], metric: str) -> go.Figure:
     figure.update_xaxes(type="category", tickangle=-45)
     figure.update_yaxes(title=metric, zeroline=True)
     return styled(figure, f"{metric}, read at each point of the residual stream", height=340)
+
+
+def patterns(
+    tokens: Sequence[str], heads: Mapping[str, Float[Tensor, "pos key"]], title: str = ""
+) -> go.Figure:
+    """Whole attention patterns, heads side by side: from each position (down) to each key
+    (across).
+
+    figures.patterns(tokens, {h: trace[f"{h}.pattern"][0] for h in ("a3.4", "a2.6")})
+    """
+    labels = [f"{i} {token!r}" for i, token in enumerate(tokens)]
+    figure = subplots.make_subplots(1, len(heads), subplot_titles=list(heads), shared_yaxes=True)
+    for column, (head, weights) in enumerate(heads.items(), 1):
+        drawn = go.Heatmap(
+            z=weights.tolist(),
+            x=labels,
+            y=labels,
+            zmin=0,
+            zmax=1,
+            colorscale="Blues",
+            showscale=column == len(heads),
+            hovertemplate=head + "<br>from %{y}<br>to %{x}<br>%{z:.3f}<extra></extra>",
+            colorbar={"thickness": 12, "outlinewidth": 0},
+        )
+        figure.add_trace(drawn, 1, column)
+    figure.update_xaxes(tickangle=-50, showgrid=False)
+    figure.update_yaxes(autorange="reversed", showgrid=False)
+    return styled(figure, title or "attention patterns", height=220 + 22 * len(labels))
 
 
 def attention(tokens: Sequence[str], rows: Mapping[str, Sequence[float]]) -> go.Figure:

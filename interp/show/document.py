@@ -60,13 +60,15 @@ class Table:
 
 @dataclass(frozen=True, eq=False)
 class HeatMap:
-    """A number for each head, layers x heads: blue above zero, red below it; NaN is empty. Of
-    costs every number is red, and has no sign."""
+    """A number for each head, layers x heads, or for what rows and columns are named for: blue
+    above zero, red below it; NaN is empty. Of costs every number is red, and has no sign."""
 
     title: str
     values: Float[Tensor, "layer head"]
     digits: int = 2
     costs: bool = False
+    rows: Sequence[str] = ()
+    columns: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

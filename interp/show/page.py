@@ -127,8 +127,8 @@ def _block(shown: Block) -> str:
             return _tokens(tokens)
         case Table():
             return table(shown)
-        case HeatMap(title, values):
-            return _figure(figures.grid(values, title))
+        case HeatMap(title, values, rows=rows, columns=columns):
+            return _figure(figures.grid(values, title, rows, columns))
         case Attention(tokens, weights):
             return _figure(figures.attention(tokens, weights))
         case Picture(figure):

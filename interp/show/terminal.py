@@ -3,6 +3,7 @@ only a page can draw is left out, and what it comes to stands last."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 
 from rich import table as grids
@@ -81,18 +82,30 @@ def table(shown: Table) -> grids.Table:
 
 
 def heat_map(shown: HeatMap, width: int = 7) -> Text:
-    """Layers x heads, each cell its number on its colour."""
-    values, sign, side = shown.values, *(("", -1) if shown.costs else ("+", 1))
-    most = side * (float(values.nan_to_num().abs().max()) or 1.0)
-    drawn = Text(f"{shown.title} (rows: layers)\n", style="bold")
-    heads = "".join(f"{head:>{width}}" for head in range(values.shape[1]))
-    drawn.append(f"     {heads}", style="dim not bold")
-    for layer, row in enumerate(values.tolist()):
-        drawn.append(f"\n{layer:>4} ", style="dim not bold")
-        for value in row:
-            number = f"{value:{sign}.{shown.digits}f}" if value == value else ""
-            drawn.append(f"{number:>{width}}", style=f"not bold black on {mix(value / most)}")
+    """Layers x heads (or what is named), each cell its number on its colour; in parts below one
+    another where it is wider than the terminal."""
+    values = shown.values
+    rows = list(shown.rows) or [str(layer) for layer in range(len(values))]
+    columns = [name[: width - 1] for name in shown.columns] or [*map(str, range(values.shape[1]))]
+    margin = max(4, *map(len, rows))
+    fit = max(1, (shutil.get_terminal_size((80, 0)).columns - margin - 1) // width)
+    drawn = Text(shown.title + " (rows: layers)" * (not shown.rows), style="bold")
+    for first in range(0, len(columns), fit):
+        head = "".join(f"{name:>{width}}" for name in columns[first : first + fit])
+        drawn.append(f"\n{'':{margin}} {head}", style="dim not bold")
+        for name, row in zip(rows, values[:, first : first + fit].tolist(), strict=True):
+            drawn.append(f"\n{name:>{margin}} ", style="dim not bold")
+            _cells(drawn, shown, row, width)
     return drawn
+
+
+def _cells(drawn: Text, shown: HeatMap, row: Sequence[float], width: int) -> None:
+    """The numbers of one row, each on its colour."""
+    sign, side = ("", -1) if shown.costs else ("+", 1)
+    most = side * (float(shown.values.nan_to_num().abs().max()) or 1.0)
+    for value in row:
+        number = f"{value:{sign}.{shown.digits}f}" if value == value else ""
+        drawn.append(f"{number:>{width}}", style=f"not bold black on {mix(value / most)}")
 
 
 def text(words: Words) -> Text:

@@ -23,7 +23,8 @@ def effects(shown: Effects, k: int = 12, prompts: Sequence[Sequence[str]] = ()) 
         if (receipt)
         else []
     )
-    return Document(title, [*_prompts(prompts), *_heads(shown), *_rows(shown, k)], verdict, about)
+    maps = [*_heads(shown), *_map(shown, prompts)]
+    return Document(title, [*_prompts(prompts), *maps, *_rows(shown, k)], verdict, about)
 
 
 def _prompts(prompts: Sequence[Sequence[str]]) -> list[Section]:
@@ -36,6 +37,19 @@ def _heads(shown: Effects) -> list[Section]:
         return []
     text = "Change of the metric; layers from top to bottom."
     return [Section("Every head", text, [HeatMap("each head", shown.grid())])]
+
+
+def _map(shown: Effects, prompts: Sequence[Sequence[str]]) -> list[Section]:
+    """Positions, by the tokens of the first prompt that is shown, where all are of one length."""
+    if (found := shown.map()) is None:
+        return []
+    rows, columns, values = found
+    tokens = prompts[0] if prompts and len(prompts[0]) == len(columns) else [""] * len(columns)
+    names = [f"{column} {token}" for column, token in zip(columns, tokens, strict=True)]
+    text = "Change of the metric; from the embedding down, positions across."
+    return [
+        Section("Every position", text, [HeatMap("each position", values, 2, False, rows, names)])
+    ]
 
 
 def _rows(shown: Effects, k: int) -> list[Section]:

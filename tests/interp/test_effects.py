@@ -7,9 +7,12 @@ import json
 import pytest
 import torch
 
+from interp import figures, metrics, patching
 from interp.effects import Effects
+from interp.tasks import Prompts
 from minigpt import Config
 from minigpt.errors import MiniGPTError
+from tests.conftest import tiny
 
 CONFIG = Config(2, 2, 8, 16, 32, 50)
 
@@ -92,3 +95,35 @@ def test_pictures_hold_the_numbers():
     assert heat.z[0][1] == -5
     bars = FOUR.figure().data[0]
     assert (bars.type, bars.y[0], bars.x[0]) == ("bar", "a0.1", -5)
+
+
+def test_stream_points_by_positions_are_a_map_and_heads_are_none():
+    model = tiny(3, 2, 16, 32)
+    clean, corrupt = torch.randint(0, 50, (2, 3, 7), generator=torch.Generator().manual_seed(0))
+    pairs = Prompts(clean, corrupt, [1, 2, 3], [4, 5, 6])
+    metric = metrics.logit_diff(pairs)
+    found = patching.nodes(model, pairs, metric, "resid@")
+    rows, columns, values = found.map()
+    assert rows[:2] == ["resid0", "resid0.mid"]
+    assert columns == [str(i) for i in range(7)]
+    for i, row in enumerate(rows):
+        for j, column in enumerate(columns):
+            assert float(values[i, j]) == found[f"{row}@{column}"]
+    assert found.figure().data[0].z[1][3] == found["resid0.mid@3"]
+    assert found.figure().data[0].text[1][3] == "resid0.mid at 3"
+    backwards = found.rows(list(range(len(found)))[::-1])
+    assert backwards.map()[1] == columns
+    assert found.rows([0, 1]).map()[0] == ["resid0"]
+    assert found.rows([0, 8]).map() is None
+    for over in ("heads", "heads@", "mlps", "resid@END"):
+        assert patching.nodes(model, pairs, metric, over).map() is None
+
+
+def test_whole_patterns_stand_side_by_side_with_their_tokens():
+    model = tiny(3, 2, 16, 32)
+    trace = model.run([[1, 2, 3, 4]])
+    heads = {name: trace[f"{name}.pattern"][0] for name in ("a1.0", "a2.1")}
+    drawn = figures.patterns(["x", " y", "z", "!"], heads)
+    assert [note.text for note in drawn.layout.annotations] == ["a1.0", "a2.1"]
+    assert list(drawn.data[1].z[3]) == heads["a2.1"][3].tolist()
+    assert drawn.data[0].x[1] == "1 ' y'"

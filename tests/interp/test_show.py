@@ -114,3 +114,19 @@ def test_a_long_document_begins_with_its_headings():
 def test_a_table_as_plain_values_is_its_text():
     table = doc.Table("rows", ("left",), [(WORDS,)])
     assert table.to_dict() == {"title": "rows", "columns": ["left"], "rows": [["one two three"]]}
+
+
+def test_a_heat_map_wider_than_the_terminal_comes_in_parts(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    values = torch.arange(12.0).view(2, 6)
+    shown = doc.HeatMap("map", values, rows=["first", "second"], columns=list("abcdef"))
+    text = terminal.heat_map(shown).plain
+    assert text.splitlines() == [
+        "map",
+        "             a      b      c      d",
+        " first   +0.00  +1.00  +2.00  +3.00",
+        "second   +6.00  +7.00  +8.00  +9.00",
+        "             e      f",
+        " first   +4.00  +5.00",
+        "second  +10.00 +11.00",
+    ]
