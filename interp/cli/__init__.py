@@ -14,8 +14,10 @@ from interp.cli.debug import debug
 from interp.cli.models import card, fetch, models
 from interp.cli.numerics import audit
 from interp.cli.patching import patch, paths
+from interp.cli.provenance import tracked
 from interp.cli.questions import generate, trace, why
 from interp.cli.studies import circuit, ioi
+from interp.cli.verify import verify
 from minigpt import MiniGPTError
 
 app = typer.Typer(
@@ -31,9 +33,9 @@ app = typer.Typer(
 # In the order in which --help lists them.
 for command in (
     *(debug, why, patch, paths, models, fetch, trace, generate, card),
-    *(ioi, circuit, audit),
+    *(ioi, circuit, audit, verify),
 ):
-    app.command()(command)
+    app.command()(tracked(command))
 
 
 def main() -> None:

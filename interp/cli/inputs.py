@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 
 import weights
-from interp.cli import threads
+from interp.cli import provenance, threads
 from interp.tasks import Prompts
 from minigpt import GPT2, MiniGPTError, Patch, Tokenizer
 from minigpt.vocabulary import Ids
@@ -35,6 +35,7 @@ def load(
         raise MiniGPTError(
             f"--device {device}: {error}".splitlines()[0], "cpu, or cuda where torch sees a GPU"
         ) from error
+    provenance.note(loaded)
     if not ids:
         return loaded
     shown = None if loaded.tokenizer is None else loaded.tokenizer.vocabulary

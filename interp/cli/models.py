@@ -14,6 +14,7 @@ from interp.card import measure
 from interp.cli.inputs import load
 from interp.cli.options import Device, Json, Model
 from interp.cli.output import console, say
+from interp.cli.provenance import KEY, record
 from interp.show import terminal
 from interp.show.document import Table
 from minigpt import MiniGPTError
@@ -72,7 +73,7 @@ def card(
     prompts = [tuple(json.loads(line)) for line in lines[:n]]
     figures = measure(load(model, device), prompts)
     rows = [(name.replace("_", " "), _value(value)) for name, value in figures.items()]
-    say(figures, terminal.table(Table(model, ("", "measured"), rows)), as_json)
+    say({**figures, KEY: record()}, terminal.table(Table(model, ("", "measured"), rows)), as_json)
 
 
 def _value(value: Any) -> str:

@@ -12,6 +12,7 @@ from interp import views
 from interp.cli.inputs import load, patch_of
 from interp.cli.options import Device, Html, Ids, Json, Model, Prompt, Vocabulary
 from interp.cli.output import say, show
+from interp.cli.provenance import KEY, record
 from interp.show import terminal
 from interp.show.document import Table
 from interp.why import why as ask
@@ -136,4 +137,5 @@ def generate(
     given = patch_of(patch or [], vector or [])
     text = continued(loaded, prompt, n, Choice(temperature, top_k, seed), stop, patch=given)
     between = loaded.words.vocabulary.between.decode() if text else ""
-    say({"prompt": prompt, "continuation": text}, f"{prompt}{between}{text}", as_json)
+    data = {"prompt": prompt, "continuation": text, KEY: record()}
+    say(data, f"{prompt}{between}{text}", as_json)
