@@ -61,5 +61,7 @@ def test_the_numbers_are_the_same_bits():
             env={**os.environ, "OMP_NUM_THREADS": n},
             check=True,
         )
-        found.append(json.loads(done.stdout))
+        answer = json.loads(done.stdout)
+        assert answer.pop("provenance")["machine"]["threads"] == int(n)
+        found.append(answer)
     assert found[0] == found[1] == found[2]
