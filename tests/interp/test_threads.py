@@ -62,6 +62,6 @@ def test_the_numbers_are_the_same_bits():
             check=True,
         )
         answer = json.loads(done.stdout)
-        assert answer.pop("provenance")["machine"]["threads"] == int(n)
+        assert 1 <= answer.pop("provenance")["machine"]["threads"] <= int(n)
         found.append(answer)
     assert found[0] == found[1] == found[2]
