@@ -236,7 +236,11 @@ def _question(
 def _ids(given: Any, name: str) -> Ids:
     """[batch, choices]; one id or one row of ids serves every prompt by broadcasting. ABSENT stands
     where a prompt has fewer than another, never first."""
-    ids = torch.as_tensor(given)
+    try:
+        ids = torch.as_tensor(given)
+    except (ValueError, TypeError, RuntimeError) as error:
+        legal = "whole token ids: one, [batch] or [batch, choices]"
+        raise MetricError(f"{name} {given!r}"[:200], legal) from error
     if ids.is_floating_point() or ids.dtype == torch.bool or not ids.numel() or ids.ndim > 2:
         raise MetricError(f"{name} {given!r}", "whole token ids: one, [batch] or [batch, choices]")
     ids = ids.long().reshape(len(ids) if ids.ndim else 1, -1)

@@ -179,3 +179,9 @@ def test_what_accuracy_is_against_is_in_its_name():
     assert metrics.accuracy(answers=[3]).name == metrics.top1(answers=[3]).name
     assert "every other token" in metrics.top1(answers=[3]).name
     assert "the distractors" in metrics.accuracy(answers=[3], distractors=[4]).name
+
+
+@pytest.mark.parametrize("given", [{}, [[3], []], ["a"], object()])
+def test_what_are_no_ids_is_refused(given):
+    with pytest.raises(MetricError, match="whole token ids"):
+        metrics.logit(answers=given)

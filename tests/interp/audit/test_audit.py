@@ -91,6 +91,7 @@ def test_every_promise_holds_and_none_is_skipped(whole):
     assert (broken, skipped) == (0, 0)
 
 
+@pytest.mark.slow
 def test_a_float64_model_and_one_of_one_layer_can_be_audited():
     for made in (tiny(*SHAPE, dtype=torch.float64), tiny(1, 2, 16, 32, 40, 50, tied=False)):
         assert red(audit(made).broken) == set(), made
