@@ -78,9 +78,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def json_value(path: Path) -> Any:
     """What a JSON file holds."""
+    text = read_text(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
         reason = "it is too deep" if isinstance(error, RecursionError) else error
         raise WeightsError(f"{path} could not be read: {reason}", "a JSON object") from error
 

@@ -20,6 +20,7 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from interp.metrics import ABSENT
 from interp.tasks import files
 from minigpt import Batch, Tokenizer
 from minigpt.errors import PositionError, PromptError
@@ -27,9 +28,6 @@ from minigpt.vocabulary import Ids
 
 Rows = Tensor | Sequence[Sequence[int] | Tensor]
 Choices = Tensor | Sequence[Any]
-
-# Where a prompt has fewer answers than another has.
-ABSENT = -1
 
 
 @dataclass(frozen=True, eq=False, init=False)
