@@ -10,7 +10,7 @@ remainder. Sums are taken in float64 from the values that the run recorded.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -26,8 +26,22 @@ from minigpt.address import streams
 Row = tuple[str, Float[Tensor, "batch"]]
 
 
+@dataclass(frozen=True, eq=False)
+class Changed:
+    """What became of every direct effect from one run to another. write: what the nodes' own writes
+    changed; scale: what the final LayerNorm's scale did to them. The two sum to the difference."""
+
+    write: Effects
+    scale: Effects
+
+
 def direct(
-    trace: Trace, metric: Metric, *, neurons: bool | Sequence[int] = False, sources: bool = False
+    trace: Trace,
+    metric: Metric,
+    *,
+    neurons: bool | Sequence[int] = False,
+    sources: bool = False,
+    scale: Float[Tensor, "batch"] | None = None,
 ) -> Effects:
     """Every node's direct effect on a metric that is linear in the logits; the rows sum to the
     metric.
@@ -35,10 +49,11 @@ def direct(
     neurons: split the MLPs (True: all; or these layers) into neurons and bias. sources: split every
     head by the position whose value it read ("a9.9.v@5"). Known in the field as direct logit
     attribution. In a patched run, what an edit wrote into a stream or the output's input is a row
-    of its own, as is a vector written to a whole.
+    of its own, as is a vector written to a whole. scale: divide by this, the final LayerNorm's
+    scale of another run; then the rows do not sum to the metric, but show what the writes alone do.
     """
     split = range(trace.config.n_layer) if neurons is True else neurons or ()
-    out = Parts(trace, Site("out"), _reader(trace, metric), gradient(trace, metric))
+    out = Parts(trace, Site("out"), _reader(trace, metric), gradient(trace, metric, scale))
     parts = [part for part in out.nodes(split) if not (sources and part[0].kind == "attn")]
     edits = out.edits([site for site, _ in parts])
     rows = [
@@ -51,9 +66,54 @@ def direct(
     return _effects("direct effect", trace, metric, rows)
 
 
-def gradient(trace: Trace, metric: Metric) -> Float[Tensor, "batch d_model"]:
+def changed(
+    before: Trace,
+    after: Trace,
+    metric: Metric,
+    *,
+    neurons: bool | Sequence[int] = False,
+    sources: bool = False,
+) -> Changed:
+    """The difference of every node's direct effect between two runs of the same prompts, split into
+    *write changed* (at the scale that the final LayerNorm had before) and *scale changed*.
+
+    Ablate a head, and every effect grows as the stream grows shorter: only `write` says who
+    responds.
+    """
+
+    def read(trace: Trace, scale: Float[Tensor, "batch"] | None) -> Effects:
+        return direct(trace, metric, neurons=neurons, sources=sources, scale=scale)
+
+    first, fixed, last = (
+        read(before, None),
+        read(after, final_scale(before, metric)),
+        read(after, None),
+    )
+    names = tuple(dict.fromkeys((*first.addresses, *last.addresses)))
+    a, b, c = (_under(names, effects) for effects in (first, fixed, last))
+    return Changed(
+        replace(first, method="write changed", addresses=names, per_prompt=b - a),
+        replace(first, method="scale changed", addresses=names, per_prompt=c - b),
+    )
+
+
+def _under(names: Sequence[str], effects: Effects) -> Float[Tensor, "rows batch"]:
+    """The effects by these names, 0 where there is no such row."""
+    known = dict(zip(effects.addresses, effects.per_prompt, strict=True))
+    nothing = torch.zeros_like(effects.per_prompt[0])
+    return torch.stack([known.get(name, nothing) for name in names])
+
+
+def final_scale(trace: Trace, metric: Metric) -> Float[Tensor, "batch"]:
+    """The final LayerNorm's standard deviation where the metric reads. float64."""
+    return ops.scale(_reader(trace, metric)(trace.stream(Site("out"))).double(), trace.config.eps)
+
+
+def gradient(
+    trace: Trace, metric: Metric, scale: Float[Tensor, "batch"] | None = None
+) -> Float[Tensor, "batch d_model"]:
     """g: what a unit of each direction of the final stream adds to the metric, the final
-    LayerNorm's scale being the run's. float64."""
+    LayerNorm's scale being the run's (or this one). float64."""
     if not metric.linear:
         raise MetricError(
             f"direct effects on {metric.name}",
@@ -61,7 +121,7 @@ def gradient(trace: Trace, metric: Metric) -> Float[Tensor, "batch d_model"]:
             "metrics.logit_diff or metrics.logit",
         )
     scaled = metric.direction(trace.params) * trace.params.ln_w.double()
-    sigma = ops.scale(_reader(trace, metric)(trace.stream(Site("out"))).double(), trace.config.eps)
+    sigma = final_scale(trace, metric) if scale is None else scale.double()
     return (scaled - scaled.mean(-1, keepdim=True)) / sigma[:, None]
 
 

@@ -1,5 +1,5 @@
 """A number on one side or on both, and the difference: what every column of every table is made
-of."""
+of; and what a difference of direct effects is made of."""
 
 from __future__ import annotations
 
@@ -15,6 +15,21 @@ class Both:
     left: float | None = None
     right: float | None = None
     difference: float | None = None
+
+
+@dataclass(frozen=True)
+class Change:
+    """A difference of direct effects: what the write changed, at the left side's LayerNorm scale,
+    and what that scale changed. They sum to the difference; None where there is none."""
+
+    write: float | None = None
+    scale: float | None = None
+
+
+def change(left: float, held: float, right: float) -> Change:
+    """The parts of right - left, held being the right side's at the left side's scale."""
+    known = all(map(math.isfinite, (left, held, right)))
+    return Change(held - left, right - held) if known else Change()
 
 
 def both(left: float | None, right: float | None = None) -> Both:

@@ -16,11 +16,14 @@ from torch import Tensor
 from minigpt import Site, Trace
 from minigpt.address import heads
 
+# By address: the direct effect, and the same at the left side's LayerNorm scale.
+Direct = Mapping[str, tuple[float, float]]
+
 
 @dataclass(frozen=True, eq=False)
 class Block:
     """Nodes of one kind; NaN where a node has no such number. names: the text before the position,
-    and after it ("a2.6", "<3").
+    and after it ("a2.6", "<3"). held: the direct effect at the left side's LayerNorm scale.
 
     key: the position that a head's node looks at, -1 where none; valid: cells that exist (a head
     never looks ahead).
@@ -31,6 +34,7 @@ class Block:
     norm: Float[Tensor, "nodes pos"]
     activation: Float[Tensor, "nodes pos"]
     direct: Float[Tensor, "nodes pos"]
+    held: Float[Tensor, "nodes pos"]
     key: Int[Tensor, "nodes pos"]
 
     @property
@@ -51,7 +55,7 @@ class Block:
         there = torch.tensor([i or 0 for i in rows])[:, None], torch.tensor([t or 0 for t in twins])
         moved = {
             name: getattr(self, name)[there].masked_fill(~here, torch.nan)
-            for name in ("norm", "activation", "direct")
+            for name in ("norm", "activation", "direct", "held")
         }
         return replace(
             self, names=tuple(names), key=self.key[there].masked_fill(~here, -1), **moved
@@ -59,10 +63,10 @@ class Block:
 
 
 def blocks(
-    trace: Trace, split: Sequence[str], direct: Mapping[str, float], names: Iterable[str]
+    trace: Trace, split: Sequence[str], direct: Direct, names: Iterable[str]
 ) -> Iterator[Block]:
     """The blocks of a run of one prompt. direct: effects at the last position by address, as
-    attribution.direct names them; none: NaN.
+    attribution.direct names them, the run's own and at the left side's scale; none: NaN.
 
     names: every address with a direct effect on any side; those that are neither a node nor of a
     key are edits, the last block.
@@ -167,20 +171,21 @@ def _block(
         norm,
         none if activation is None else activation,
         none,
+        none,
         torch.full(norm.shape, -1, dtype=torch.long) if key is None else key,
     )
 
 
-def _with(block: Block, direct: Mapping[str, float]) -> Block:
+def _with(block: Block, direct: Direct) -> Block:
     """With direct effects: only what stands at the last position, where the metric is read, has
     any."""
     if not direct:
         return block
-    effects = torch.zeros(block.norm.shape, dtype=torch.float64)
-    effects[:, -1] = torch.tensor(
-        [direct.get(_name(block, i), 0.0) for i in range(len(block.names))], dtype=torch.float64
-    )
-    return replace(block, direct=effects)
+    names = [_name(block, i) for i in range(len(block.names))]
+    last = torch.tensor([direct.get(name, (0.0, 0.0)) for name in names], dtype=torch.float64)
+    effects = torch.zeros(2, *block.norm.shape, dtype=torch.float64)
+    effects[:, :, -1] = last.T
+    return replace(block, direct=effects[0], held=effects[1])
 
 
 def _twin(end: str, twins: Sequence[int | None]) -> str:

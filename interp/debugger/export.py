@@ -11,7 +11,7 @@ from typing import Any
 
 from interp.debugger import attention, details, graph, nodes, pathmap, summary, totals, upstream
 from interp.debugger.attention import Attention
-from interp.debugger.both import Both
+from interp.debugger.both import Both, Change
 from interp.debugger.details import Details
 from interp.debugger.pathmap import PathMap
 from interp.debugger.question import Question, QuestionError
@@ -134,7 +134,7 @@ def _flat(row: Any) -> Iterator[tuple[str, Any]]:
         else ((field.name, getattr(row, field.name)) for field in fields(row))
     )
     for name, value in items:
-        if isinstance(value, Both):
+        if isinstance(value, Both | Change):
             yield from ((f"{name}.{side}", number) for side, number in asdict(value).items())
         else:
             yield (

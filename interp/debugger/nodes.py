@@ -11,11 +11,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp import attribution
-from interp.debugger.both import Both, both
-from interp.debugger.columns import Block, blocks
-from interp.debugger.question import Question
+from interp.debugger import place
+from interp.debugger.both import Both, Change, both, change
+from interp.debugger.columns import Block, Direct, blocks
 from interp.debugger.session import Runs, Side
 from interp.effects import Effects
+from minigpt import parse
 
 # What each column means, as a tooltip says it.
 DEFINITIONS = {
@@ -34,9 +35,21 @@ DEFINITIONS = {
         "What the write adds to the metric along the edge to the output only, the final "
         "LayerNorm's scale being the run's. All rows sum to the metric."
     ),
+    "change.write": (
+        "Of the difference of direct effects: what the node's own write changed, the final "
+        "LayerNorm's scale being that of the left side."
+    ),
+    "change.scale": (
+        "The rest of the difference: the same write, and another LayerNorm scale. It moves every "
+        "row by the same factor, also of nodes that did not respond."
+    ),
     "total": (
         "How the metric changes when this node is ablated or replaced and everything "
         "downstream is computed again."
+    ),
+    "lost": (
+        "What the metric loses without this node: minus the total effect of ablating or replacing "
+        "it, everything downstream computed again."
     ),
 }
 
@@ -58,13 +71,20 @@ class Row:
     activation: Both
     norm: Both
     direct: Both
+    change: Change
     total: Both
+
+    @property
+    def lost(self) -> Both:
+        """What is lost without the node: minus the total effect."""
+        ends = (self.total.left, self.total.right)
+        return both(*(None if x is None else -x for x in ends))
 
 
 @dataclass(frozen=True)
 class Table:
     """Rows as sorted; rest: the direct effects of every row not shown, so that rows + rest = sum =
-    metric.
+    metric; rest_change and sum_change likewise of the difference.
 
     gap, bound: how far the sum is from the metric (the worse side), and how far rounding alone may
     put it. count: rows in all; matching: those that `find` keeps.
@@ -76,6 +96,8 @@ class Table:
     rows: tuple[Row, ...]
     rest: Both
     sum: Both
+    rest_change: Change
+    sum_change: Change
     gap: float | None
     bound: float | None
     count: int
@@ -90,11 +112,12 @@ def table(runs: Runs, totals: Mapping[str, Both] | None = None) -> Table:
     totals: exact total effects known so far (totals.py streams them), by address; only they can be
     sorted by.
     """
-    effects = [_direct(side, runs.question.split) for side in runs.sides]
+    effects = _effects(runs)
     blocks = [_kept(block, runs, totals or {}) for block in _blocks(runs, effects)]
-    chosen = _ends([row for block in blocks for row in block.rows], runs.question)
-    closures = _closures(runs, effects)
+    chosen = _ends([row for block in blocks for row in block.rows], runs)
+    closures = _closures(runs, [own for own, _ in effects])
     whole = both(*(c.total for c in closures)) if closures else Both()
+    changed = _changed(effects)
     worst = max(closures, key=lambda c: c.gap / c.bound) if closures else None
     return Table(
         tuple(side.name for side in runs.sides),
@@ -103,6 +126,8 @@ def table(runs: Runs, totals: Mapping[str, Both] | None = None) -> Table:
         tuple(chosen),
         _less(whole, [row.direct for row in chosen]),
         whole,
+        _rest(changed, [row.change for row in chosen]),
+        changed,
         worst.gap if worst else None,
         worst.bound if worst else None,
         sum(block.count for block in blocks),
@@ -111,17 +136,34 @@ def table(runs: Runs, totals: Mapping[str, Both] | None = None) -> Table:
     )
 
 
-def _closures(runs: Runs, effects: Sequence[Effects | None]) -> list[attribution.Closure]:
+def _effects(runs: Runs) -> list[tuple[Effects, Effects]]:
+    """The direct effects of each side, its own and at the left side's scale; none where the metric
+    is not linear in the logits."""
+    if not runs.left.metric.linear:
+        return []
+    split, scale = runs.question.split, attribution.final_scale(runs.left.trace, runs.left.metric)
+    own = [_direct(side, split) for side in runs.sides]
+    return [(own[0], own[0]), *((each, _direct(runs.sides[1], split, scale)) for each in own[1:])]
+
+
+def _changed(effects: Sequence[tuple[Effects, Effects]]) -> Change:
+    """What became of all direct effects together."""
+    if len(effects) < 2:
+        return Change()
+    (left, _), (right, held) = ([float(x.per_prompt.sum()) for x in pair] for pair in effects)
+    return change(left, held, right)
+
+
+def _closures(runs: Runs, effects: Sequence[Effects]) -> list[attribution.Closure]:
     """How the direct effects of each side sum to its metric; none where there are none."""
-    known = [effect for effect in effects if effect is not None]
     return [
         attribution.closure(side.trace, side.metric, effect)
-        for side, effect in zip(runs.sides, known, strict=False)
+        for side, effect in zip(runs.sides, effects, strict=False)
     ]
 
 
 def value(row: Row, sort: str) -> float | None:
-    """The number that a row is sorted by: "direct", "norm.right", "total.difference"."""
+    """The number that a row is sorted by: "direct", "norm.right", "change.write"."""
     column, _, side = sort.partition(".")
     number: float | None = getattr(getattr(row, column), side or "left")
     return number
@@ -137,21 +179,16 @@ class _Rows:
     matching: int
 
 
-def _direct(side: Side, split: Sequence[str]) -> Effects | None:
-    """The direct effects of every node; None where the metric is not linear in the logits."""
-    if not side.metric.linear:
-        return None
-    by = {"neurons": "neurons" in split, "sources": "keys" in split}
-    return attribution.direct(side.trace, side.metric, **by)
+def _direct(side: Side, split: Sequence[str], scale: Tensor | None = None) -> Effects:
+    """The direct effects of every node, at the run's own LayerNorm scale or another."""
+    neurons, keys = "neurons" in split, "keys" in split
+    return attribution.direct(side.trace, side.metric, neurons=neurons, sources=keys, scale=scale)
 
 
-def _blocks(runs: Runs, effects: Sequence[Effects | None]) -> Iterator[tuple[Block, ...]]:
+def _blocks(runs: Runs, effects: Sequence[tuple[Effects, Effects]]) -> Iterator[tuple[Block, ...]]:
     """The same nodes on each side, block by block; the right side's positions put under those of
     the left."""
-    direct = [
-        dict(zip(effect.addresses, effect.per_prompt[:, 0].tolist(), strict=True)) if effect else {}
-        for effect in effects
-    ]
+    direct: list[Direct] = [_by_name(*each) for each in effects] or [{}] * len(runs.sides)
     names = dict.fromkeys(name for effect in direct for name in effect)
     sides = (
         blocks(side.trace, runs.question.split, effect, names)
@@ -161,11 +198,16 @@ def _blocks(runs: Runs, effects: Sequence[Effects | None]) -> Iterator[tuple[Blo
         yield (left, *(block.under(left.names, runs.twins) for block in others))
 
 
+def _by_name(own: Effects, held: Effects) -> Direct:
+    values = zip(own.per_prompt[:, 0].tolist(), held.per_prompt[:, 0].tolist(), strict=True)
+    return dict(zip(own.addresses, values, strict=True))
+
+
 def _kept(sides: tuple[Block, ...], runs: Runs, totals: Mapping[str, Both]) -> _Rows:
     """The rows of a block that can be among the first k or the last k."""
-    block, q = sides[0], runs.question
+    block = sides[0]
     match = block.valid & _matching(block, runs)
-    order = _candidates(_key(sides, q.sort, totals), match, q)
+    order = _candidates(_key(sides, runs.sort, totals), match, runs)
     rows = [_row(sides, i, t, runs, totals) for i, t in order]
     return _Rows(rows, int(block.valid.sum()), int(match.sum()))
 
@@ -189,13 +231,23 @@ def _key(
     column, _, side = sort.partition(".")
     if column == "address":
         return torch.zeros_like(sides[0].norm)
-    if column == "total":
+    if column in ("total", "lost"):
         numbers = {name: getattr(effect, side or "left") for name, effect in totals.items()}
-        return _known(sides[0], numbers)
+        return _known(sides[0], numbers) * (1 if column == "total" else -1)
+    if column == "change":
+        return _change(sides, side)
     ends: list[Tensor] = [getattr(block, column) for block in sides]
     if side and len(ends) < 2:
         return torch.full_like(ends[0], torch.nan)
     return ends[1] - ends[0] if side == "difference" else ends[1 if side else 0]
+
+
+def _change(sides: tuple[Block, ...], part: str) -> Float[Tensor, "nodes pos"]:
+    """What the write or the scale changed; NaN with one side."""
+    if len(sides) < 2:
+        return torch.full_like(sides[0].direct, torch.nan)
+    left, right = sides
+    return right.held - left.direct if part == "write" else right.direct - right.held
 
 
 def _known(block: Block, totals: Mapping[str, float | None]) -> Float[Tensor, "nodes pos"]:
@@ -210,16 +262,17 @@ def _known(block: Block, totals: Mapping[str, float | None]) -> Float[Tensor, "n
 
 
 def _candidates(
-    key: Float[Tensor, "nodes pos"], match: Bool[Tensor, "nodes pos"], q: Question
+    key: Float[Tensor, "nodes pos"], match: Bool[Tensor, "nodes pos"], runs: Runs
 ) -> list[tuple[int, int]]:
     """The first k cells and the last k: of a signed column only those above and below zero."""
-    if q.sort == "address":
-        return [(i, t) for i, t in match.nonzero().tolist()[: q.k]]
-    signed = q.sort not in ("norm", "norm.right")
+    k = runs.question.k
+    if runs.sort == "address":
+        return [(i, t) for i, t in match.nonzero().tolist()[:k]]
+    signed = runs.sort not in ("norm", "norm.right")
     found: dict[tuple[int, int], None] = {}
     for sign in (1, -1) if signed else (1,):
         some = torch.where(match & (sign * key > 0), sign * key, -torch.inf).flatten()
-        best = some.topk(min(q.k, len(some)))
+        best = some.topk(min(k, len(some)))
         found |= {
             divmod(i, key.shape[1]): None
             for i, x in zip(best.indices.tolist(), best.values.tolist(), strict=True)
@@ -237,19 +290,45 @@ def _row(sides: tuple[Block, ...], i: int, t: int, runs: Runs, totals: Mapping[s
         both(*(float(getattr(side, column)[i, t]) for side in sides))
         for column in ("activation", "norm", "direct")
     )
-    total = totals.get(address, Both())
-    return Row(address, block.kind, t, tokens[t], seen, looks, activation, norm, direct, total)
+    kind, moved, total = _kind(block, name), _moved(sides, i, t), totals.get(address, Both())
+    return Row(
+        address,
+        kind,
+        t,
+        tokens[t],
+        seen,
+        looks,
+        activation,
+        norm,
+        direct,
+        moved,
+        total,
+    )
 
 
-def _ends(rows: list[Row], q: Question) -> list[Row]:
+def _kind(block: Block, name: str) -> str:
+    """The kind of the node; of what an intervention wrote, that of the node which it replaced."""
+    return place.kind(parse(name).site) if block.kind == "edit" else block.kind
+
+
+def _moved(sides: tuple[Block, ...], i: int, t: int) -> Change:
+    """What became of one cell's direct effect."""
+    if len(sides) < 2:
+        return Change()
+    left, right = sides
+    return change(*(float(x[i, t]) for x in (left.direct, right.held, right.direct)))
+
+
+def _ends(rows: list[Row], runs: Runs) -> list[Row]:
     """The k at the top and the k at the bottom of all blocks' rows, in order."""
-    if q.sort == "address":
-        return rows[: q.k]
-    known = ((x, row) for row in rows if (x := value(row, q.sort)) is not None)
+    k = runs.question.k
+    if runs.sort == "address":
+        return rows[:k]
+    known = ((x, row) for row in rows if (x := value(row, runs.sort)) is not None)
     ordered = sorted(known, key=lambda pair: -pair[0])
     above = [row for x, row in ordered if x > 0]
     below = [row for x, row in ordered if x < 0]
-    return above[: q.k] + below[-q.k :]
+    return above[:k] + below[-k:]
 
 
 def _less(whole: Both, parts: Sequence[Both]) -> Both:
@@ -263,16 +342,25 @@ def _less(whole: Both, parts: Sequence[Both]) -> Both:
     return both(left, right)
 
 
+def _rest(whole: Change, parts: Sequence[Change]) -> Change:
+    """What is left of a sum of changes."""
+    if whole.write is None or whole.scale is None:
+        return Change()
+    return Change(
+        whole.write - sum(part.write or 0.0 for part in parts),
+        whole.scale - sum(part.scale or 0.0 for part in parts),
+    )
+
+
 def _notes(
     runs: Runs, closures: Sequence[object], totals: Mapping[str, Both] | None
 ) -> Iterator[str]:
-    q = runs.question
     if not closures:
         yield (
             f"No direct effects: the {runs.left.metric.name} is not linear in the logits; "
             "metric=logits has them."
         )
-    if "." in q.sort and runs.right is None:
-        yield f"Sorted by {q.sort}, but there is one side only: no rows."
-    if q.sort.startswith("total") and not totals:
+    if "." in runs.sort and runs.right is None:
+        yield f"Sorted by {runs.sort}, but there is one side only: no rows."
+    if runs.sort.startswith(("total", "lost")) and not totals:
         yield "Sorted by total effects, none of which is computed yet."

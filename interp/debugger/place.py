@@ -16,12 +16,14 @@ KINDS = {"attn": "head", "mlp": "mlp", "emb": "embedding", "pos": "embedding", "
 
 
 def kind(site: Site) -> str:
-    """What the node table calls a node of this kind: embedding, head, neuron, mlp, bias; edit,
-    where only an intervention writes."""
+    """What the node table calls a node of this kind: embedding, head, attention (a whole layer's),
+    neuron, mlp, bias; edit, where only an intervention writes."""
     if site.role != "node":
         return "edit"
     if site.kind == "mlp" and site.part is not None:
         return "neuron"
+    if site.kind == "attn" and site.part is None:
+        return "attention"
     return KINDS.get(site.kind, "bias")
 
 

@@ -16,9 +16,15 @@ from minigpt.errors import MiniGPTError
 METRICS = ("logits", "probability", "loss", "rank")
 SPLITS = ("keys", "neurons")
 COMPARISONS = ("", "interventions", "other")
-COLUMNS = ("activation", "norm", "direct", "total")
+COLUMNS = ("activation", "norm", "direct", "total", "lost")
 SIDES = ("", ".right", ".difference")
-SORTS = (*(f"{column}{side}" for column in COLUMNS for side in SIDES), "address")
+SORTS = (
+    "",
+    *(f"{column}{side}" for column in COLUMNS for side in SIDES),
+    "change.write",
+    "change.scale",
+    "address",
+)
 INSTEAD = ("0", "mean(reference)", "other")
 # Bounds of what one question may ask for.
 MAX_PROMPTS, MAX_TOKENS, MAX_CHARACTERS, MAX_ITEMS, MAX_K, MAX_STEPS = (
@@ -55,8 +61,10 @@ class Question:
     compare           what stands on the right: "interventions", "other"; "": the interventions
                       where there are any, else the other prompt
     split             "keys": heads by the position whose value they read; "neurons": MLPs by neuron
-    sort, find, k     of the node table: a column (or column.right, column.difference); words that a
-                      row must have; how many at each end
+    sort, find, k     of the node table: a column (or column.right, column.difference); "": by what
+                      the write changed where there are two sides, else by the direct effect, or by
+                      what is lost without the node where there are none; words that a row must
+                      have; how many at each end
     instead           what a node or edge is replaced by where an exact effect is measured: "0",
                       "mean(reference)" or "other"
     node              the selected row's address: "a2.6@13", "a2.6@13<3" (what the head took from
@@ -80,7 +88,7 @@ class Question:
     patches: tuple[str, ...] = ()
     compare: str = ""
     split: tuple[str, ...] = ()
-    sort: str = "direct"
+    sort: str = ""
     find: str = ""
     k: int = 10
     instead: str = "0"

@@ -73,6 +73,12 @@ class Runs:
         return (self.left,) if self.right is None else (self.left, self.right)
 
     @property
+    def sort(self) -> str:
+        """What rows are sorted by, the question's own or what answers it."""
+        natural = "change.write" if self.right is not None else "direct"
+        return self.question.sort or (natural if self.left.metric.linear else "lost")
+
+    @property
     def twins(self) -> tuple[int | None, ...]:
         """For each position on the left, the one on the right."""
         return (

@@ -7,12 +7,21 @@ from typing import Any
 
 from interp.debugger import export
 from interp.debugger.both import Both
-from interp.debugger.nodes import Table
+from interp.debugger.nodes import Row, Table
 from interp.debugger.summary import Summary
 from interp.debugger.upstream import Upstream
 from interp.show import document
 from interp.show.document import Document, Paragraph, Section, Span, Words
 
+# A node table's columns, as many as a terminal has room for; with two sides, what the difference
+# is made of.
+ONE = {"direct.left": "direct", "lost.left": "lost without", "activation.left": "activation"}
+TWO = {
+    "direct.left": "direct",
+    "direct.right": "after",
+    "change.write": "write changed",
+    "change.scale": "scale changed",
+}
 # What the page has and a terminal has no room for: ids, what the address says already, and right
 # sides, which the differences tell.
 HIDDEN = ("id", "role_right", "position", "key", "kind")
@@ -32,9 +41,30 @@ def _title(result: Any) -> str:
 
 def _table(result: Any) -> document.Table:
     rows = export.rows(result)
+    if isinstance(result, Table):
+        return _nodes(result)
     shown = [name for name in (rows[0] if rows else {}) if _is_shown(name, rows)]
     columns = [_heading(name, [row[name] for row in rows]) for name in shown]
     return document.Table("", columns, [[_cell(row[name]) for name in shown] for row in rows])
+
+
+def _nodes(result: Table) -> document.Table:
+    """The node table: what it is sorted by tells which numbers are wanted."""
+    wanted = ONE if len(result.sides) == 1 else TWO
+    known = {name for name in wanted for row in result.rows if _number(row, name) is not None}
+    numbers = {name: words for name, words in wanted.items() if name in known}
+    rows = [
+        [row.address, row.token, row.looks_at, *(_number(row, name) for name in numbers)]
+        for row in result.rows
+    ]
+    headings = ["node", "at", "looks at", *(f">{words}" for words in numbers.values())]
+    return document.Table("", headings, [[_cell(value) for value in row] for row in rows])
+
+
+def _number(row: Row, name: str) -> float | None:
+    column, _, side = name.partition(".")
+    value: float | None = getattr(getattr(row, column), side)
+    return value
 
 
 def _is_shown(name: str, rows: Sequence[dict[str, Any]]) -> bool:

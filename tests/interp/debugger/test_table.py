@@ -13,10 +13,12 @@ from interp.debugger.both import Both, both
 from interp.debugger.details import details
 from interp.debugger.nodes import table
 from interp.debugger.summary import summary
+from minigpt import Patch
 from tests.interp.debugger.questions import (
     EXACT,
     LAST,
     LETTER,
+    LONGER,
     METRIC,
     MODEL,
     OTHER,
@@ -136,3 +138,56 @@ def test_both_has_no_number_that_is_none():
     assert both(1.0, float("nan")) == Both(1.0)
     assert both(1.0, 3.0) == Both(1.0, 3.0, 2.0)
     assert both(None) == Both()
+
+
+def test_who_responds_is_told_from_what_layernorms_scale_does():
+    found = table(asked(patches=("a2.6@13 = 0",)))
+    rows = {row.address: row for row in found.rows}
+    assert [row.change.write for row in found.rows] == sorted(
+        (row.change.write for row in found.rows), reverse=True
+    )
+    written = {name: rows[f"{name}@{LAST}"].change.write for name in ("m3", "a3.0", "a3.4")}
+    assert written == pytest.approx({"m3": -1.105, "a3.0": 0.275, "a3.4": 0.092}, abs=1e-3)
+    assert f"m0@{LAST}" not in rows
+    for row in (*found.rows, table(asked(patches=("a2.6@13 = 0",), sort="change.scale")).rows[0]):
+        assert row.change.write + row.change.scale == pytest.approx(row.direct.difference, abs=1e-9)
+    whole = found.sum_change.write + found.sum_change.scale
+    assert whole == pytest.approx(found.metric.difference, abs=1e-5)
+    shown = sum(row.change.write for row in found.rows) + found.rest_change.write
+    assert shown == pytest.approx(found.sum_change.write, abs=1e-9)
+
+
+def test_an_upstream_node_writes_what_it_wrote_though_its_effect_grows():
+    clean = MODEL.run(PROMPT)
+    after = MODEL.rerun(clean, Patch.zero("a2.6@-1"))
+    split = attribution.changed(clean, after, METRIC)
+    grown = attribution.direct(after, METRIC)["m0"] - attribution.direct(clean, METRIC)["m0"]
+    assert grown == pytest.approx(0.270, abs=1e-3)
+    assert (split.write["m0"], split.scale["m0"]) == (0, pytest.approx(grown))
+    # The same by hand: the write's change through the clean run's LayerNorm.
+    change = (after["m3@-1"] - clean["m3@-1"])[0].double()
+    toward = METRIC.direction(MODEL.params)[0] * MODEL.params.ln_w.double()
+    by_hand = change @ (toward - toward.mean()) / float(clean.scale("out@-1"))
+    assert split.write["m3"] == pytest.approx(float(by_hand), rel=1e-5)
+
+
+@pytest.mark.parametrize("split", [(), ("keys",), ("neurons",)])
+def test_the_split_sums_however_the_table_is_cut_and_aligned(split):
+    for more in ({"patches": ("m1 = 0", "resid2@13 = x2")}, {"other": LONGER}):
+        found = table(asked(split=split, k=1000, **more))
+        known = [row for row in found.rows if row.change.write is not None]
+        assert known
+        for row in known:
+            both_parts = row.change.write + row.change.scale
+            assert both_parts == pytest.approx(row.direct.difference, abs=1e-6)
+
+
+def test_twin_the_rows_scale_is_not_the_other_runs(monkeypatch):
+    own = attribution.direct
+
+    def ignores(*args, scale=None, **more):
+        return own(*args, **more)
+
+    monkeypatch.setattr(attribution, "direct", ignores)
+    found = table(asked(patches=("a2.6@13 = 0",)))
+    assert f"m0@{LAST}" in {row.address for row in found.rows}
