@@ -3,7 +3,7 @@ and what each node costs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
@@ -26,9 +26,9 @@ def of(section: Section) -> dict[str, Picture]:
     }
 
 
-def growth(errors: Mapping[str, Mapping[str, float]], title: str) -> go.Figure:
+def growth(errors: Mapping[str, Mapping[str, float]], title: str) -> figures.Figure:
     """The relative error at each point, a line a type, on a logarithmic axis."""
-    figure = go.Figure(
+    figure = figures.Figure(
         [
             go.Scatter(
                 x=list(line),
@@ -49,10 +49,10 @@ def growth(errors: Mapping[str, Mapping[str, float]], title: str) -> go.Figure:
     return figures.styled(figure, title, height=360)
 
 
-def ulps(counts: Sequence[int], title: str) -> go.Figure:
+def ulps(counts: Sequence[int], title: str) -> figures.Figure:
     """How many logits are off by 2^k to 2^(k+1) units in the last place."""
     names = ["under 2", *(f"{2**k:,} to {2 ** (k + 1):,}" for k in range(1, len(counts)))]
-    figure = go.Figure(
+    figure = figures.Figure(
         go.Bar(
             x=names,
             y=list(counts),
@@ -65,14 +65,14 @@ def ulps(counts: Sequence[int], title: str) -> go.Figure:
     return figures.styled(figure, title, height=340)
 
 
-def bounds(sums: Sequence[Mapping[str, Any]], title: str) -> go.Figure:
+def bounds(sums: Sequence[Mapping[str, Any]], title: str) -> figures.Figure:
     """The largest gap of each sum beside its bound, on a logarithmic axis."""
     names = [s["name"] for s in sums]
     drawn = (
         ("bound", "bound", "#9aa7b4", "line-ew-open"),
         ("gap", "observed", COLOURS[0], "circle"),
     )
-    figure = go.Figure(
+    figure = figures.Figure(
         [
             go.Scatter(
                 x=names,
@@ -92,12 +92,12 @@ def bounds(sums: Sequence[Mapping[str, Any]], title: str) -> go.Figure:
 
 def costs(
     nodes: Mapping[str, Mapping[str, float]], layers: int, heads: int, title: str
-) -> go.Figure:
+) -> figures.Figure:
     """Layers x nodes: every head, then the layer's bias, its sum into the stream, its MLP, the
     MLP's bias, and the sum after it."""
     names = [_layer_names(layer, heads) for layer in range(layers)]
     titles = [*map(str, range(heads)), "bias", "sum", "MLP", "bias ", "sum "]
-    figure = go.Figure(
+    figure = figures.Figure(
         go.Heatmap(
             z=[[nodes[name]["cost"] for name in row] for row in names],
             text=names,
@@ -123,10 +123,10 @@ def _layer_names(layer: int, heads: int) -> list[str]:
     return [*own, f"{a}.b", f"resid{layer}.mid", m, f"{m}.b", f"resid{layer + 1}"]
 
 
-def ranking(nodes: Mapping[str, Mapping[str, float]], title: str, n: int = 20) -> go.Figure:
+def ranking(nodes: Mapping[str, Mapping[str, float]], title: str, n: int = 20) -> figures.Figure:
     """The costliest nodes: what each costs alone, and what is gained when it alone is exact."""
     top = dict(list(nodes.items())[:n])
-    figure = go.Figure(
+    figure = figures.Figure(
         [
             go.Bar(
                 y=list(top),
@@ -147,9 +147,9 @@ def ranking(nodes: Mapping[str, Mapping[str, float]], title: str, n: int = 20) -
     return figures.styled(figure, title, height=120 + 28 * len(top))
 
 
-def left(nodes: Sequence[int], error: Sequence[float], title: str) -> go.Figure:
+def left(nodes: Sequence[int], error: Sequence[float], title: str) -> figures.Figure:
     """The error that is left once so many of the costliest nodes are exact."""
-    figure = go.Figure(
+    figure = figures.Figure(
         go.Scatter(
             x=[str(n) for n in nodes],
             y=list(error),
@@ -163,7 +163,7 @@ def left(nodes: Sequence[int], error: Sequence[float], title: str) -> go.Figure:
     return figures.styled(figure, title, height=320)
 
 
-def _parity(data: Mapping[str, Any]) -> dict[str, go.Figure]:
+def _parity(data: Mapping[str, Any]) -> dict[str, figures.Figure]:
     return {
         "How far each value is from the float64 reference.": growth(
             {data["dtype"]: data["relative_error"]}, f"{data['dtype']} against the reference"
@@ -174,7 +174,7 @@ def _parity(data: Mapping[str, Any]) -> dict[str, go.Figure]:
     }
 
 
-def _sources(data: Mapping[str, Any]) -> dict[str, go.Figure | Picture]:
+def _sources(data: Mapping[str, Any]) -> dict[str, figures.Figure | Picture]:
     nodes, removed = data["nodes"], data["left"]
     return {
         "What each node's rounding alone does to the metric.": _every_cost(data),
@@ -200,7 +200,7 @@ def _every_cost(data: Mapping[str, Any]) -> Picture:
     return Picture(costs(data["nodes"], len(grid), len(grid[0]), title), heads)
 
 
-def _sensitivity(data: Mapping[str, Any]) -> dict[str, go.Figure]:
+def _sensitivity(data: Mapping[str, Any]) -> dict[str, figures.Figure]:
     return {
         f"At which nodes it acts: {name}.": figures.bars(
             dict(list(nodes.items())[:12]), "change of the metric, this node alone", name
@@ -209,7 +209,7 @@ def _sensitivity(data: Mapping[str, Any]) -> dict[str, go.Figure]:
     }
 
 
-_MAKERS = {
+_MAKERS: dict[str, Callable[[Mapping[str, Any]], Mapping[str, figures.Figure | Picture]]] = {
     "parity": _parity,
     "closure": lambda data: {
         "The largest gap of each sum, and its bound.": bounds(

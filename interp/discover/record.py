@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import plotly.graph_objects as go
-
 from interp import figures
 from interp.circuit import Circuit
 from interp.discover.null import Cutoff
@@ -149,7 +147,7 @@ class Discovery:
         """Everything as JSON."""
         return json.dumps(self.to_dict())
 
-    def figure(self) -> go.Figure:
+    def figure(self) -> figures.Figure:
         """The circuit as a diagram: heads by position and layer, the edges between them."""
         return figures.diagram(
             {head.node: head.role for head in self.found},

@@ -155,9 +155,9 @@ def _writing_claims(lab: Lab, correlation: Mapping[str, float]) -> Iterator[Clai
         yield Claim(what, "figure 3c", min(correlation[head], paper), paper, within=0.02)
 
 
-def _cloud(head: str, x: Tensor, y: Tensor) -> go.Figure:
+def _cloud(head: str, x: Tensor, y: Tensor) -> figures.Figure:
     names = (("IO", figures.FOR), ("S", figures.AGAINST))
-    figure = go.Figure(
+    figure = figures.Figure(
         [
             go.Scatter(
                 x=x[i].tolist(),

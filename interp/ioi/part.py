@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import plotly.graph_objects as go
-
 from interp.effects import Effects
+from interp.figures import Figure
 from interp.show.document import Table
 
 
@@ -46,7 +45,7 @@ class Part:
     text: str
     tables: Sequence[Table] = ()
     maps: Mapping[str, Effects] = field(default_factory=dict)
-    figures: Mapping[str, go.Figure] = field(default_factory=dict)
+    figures: Mapping[str, Figure] = field(default_factory=dict)
     claims: Sequence[Claim] = ()
     data: Mapping[str, Any] = field(default_factory=dict)
     skipped: str = ""

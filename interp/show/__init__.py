@@ -1,1 +1,6 @@
-"""Results as people look at them: in a terminal, and as pages that need nothing but themselves."""
+"""Results as people look at them: in a terminal, in a notebook, and as pages that need nothing but
+themselves."""
+
+from interp.show.here import show
+
+__all__ = ["show"]

@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
-
 from interp import figures
+from interp.figures.figure import html, script
 from interp.show.document import (
     Attention,
     Block,
@@ -27,41 +25,44 @@ from interp.show.document import (
 )
 
 STYLE = """
-:root {
+.document {
   color-scheme: light dark;
   --ink: #1d2733; --soft: #5b6875; --line: #dfe4ea; --paper: #fff; --panel: #f6f8fa;
   --for: 33,102,172; --against: 178,24,43; --good: #1a7f37; --warn: #9a6700;
 }
 @media (prefers-color-scheme: dark) {
-  :root {
+  .document {
     --ink: #e6edf3; --soft: #9aa7b4; --line: #2e3843; --paper: #11161c; --panel: #1a2129;
     --for: 88,166,235; --against: 235,110,110; --good: #3fb950; --warn: #d29922;
   }
 }
-body {
+.document {
   font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
-  max-width: 980px; margin: 2.5rem auto; padding: 0 1.2rem;
+  max-width: 980px; padding: 0 1.2rem;
+  & h1 { font-size: 1.5rem; line-height: 1.25; margin: 0 0 .4rem }
+  & h2 { font-size: 1.1rem; margin: 2.4rem 0 .5rem }
+  & h3 { font-size: .95rem; margin: 1.2rem 0 .3rem }
+  & p { margin: .4rem 0 }
+  & table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
+  & th { text-align: left; font-weight: 600; color: var(--soft) }
+  & :is(th, td) {
+    padding: .28rem .7rem .28rem 0; border-bottom: 1px solid var(--line); vertical-align: top
+  }
+  & .n { text-align: right; white-space: nowrap }
+  & :is(code, .code, .t) { font-family: ui-monospace, monospace; font-size: .92em }
+  & .t { white-space: pre; border-radius: 3px; padding: .05em .15em; background: var(--panel) }
+  & .strong { font-weight: 600 }
+  & .soft { color: var(--soft) }
+  & .for { color: rgb(var(--for)) }
+  & .good { color: var(--good) }
+  & .warn { color: var(--warn) }
+  & :is(.against, .bad) { color: rgb(var(--against)) }
+  & .bad { font-weight: 600 }
+  & .prompt { font-family: ui-monospace, monospace; line-height: 2; white-space: pre-wrap }
+  & .prompt span { border-radius: 3px; padding: .15em 0 }
+  & .wide { overflow-x: auto }
 }
-h1 { font-size: 1.5rem; line-height: 1.25; margin: 0 0 .4rem }
-h2 { font-size: 1.1rem; margin: 2.4rem 0 .5rem }
-h3 { font-size: .95rem; margin: 1.2rem 0 .3rem }
-p { margin: .4rem 0 }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
-th { text-align: left; font-weight: 600; color: var(--soft) }
-th, td { padding: .28rem .7rem .28rem 0; border-bottom: 1px solid var(--line); vertical-align: top }
-.n { text-align: right; white-space: nowrap }
-code, .code, .t { font-family: ui-monospace, monospace; font-size: .92em }
-.t { white-space: pre; border-radius: 3px; padding: .05em .15em; background: var(--panel) }
-.strong { font-weight: 600 }
-.soft { color: var(--soft) }
-.for { color: rgb(var(--for)) }
-.good { color: var(--good) }
-.warn { color: var(--warn) }
-.against, .bad { color: rgb(var(--against)) }
-.bad { font-weight: 600 }
-.prompt { font-family: ui-monospace, monospace; line-height: 2; white-space: pre-wrap }
-.prompt span { border-radius: 3px; padding: .15em 0 }
-.wide { overflow-x: auto }
+body.document { margin: 2.5rem auto }
 """
 # A document with more headings than this begins with a list of them.
 CONTENTS = 9
@@ -69,21 +70,29 @@ CONTENTS = 9
 
 def document(shown: Document) -> str:
     """One self-contained HTML document. Whatever text it is given is escaped."""
-    lines = "".join(f"<p>{_words(words)}" for words in shown.verdict)
-    about = f"<p class=soft>{escape(shown.about)}" if shown.about else ""
-    sections = "".join(map(_section, shown.sections))
     return (
         "<!doctype html><html lang=en><meta charset=utf-8>"
         "<meta name=viewport content='width=device-width'>"
-        f"<title>{escape(shown.title)}</title><style>{STYLE}</style>"
-        f"<script>{get_plotlyjs()}</script><h1>{escape(shown.title)}</h1>"
-        f"{lines}{about}{_contents(shown)}{sections}</html>"
+        f"<title>{escape(shown.title)}</title><style>{STYLE}</style>{script()}"
+        f"<body class=document>{_body(shown)}</html>"
     )
 
 
-def save(html: str, path: Path) -> None:
+def fragment(shown: Document) -> str:
+    """The same as a part of another page, which has plotly's script."""
+    return f"<style>{STYLE}</style><div class=document>{_body(shown)}</div>"
+
+
+def _body(shown: Document) -> str:
+    lines = "".join(f"<p>{_words(words)}" for words in shown.verdict)
+    about = f"<p class=soft>{escape(shown.about)}" if shown.about else ""
+    sections = "".join(map(_section, shown.sections))
+    return f"<h1>{escape(shown.title)}</h1>{lines}{about}{_contents(shown)}{sections}"
+
+
+def save(made: str, path: Path) -> None:
     """Write a page to a file."""
-    path.write_text(html, encoding="utf-8")
+    path.write_text(made, encoding="utf-8")
 
 
 def table(shown: Table) -> str:
@@ -128,17 +137,11 @@ def _block(shown: Block) -> str:
         case Table():
             return table(shown)
         case HeatMap(title, values, rows=rows, columns=columns):
-            return _figure(figures.grid(values, title, rows, columns))
+            return html(figures.grid(values, title, rows, columns))
         case Attention(tokens, weights):
-            return _figure(figures.attention(tokens, weights))
+            return html(figures.attention(tokens, weights))
         case Picture(figure):
-            return _figure(figure)
-
-
-def _figure(figure: go.Figure) -> str:
-    shown = {"displayModeBar": False, "responsive": True}
-    html: str = figure.to_html(full_html=False, include_plotlyjs=False, config=shown)
-    return html
+            return html(figure)
 
 
 def _words(words: Words) -> str:

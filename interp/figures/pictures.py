@@ -11,6 +11,7 @@ from jaxtyping import Float
 from plotly import subplots
 from torch import Tensor
 
+from interp.figures.figure import Figure
 from minigpt import parse
 
 FOR, AGAINST = "#2166ac", "#b2182b"
@@ -25,7 +26,7 @@ def grid(
     title: str,
     rows: Sequence[str] = (),
     columns: Sequence[str] = (),
-) -> go.Figure:
+) -> Figure:
     """A heat map of one number for each head, layer 0 on top; or for each of named rows and
     columns."""
     layers, heads = values.shape
@@ -33,7 +34,7 @@ def grid(
     names = [[f"a{layer}.{head}" for head in range(heads)] for layer in range(layers)]
     if rows:
         names = [[f"{row} at {column}" for column in columns] for row in rows]
-    figure = go.Figure(
+    figure = Figure(
         go.Heatmap(
             z=values.tolist(),
             x=list(columns or range(heads)),
@@ -59,9 +60,9 @@ def grid(
     return styled(figure, title, height=120 + 34 * layers)
 
 
-def bars(values: Mapping[str, float], metric: str, title: str) -> go.Figure:
+def bars(values: Mapping[str, float], metric: str, title: str) -> Figure:
     """A bar an address, in the order given, from the top."""
-    figure = go.Figure(
+    figure = Figure(
         go.Bar(
             x=list(values.values()),
             y=list(values),
@@ -75,9 +76,9 @@ def bars(values: Mapping[str, float], metric: str, title: str) -> go.Figure:
     return styled(figure, title, height=110 + 22 * len(values))
 
 
-def lens(values: Mapping[str, float], metric: str) -> go.Figure:
+def lens(values: Mapping[str, float], metric: str) -> Figure:
     """The metric at every point of the stream, from the embedding to the end."""
-    figure = go.Figure(
+    figure = Figure(
         go.Scatter(
             x=list(values),
             y=list(values.values()),
@@ -93,14 +94,16 @@ def lens(values: Mapping[str, float], metric: str) -> go.Figure:
 
 def patterns(
     tokens: Sequence[str], heads: Mapping[str, Float[Tensor, "pos key"]], title: str = ""
-) -> go.Figure:
+) -> Figure:
     """Whole attention patterns, heads side by side: from each position (down) to each key
     (across).
 
     figures.patterns(tokens, {h: trace[f"{h}.pattern"][0] for h in ("a3.4", "a2.6")})
     """
     labels = [f"{i} {token!r}" for i, token in enumerate(tokens)]
-    figure = subplots.make_subplots(1, len(heads), subplot_titles=list(heads), shared_yaxes=True)
+    figure = subplots.make_subplots(
+        1, len(heads), subplot_titles=list(heads), shared_yaxes=True, figure=Figure()
+    )
     for column, (head, weights) in enumerate(heads.items(), 1):
         drawn = go.Heatmap(
             z=weights.tolist(),
@@ -119,10 +122,10 @@ def patterns(
     return styled(figure, title or "attention patterns", height=220 + 22 * len(labels))
 
 
-def attention(tokens: Sequence[str], rows: Mapping[str, Sequence[float]]) -> go.Figure:
+def attention(tokens: Sequence[str], rows: Mapping[str, Sequence[float]]) -> Figure:
     """Where heads look from the last position: a row a head, a column a token."""
     labels = [f"{i} {token!r}" for i, token in enumerate(tokens)]
-    figure = go.Figure(
+    figure = Figure(
         go.Heatmap(
             z=list(rows.values()),
             x=labels,
@@ -141,13 +144,13 @@ def attention(tokens: Sequence[str], rows: Mapping[str, Sequence[float]]) -> go.
     return styled(figure, "attention from the last position", height=190 + 30 * len(rows))
 
 
-def diagram(roles: Mapping[str, str], arrows: Sequence[tuple[str, str]], title: str) -> go.Figure:
+def diagram(roles: Mapping[str, str], arrows: Sequence[tuple[str, str]], title: str) -> Figure:
     """A circuit: heads at positions ("a2.6@END" -> what it is) and who writes to whom; layer 0 at
     the bottom, a column a position, the first found last."""
     columns = list(dict.fromkeys(node.partition("@")[2] for node in roles))[::-1]
     spots = _spots(list(roles), columns)
     top = max((layer for _, layer in spots.values()), default=0)
-    figure = go.Figure()
+    figure = Figure()
     for writer, reader in arrows:
         figure.add_annotation(**_arrow(spots[writer], spots[reader]))
     for role in dict.fromkeys(roles.values()):
@@ -198,9 +201,9 @@ def _spots(nodes: Sequence[str], columns: Sequence[str]) -> dict[str, Spot]:
     }
 
 
-def styled(figure: go.Figure, title: str, height: int) -> go.Figure:
+def styled(figure: Figure, title: str, height: int) -> Figure:
     """The look that all figures share."""
-    return figure.update_layout(
+    figure.update_layout(
         title={"text": title, "font": {"size": 15}},
         height=height,
         margin={"l": 70, "r": 20, "t": 46, "b": 50},
@@ -208,3 +211,4 @@ def styled(figure: go.Figure, title: str, height: int) -> go.Figure:
         plot_bgcolor="rgba(0,0,0,0)",
         font={"family": "system-ui, sans-serif", "size": 12, "color": "#555"},
     )
+    return figure

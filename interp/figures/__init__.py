@@ -1,0 +1,28 @@
+"""Figures: of what a user asks for, in plotly; and how each is shown where scripts run, and where
+none does."""
+
+from interp.figures.figure import Figure
+from interp.figures.pictures import (
+    AGAINST,
+    FOR,
+    attention,
+    bars,
+    diagram,
+    grid,
+    lens,
+    patterns,
+    styled,
+)
+
+__all__ = [
+    "AGAINST",
+    "FOR",
+    "Figure",
+    "attention",
+    "bars",
+    "diagram",
+    "grid",
+    "lens",
+    "patterns",
+    "styled",
+]
