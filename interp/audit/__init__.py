@@ -25,6 +25,7 @@ from interp.show.document import Table
 from interp.tasks import Prompts
 from minigpt import GPT2, Params
 from minigpt.errors import MiniGPTError
+from minigpt.progress import COUNTED
 
 __all__ = ["SECTIONS", "Audit", "AuditError", "Row", "Section", "Table", "audit", "questions"]
 SECTIONS = ("parity", "closure", "determinism", "patches", "precision", "sources", "sensitivity")
@@ -54,7 +55,7 @@ def audit(
     _check(only, asked)
     makers = _makers(model, asked, metrics.logit_diff(asked), against, outside, progress)
     wanted = [name for name in SECTIONS if name in only]
-    with tqdm(wanted, unit="section", disable=not progress) as bar:
+    with tqdm(wanted, unit="section", bar_format=COUNTED, disable=not progress) as bar:
         return Audit(
             model.name,
             f"{len(asked)} pairs of {sorted(set(asked.batch.lengths.tolist()))} tokens",

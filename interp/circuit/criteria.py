@@ -23,6 +23,7 @@ from interp.numerics.bootstrap import interval
 from minigpt import Config, parse
 from minigpt.address import heads
 from minigpt.errors import MiniGPTError
+from minigpt.progress import COUNTED
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +163,8 @@ def greedy(
     In each step `sample` nodes are drawn, and the one whose removal makes the gap largest is added,
     if the gap grows. The best set of each run is kept, and of these the `best`.
     """
-    with tqdm(total=runs * steps, unit="step", disable=not progress, delay=1.0) as bar:
+    show = {"unit": "step", "bar_format": COUNTED, "disable": not progress, "delay": 1.0}
+    with tqdm(total=runs * steps, **show) as bar:
         tops = [
             _climb(on, nodes, random.Random(f"{seed}.{run}"), steps, sample, f"greedy {run}", bar)
             for run in range(runs)

@@ -17,6 +17,7 @@ from interp.ioi import behaviour, diagram, judged, maps, mechanism, published
 from interp.ioi.lab import Lab
 from interp.ioi.part import Claim, Part
 from minigpt import GPT2
+from minigpt.progress import COUNTED
 
 Step = Callable[[Lab], "Part | list[Part]"]
 MECHANISM: tuple[Step, ...] = (
@@ -102,7 +103,7 @@ def study(
     record, started = Study(name, n, seed), time.monotonic()
     steps = list(_steps(_Room(model, record, is_gpt2), circuit, thorough))
     try:
-        with tqdm(steps, unit="part", disable=not progress) as bar:
+        with tqdm(steps, unit="part", bar_format=COUNTED, disable=not progress) as bar:
             for title, step in bar:
                 bar.set_description(title)
                 record.parts += step()
@@ -173,17 +174,17 @@ def _steps(
     for step in MECHANISM:
         yield step.__name__.replace("_", " "), partial(room.measure, step, main)
     for which in dict.fromkeys([main, *(["found here"] if circuit is None else [])]):
-        for criterion in _criteria(thorough):
-            yield f"criteria, {which}", partial(room.judge, criterion, which, main)
+        for name, criterion in _criteria(thorough).items():
+            yield f"{name}, {which}", partial(room.judge, criterion, which, main)
 
 
-def _criteria(thorough: bool) -> list[Callable[[Lab], Part]]:
-    return [
-        judged.faithful,
-        judged.nulls,
-        partial(judged.complete, thorough=thorough),
-        partial(judged.minimal, thorough=thorough),
-    ]
+def _criteria(thorough: bool) -> dict[str, Callable[[Lab], Part]]:
+    return {
+        "faithfulness": judged.faithful,
+        "random circuits": judged.nulls,
+        "completeness": partial(judged.complete, thorough=thorough),
+        "minimality": partial(judged.minimal, thorough=thorough),
+    }
 
 
 def _titled(part: Part, which: str) -> Part:

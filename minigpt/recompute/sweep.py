@@ -16,6 +16,7 @@ from minigpt.device import limits, sent
 from minigpt.errors import AddressError
 from minigpt.names import parse
 from minigpt.patch import Patch
+from minigpt.progress import COUNTED
 from minigpt.receipt import Receipt
 from minigpt.recompute.forward import Recalculation
 from minigpt.recompute.plan import plan
@@ -61,9 +62,8 @@ class Sweep:
         need not fit into memory."""
         kept = self._kept.setdefault(read, [])
         done = sum(len(x) for x in kept)
-        with tqdm(
-            total=len(self), initial=done, unit="patch", disable=not self.progress, delay=1.0
-        ) as bar:
+        show = {"unit": "patch", "bar_format": COUNTED, "disable": not self.progress, "delay": 1.0}
+        with tqdm(total=len(self), initial=done, **show) as bar:
             for values in self._from(done):
                 kept.append(read(values))
                 bar.update(len(values))

@@ -167,6 +167,17 @@ def test_interrupted_it_keeps_what_is_finished(model, monkeypatch):
     assert "interrupted" in page.document(view.study(stopped))
 
 
+def test_parts_that_cost_differently_are_counted_and_no_time_left_is_guessed(
+    model, monkeypatch, capsys
+):
+    monkeypatch.setattr(
+        sys.modules["interp.ioi.study"], "MECHANISM", (mechanism.direct, _interrupt)
+    )
+    study(model, "ioi-mini", n=40, circuit=CIRCUIT, progress=True)
+    shown = capsys.readouterr().err.split("\r")[-1]
+    assert re.search(r"interrupt: \|.*\| 3/8 part \[\d\d:\d\d\]", shown), shown
+
+
 def _interrupt(_lab):
     raise KeyboardInterrupt
 
