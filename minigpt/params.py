@@ -147,6 +147,9 @@ def check(config: Config, given: Mapping[str, Tensor]) -> None:
 def _faults(config: Config, given: Mapping[str, Tensor]) -> Iterator[str]:
     """A line for each thing that is wrong: what is missing, what is too much, then tensor by
     tensor, then the types."""
+    if strange := [f"{name} is {what}" for name, x in given.items() if (what := no_numbers(x))]:
+        yield "no plain numbers: " + ", ".join(strange)
+        return
     wanted = shapes(config, tied=UNEMBED not in given)
     known = {name: given[name] for name in wanted if name in given}
     yield from (f"missing: {name} {list(wanted[name])}" for name in wanted if name not in given)
@@ -166,8 +169,17 @@ def _mixed(known: Iterable[Tensor]) -> Iterator[str]:
         yield "mixed: " + ", ".join(sorted(f"{dtype} on {device}" for dtype, device in types))
 
 
+def no_numbers(x: Tensor) -> str:
+    """What a tensor is, if it is no plain array of floating-point numbers in memory; else ''."""
+    if x.is_meta:
+        return "on the meta device: a shape without numbers"
+    if x.is_nested or x.layout != torch.strided:
+        return "nested" if x.is_nested else f"stored as {str(x.layout).removeprefix('torch.')}"
+    if not x.is_floating_point():
+        return f"{'quantized, ' * x.is_quantized}{x.dtype}"
+    return ""
+
+
 def _finite(x: Tensor) -> bool:
     """Whether no element is NaN or infinite, without a temporary of x's size."""
-    if not x.is_floating_point() or not x.numel():
-        return True
-    return all(bool(torch.isfinite(end)) for end in torch.aminmax(x))
+    return not x.numel() or all(bool(torch.isfinite(end)) for end in torch.aminmax(x))

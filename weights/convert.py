@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from minigpt.params import UNEMBED, Params, tensors
+from minigpt.params import UNEMBED, Params, no_numbers, tensors
 from weights.errors import WeightsError, WeightsWarning
 
 Layout = Literal["huggingface", "nanogpt", "mingpt-2020"]
@@ -94,8 +94,23 @@ def unpacked(content: Mapping[str, Any]) -> tuple[Mapping[str, Tensor], dict[str
             f"it holds things that are no tensors: {', '.join(strange[:8])}",
             "names and tensors, alone or under one of " + ", ".join(STATES),
         )
+    _refuse_unreadable(state)
     facts = content.get("model_args") if state is not content else None
     return state, dict(facts) if isinstance(facts, Mapping) else {}
+
+
+def _refuse_unreadable(state: Mapping[str, Tensor]) -> None:
+    """WeightsError where a tensor is no plain array: sparse, quantized, a shape alone ..."""
+    if strange := [
+        f"{name} is {what}"
+        for name, x in state.items()
+        if not BUFFER.search(name) and (what := no_numbers(x))
+    ]:
+        raise WeightsError(
+            f"it holds no plain numbers: {'; '.join(strange[:4])}",
+            "dense tensors of floating-point numbers",
+            "x.to_dense(), x.dequantize() or x.float() of each, then torch.save, where it was made",
+        )
 
 
 def unwrapped(state: Mapping[str, Tensor]) -> State:

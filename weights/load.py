@@ -99,7 +99,9 @@ def _checked(
     config = shape.config_of(facts, state, n_head)
     if strange := [f"{name} ({x.dtype})" for name, x in state.items() if x.dtype not in DTYPES]:
         raise WeightsError(
-            f"numbers of another type: {', '.join(strange[:4])}", ", ".join(map(str, DTYPES))
+            f"numbers of another type: {', '.join(strange[:4])}",
+            ", ".join(map(str, DTYPES)),
+            "x.float() of each, then torch.save, where it was made",
         )
     types = {x.dtype for x in state.values()}
     if dtype is None and len(types) > 1:

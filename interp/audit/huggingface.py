@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from minigpt import Config, Params
 from minigpt.params import tensors
 
-MISSING = "transformers is not installed; pip install 'transformers>=4.50'"
+MISSING = "transformers is not installed: pip install 'transformers>=4.50' (the extra [audit])"
 
 
 def at_hand() -> bool:

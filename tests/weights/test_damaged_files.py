@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 import weights
 from minigpt.errors import ParamsError
-from minigpt.params import tensors
+from minigpt.params import build, tensors
 from tests.conftest import tiny
 from tests.weights.tools import same
 from weights.errors import WeightsError
@@ -158,3 +159,40 @@ def test_an_index_that_names_itself_and_json_too_deep_are_refused(tmp_path):
     index.write_text('{"a":' * 100_000)
     with pytest.raises(WeightsError, match="could not be read"):
         weights.load(tmp_path)
+
+
+# ---- tensors that are no plain arrays of numbers
+
+NO_NUMBERS = {
+    "stored as sparse_coo": torch.Tensor.to_sparse,
+    "stored as sparse_csr": torch.Tensor.to_sparse_csr,
+    "on the meta device": lambda x: x.to("meta"),
+    "nested": lambda x: torch.nested.nested_tensor([x, x[:1]]),
+    "quantized, torch.qint8": lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8),
+    "torch.complex64": lambda x: x.to(torch.complex64),
+    "torch.int8": lambda x: x.to(torch.int8),
+    "torch.float8_e4m3fn": lambda x: x.to(torch.float8_e4m3fn),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*(nested tensors|Sparse)", "ignore:.*[Qq]uantiz|TypedStorage")
+@pytest.mark.parametrize("name", ["h.0.mlp.c_fc.weight", "wte.weight", "lm_head.weight"])
+@pytest.mark.parametrize("what", NO_NUMBERS)
+def test_a_tensor_that_is_no_plain_array_of_numbers_is_refused(tmp_path, what, name):
+    state = tensors(tiny(tied=False).params)
+    torch.save(state, tmp_path / "a.pt")
+    weights.load(tmp_path / "a.pt", n_head=2)  # the twin: plain, it loads
+    torch.save({**state, name: NO_NUMBERS[what](state[name])}, tmp_path / "a.pt")
+    with pytest.raises(WeightsError, match=re.escape(name)) as caught:
+        weights.load(tmp_path / "a.pt", n_head=2)
+    assert what in str(caught.value)
+    assert "torch.save, where it was made" in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:.*(nested tensors|Sparse)", "ignore:.*[Qq]uantiz|TypedStorage")
+@pytest.mark.parametrize("what", [what for what in NO_NUMBERS if "float8" not in what])
+def test_nor_are_parameters_built_of_it(what):
+    params = tiny().params
+    strange = NO_NUMBERS[what](params.wte)
+    with pytest.raises(ParamsError, match=f"wte.weight is .*{what}"):
+        build(params.config, {**tensors(params), "wte.weight": strange})

@@ -3,9 +3,12 @@ red."""
 
 from __future__ import annotations
 
+import configparser
 import dataclasses
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -35,6 +38,7 @@ from minigpt.params import tensors
 from tests.conftest import tiny
 
 SHAPE = (3, 4, 32, 64, 40, 60)
+ROOT = Path(__file__).parents[3]
 EAGER, SDPA = ("eager attention", "sdpa attention")
 
 
@@ -170,7 +174,21 @@ def test_without_transformers_its_rows_say_so(pairs, monkeypatch):
     skipped = {row.promise: row.measured for row in found.sections[0].rows if row.is_skipped}
     assert set(skipped) == FORWARD | RUN
     assert all("transformers is not installed" in why for why in skipped.values())
+    assert all(f"pip install '{_extra('audit')}'" in why for why in skipped.values())
     assert found.counts == (1, 0, 4)
+
+
+def test_the_environment_of_make_demo_has_what_the_audit_asks():
+    steps = ["make", "-nB", "demo"]
+    said = subprocess.run(steps, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert '-e ".[audit]"' in said
+
+
+def _extra(name: str) -> str:
+    """What setup.cfg installs for an extra."""
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg")
+    return parser["options.extras_require"][name].strip()
 
 
 def test_left_out_on_purpose_they_say_so_too(pairs):
