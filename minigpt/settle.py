@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from zlib import crc32
 
 import torch
 from jaxtyping import Float
@@ -38,13 +39,18 @@ class SettleWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Cut:
-    """Sums of more terms go in pieces of so many. Rows come in multiples of grain, at least least
-    of them, and, where not all at once, so many at a time."""
+    """Sums of more than `whole_terms` (by default, than a piece) go in pieces of `terms`. Rows come
+    in multiples of grain, at least least of them, and, where not all at once, so many at a time."""
 
     terms: int = WHOLE
     grain: int = 4
     least: int = 16
     rows: int = WHOLE
+    whole_terms: int = 0
+
+    def piece(self, terms: int) -> int:
+        """How many terms of a sum of so many are added at a time."""
+        return terms if terms <= max(self.terms, self.whole_terms) else self.terms
 
     def whole(self, n: int) -> int:
         """How many of n rows can be computed as they are; the rest is filled up."""
@@ -52,7 +58,7 @@ class Cut:
 
     def blocks(self, n: int, terms: int) -> Iterator[slice]:
         """n rows in blocks: where a sum goes in pieces, so many that they stay in the cache."""
-        most = min(self.rows, CACHED if terms > self.terms else WHOLE)
+        most = min(self.rows, CACHED if self.piece(terms) < terms else WHOLE)
         even = -(-n // -(-n // most)) if n else 1
         rows = -(-even // self.grain) * self.grain
         return (slice(start, start + rows) for start in range(0, n, rows))
@@ -63,8 +69,18 @@ class Cut:
         return self.whole(n) + -(-rest // self.least) * self.least
 
 
-# From what costs nothing to what costs most. With the first, a product is the library's own.
-CUTS = (Cut(), Cut(terms=768), Cut(terms=768, least=80), Cut(terms=384), Cut(terms=384, least=80))
+# From what costs nothing to what costs most. With the first, a product is the library's own. A
+# library that sums in pieces of 384 itself still sums 512 in one: with these as they are, a row has
+# the bits of its own product on one thread.
+CUTS = (
+    Cut(),
+    Cut(terms=768),
+    Cut(terms=768, least=80),
+    Cut(terms=384, whole_terms=512),
+    Cut(terms=384, least=80, whole_terms=512),
+    Cut(terms=384),
+    Cut(terms=384, least=80),
+)
 # Blocks of one shape, where nothing else will do: the same bits in any company, as long as the
 # number of threads stays what it is.
 BLOCKS = Cut(grain=128, least=128, rows=128)
@@ -84,7 +100,9 @@ def cut(dtype: torch.dtype) -> Cut:
     """What products of this type need here, as the first process that asked has found."""
     if dtype not in TYPES:
         return Cut()
-    file = _folder() / f"{re.sub(r'[^A-Za-z0-9.]+', '-', f'{name()} {dtype}')}.json"
+    # What is tried belongs to the name: another version of this file measures anew.
+    tried = f"{crc32(repr((CUTS, SHAPES, ROWS, THREADS)).encode()):08x}"
+    file = _folder() / f"{re.sub(r'[^A-Za-z0-9.]+', '-', f'{name()} {dtype} {tried}')}.json"
     try:
         sizes = json.loads(file.read_text())
     except (OSError, ValueError):
@@ -184,8 +202,9 @@ def product(
 ) -> Float[Tensor, "rows b"]:
     """x w + b, the sum cut; of as many rows as a product may have."""
     out = x.new_empty(len(x), w.shape[1]) if out is None else out
-    for start in range(0, len(w), cut.terms):
-        some = slice(start, start + cut.terms)
+    piece = cut.piece(len(w))
+    for start in range(0, len(w), piece):
+        some = slice(start, start + piece)
         if start:
             out.addmm_(x[:, some], w[some])
         elif b is None:

@@ -72,6 +72,12 @@ def test_blocks_cover_the_rows_in_sizes_that_may_be(n, terms, cut):
     assert cut.padded(n) - n < cut.least + cut.grain
 
 
+def test_a_sum_is_cut_where_it_is_longer_than_it_may_be_whole():
+    assert [Cut(terms=384).piece(n) for n in (384, 512, 768)] == [384, 384, 384]
+    assert [Cut(terms=384, whole_terms=512).piece(n) for n in (384, 512, 768)] == [384, 512, 384]
+    assert Cut().piece(9999) == 9999
+
+
 def test_a_cut_that_settles_nothing_is_not_chosen(monkeypatch):
     """Of a library whose bits depend on the number of rows unless it sums few terms at a time."""
     plain = torch.addmm
@@ -81,7 +87,8 @@ def test_a_cut_that_settles_nothing_is_not_chosen(monkeypatch):
 
     monkeypatch.setattr(torch, "addmm", fickle)
     with threads(1):
-        assert settle.measure(torch.float64) == Cut(terms=384)
+        chosen = settle.measure(torch.float64)
+        assert (chosen.terms, chosen.whole_terms) == (384, 0)
         monkeypatch.setattr(torch, "addmm", lambda b, x, w, *, out: out.fill_(len(x)))
         assert settle.measure(torch.float64) == BLOCKS
 
