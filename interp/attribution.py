@@ -22,12 +22,13 @@ from interp.metrics import Metric, MetricError
 from interp.parts import Part, Parts, granted
 from minigpt import Site, Trace, ops
 from minigpt.address import streams
+from minigpt.shown import Shown
 
 Row = tuple[str, Float[Tensor, "batch"]]
 
 
-@dataclass(frozen=True, eq=False)
-class Changed:
+@dataclass(frozen=True, eq=False, repr=False)
+class Changed(Shown):
     """What became of every direct effect from one run to another. write: what the nodes' own writes
     changed; scale: what the final LayerNorm's scale did to them. The two sum to the difference."""
 
@@ -137,8 +138,8 @@ def logit_lens(trace: Trace, metric: Metric) -> Effects:
     return _effects("logit lens", trace, metric, rows)
 
 
-@dataclass(frozen=True)
-class Closure:
+@dataclass(frozen=True, repr=False)
+class Closure(Shown):
     """How well the rows sum to the metric, the worst prompt: the gap, and the a-priori bound on
     what rounding may cause."""
 

@@ -3,7 +3,6 @@ average."""
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -19,10 +18,11 @@ from interp.numerics.permutation import adjusted, p_values
 from minigpt import Config, parse
 from minigpt.errors import MiniGPTError
 from minigpt.receipt import Receipt
+from minigpt.shown import ROWS, Row, Shown
 
 
 @dataclass(frozen=True, eq=False)
-class Effects:
+class Effects(Shown):
     """One row an address: values [rows], per_prompt [rows, prompts], on a metric whose own value is
     base [prompts]. ends: the metric of the clean and of the corrupt run, where there are two."""
 
@@ -170,16 +170,17 @@ class Effects:
         return figures.bars(dict(self.top(24)), self.metric, title)
 
     def __repr__(self) -> str:
-        rows = [f"  {address:<14} {value:+.4f}" for address, value in self.top(12)]
-        more = [f"  ... and {len(self) - 12} more"] if len(self) > 12 else []
+        rows = [f"  {address:<14} {value:+.4f}" for address, value in self.top(ROWS)]
+        more = [f"  ... and {len(self) - ROWS} more"] if len(self) > ROWS else []
         head = (
             f"{self.method} on {self.metric} {float(self.base.mean()):.4f}: {len(self)} rows, "
             f"{self.per_prompt.shape[1]} prompts"
         )
         return "\n".join([head, *rows, *more])
 
-    def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(repr(self))}</pre>"
+    def _table(self) -> Iterator[Row]:
+        yield "address", ">effect"
+        yield from ((address, f"{value:+.4f}") for address, value in self.top(ROWS))
 
 
 def _head(address: str) -> tuple[int, int] | None:

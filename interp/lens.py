@@ -12,10 +12,11 @@ from torch import Tensor
 
 from minigpt import Tokenizer, Trace, ops
 from minigpt.address import Site, streams
+from minigpt.shown import Shown
 
 
 @dataclass(frozen=True, eq=False)
-class Lens:
+class Lens(Shown):
     """The k tokens that each stream point puts first, with their logits: [point, batch, pos, k]."""
 
     points: tuple[str, ...]

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from minigpt import GPT2, Params, Patch, Receipt, Trace, ops
 from minigpt.errors import MiniGPTError
+from minigpt.shown import Shown
 
 # Where a prompt has fewer answers than another has.
 ABSENT = -1
@@ -28,7 +29,7 @@ class MetricError(MiniGPTError):
 
 
 @dataclass(frozen=True, eq=False)
-class Metric:
+class Metric(Shown):
     """A name, where it reads (`at`), and how: `read` of the logits [batch, vocab], or `direction`
     where it is linear in them."""
 

@@ -16,12 +16,13 @@ from torch import Tensor
 
 from minigpt import Site, Trace
 from minigpt.address import heads, nodes
+from minigpt.shown import Shown
 
 Part = tuple[Site, Float[Tensor, "rows"]]
 
 
-@dataclass(frozen=True, eq=False)
-class Parts:
+@dataclass(frozen=True, eq=False, repr=False)
+class Parts(Shown):
     """The writes before a port, at the rows that `pick` takes out of [batch, pos, ...], along
     `toward` (float64), a direction for each row."""
 

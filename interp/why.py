@@ -3,6 +3,7 @@ for every view."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +17,12 @@ from interp.attribution import Closure
 from interp.effects import Effects
 from minigpt import GPT2, Trace, parse
 from minigpt.errors import PromptError
+from minigpt.shown import LINE, Row, Shown, cut
 from minigpt.tokenizer import Tokenizer
 
 
-@dataclass(frozen=True)
-class Token:
+@dataclass(frozen=True, repr=False)
+class Token(Shown):
     """A token in the model's prediction, or one that a head looked at (probability is then the
     attention weight)."""
 
@@ -30,8 +32,8 @@ class Token:
     position: int | None = None
 
 
-@dataclass(frozen=True)
-class Push:
+@dataclass(frozen=True, repr=False)
+class Push(Shown):
     """One node's part in the answer: its direct effect, where it looked (heads), and what its write
     promotes and suppresses."""
 
@@ -43,7 +45,7 @@ class Push:
 
 
 @dataclass(frozen=True, eq=False)
-class Why:
+class Why(Shown):
     """The whole answer. difference is logit(answer) - logit(over); the effects sum to it."""
 
     model: str
@@ -62,12 +64,17 @@ class Why:
     notes: tuple[str, ...]
 
     def __repr__(self) -> str:
-        pushes = [f"{p.address} {p.effect:+.3f}" for p in self.toward_answer[:3]]
-        against = [f"{p.address} {p.effect:+.3f}" for p in self.toward_other[:3]]
-        return (
-            f"Why({self.answer!r} rather than {self.over!r}: {self.difference:+.3f}; for it "
-            f"{', '.join(pushes) or 'nothing'}; against it {', '.join(against) or 'nothing'})"
-        )
+        title = f"Why {self.answer!r} rather than {self.over!r}: {self.difference:+.3f}"
+        lines = []
+        for side, pushes in (("for", self.toward_answer), ("against", self.toward_other)):
+            named = ", ".join(f"{p.address} {p.effect:+.3f}" for p in pushes[:3])
+            lines.append(f"  {side} it: {named or 'nothing'}")
+        return "\n".join(cut(line, LINE) for line in (title, *lines))
+
+    def _table(self) -> Iterator[Row]:
+        yield "node", ">effect", "promotes"
+        for push in (*self.toward_answer, *self.toward_other):
+            yield push.address, f"{push.effect:+.3f}", " ".join(map(repr, push.promotes))
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values, for JSON."""

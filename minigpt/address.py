@@ -23,6 +23,7 @@ from itertools import pairwise
 
 from minigpt.config import Config
 from minigpt.errors import AddressError
+from minigpt.shown import Shown
 
 # kind -> (role, how it is written with a part's number, how it is written without)
 GRAMMAR: dict[str, tuple[str, str | None, str | None]] = {
@@ -81,7 +82,7 @@ _PATTERNS = tuple(_patterns())
 
 
 @dataclass(frozen=True)
-class Site:
+class Site(Shown):
     """One node, stream point, port or inside value, without a position. No layer or part where the
     kind has none."""
 
@@ -139,7 +140,7 @@ class Site:
 
 
 @dataclass(frozen=True)
-class Address:
+class Address(Shown):
     """A site, or a chain of them (an edge, a path), at one position or (None) at all."""
 
     sites: tuple[Site, ...]

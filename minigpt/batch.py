@@ -19,13 +19,14 @@ from torch.nn.utils.rnn import pad_sequence
 from minigpt.config import Config
 from minigpt.device import fetched, sent
 from minigpt.errors import PositionError, PromptError
+from minigpt.shown import Shown
 from minigpt.tokenizer import Tokenizer
 
 _STEP = re.compile(r"(.*?)([+-][0-9]+)?", re.DOTALL)
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
+class Batch(Shown):
     """Token ids padded on the right with zeros (which never changes a result), lengths, and named
     positions; these two on the host, wherever the tokens are."""
 

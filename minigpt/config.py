@@ -10,10 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from minigpt.errors import ParamsError
+from minigpt.shown import Shown
 
 
-@dataclass(frozen=True)
-class Config:
+@dataclass(frozen=True, repr=False)
+class Config(Shown):
     """The shape of a GPT-2; eps is the constant inside LayerNorm's square root."""
 
     n_layer: int

@@ -8,7 +8,7 @@ prompt's numbers do not depend on its company.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import overload
 
@@ -26,6 +26,7 @@ from minigpt.params import Block, Params, tensors
 from minigpt.patch import Patch
 from minigpt.recompute.rerun import rerun
 from minigpt.recompute.sweep import Sweep, sweep
+from minigpt.shown import Row, Shown
 from minigpt.tokenizer import Tokenizer
 from minigpt.trace import Cells, Trace
 from minigpt.vocabulary import Ids
@@ -83,7 +84,7 @@ def grouped(lengths: Int[Tensor, "batch"]) -> list[Group]:
 
 
 @dataclass(frozen=True, eq=False)
-class GPT2:
+class GPT2(Shown):
     """A model: its parameters and its tokenizer. Never changed by anything; every intervention is a
     value given to it."""
 
@@ -202,3 +203,8 @@ class GPT2:
             f"GPT2({self.name}: {c.n_layer} layers x {c.n_head} heads, {size / 1e6:.1f}M "
             f"parameters, {str(self.dtype)[6:]} on {self.device})"
         )
+
+    def _table(self) -> Iterator[Row]:
+        yield "", ""
+        yield "tokenizer", self.tokenizer
+        yield from vars(self.config).items()

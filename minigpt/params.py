@@ -15,6 +15,7 @@ from torch import Tensor
 
 from minigpt.config import Config
 from minigpt.errors import ParamsError
+from minigpt.shown import Shown
 
 # field: (name in the checkpoint, shape); D d_model, N d_mlp, V n_vocab, C n_ctx
 STEM = {
@@ -40,8 +41,8 @@ BLOCK = {
 UNEMBED = "lm_head.weight"
 
 
-@dataclass(frozen=True, eq=False)
-class Block:
+@dataclass(frozen=True, eq=False, repr=False)
+class Block(Shown):
     """One layer's parameters; w_qkv holds the queries', keys' and values' maps side by side."""
 
     ln1_w: Float[Tensor, "d_model"]
@@ -58,8 +59,8 @@ class Block:
     b_out: Float[Tensor, "d_model"]
 
 
-@dataclass(frozen=True, eq=False)
-class Params:
+@dataclass(frozen=True, eq=False, repr=False)
+class Params(Shown):
     """All parameters of a model. unembed is the very tensor wte where the two are tied."""
 
     config: Config

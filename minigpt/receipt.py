@@ -8,10 +8,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from minigpt import ops
+from minigpt.shown import Shown
 
 
-@dataclass(eq=False)
-class Receipt:
+@dataclass(eq=False, repr=False)
+class Receipt(Shown):
     """What a rerun did: cells that edits wrote, those that thereby changed, rows computed anew over
     all products, and the arithmetic.
 

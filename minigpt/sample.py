@@ -20,13 +20,14 @@ from minigpt.model import GPT2
 from minigpt.params import Block
 from minigpt.patch import Patch
 from minigpt.patch.edit import Edit, Given
+from minigpt.shown import Shown
 
 # For each layer the keys and values so far, [1, head, pos, d_head] each.
 Cache = list[tuple[Tensor, Tensor]]
 
 
-@dataclass(frozen=True)
-class Choice:
+@dataclass(frozen=True, repr=False)
+class Choice(Shown):
     """How the next token is drawn: temperature 0 takes the most probable; top_k first drops all but
     k (0: none). unnamed: also ids for which the model's vocabulary has no text."""
 

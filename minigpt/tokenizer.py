@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import tiktoken
 
 from minigpt.errors import PromptError
+from minigpt.shown import ROWS, Row, Shown
 from minigpt.vocabulary import END, Tiktoken, Vocabulary
 
 
-class Tokenizer:
+class Tokenizer(Shown):
     """A vocabulary (or one of tiktoken's encodings) with the questions that interpretability asks
     of it.
 
@@ -70,6 +71,10 @@ class Tokenizer:
 
     def __repr__(self) -> str:
         return f"Tokenizer({self.name}: {self.n_vocab:,} tokens)"
+
+    def _table(self) -> Iterator[Row]:
+        yield "id", "token"
+        yield from ((i, repr(self.text(i))) for i in range(min(ROWS, self.n_vocab)))
 
     def _bytes(self, token: int) -> bytes:
         piece = self.vocabulary.piece(token)

@@ -24,13 +24,14 @@ from minigpt.errors import AddressError
 from minigpt.names import parse
 from minigpt.params import Block, Params
 from minigpt.receipt import Receipt
+from minigpt.shown import Row, Shown
 
 # Takes the positions that are wanted out of a [batch, pos, ...] tensor.
 Pick = Callable[[Tensor], Tensor]
 
 
-@dataclass(frozen=True, eq=False)
-class Cells:
+@dataclass(frozen=True, eq=False, repr=False)
+class Cells(Shown):
     """One layer's record [batch, pos, ...]."""
 
     resid: Float[Tensor, "batch pos d_model"]
@@ -41,8 +42,8 @@ class Cells:
     out: Float[Tensor, "batch pos d_model"]
 
 
-@dataclass(frozen=True, eq=False)
-class Override:
+@dataclass(frozen=True, eq=False, repr=False)
+class Override(Shown):
     """What an edit put in place of a node's write, a stream or a pattern's row, where the cells do
     not tell: where, and what."""
 
@@ -51,7 +52,7 @@ class Override:
 
 
 @dataclass(frozen=True, eq=False)
-class Trace:
+class Trace(Shown):
     """A run: trace["a9.9@-1"], trace.logits, trace.act("m3"), trace.scale("out"). Immutable; share
     it freely.
 
@@ -170,6 +171,14 @@ class Trace:
     def __repr__(self) -> str:
         b, t = self.tokens.shape
         return f"Trace({b} prompt{'s' * (b > 1)}, {t} positions, {self.config.n_layer} layers)"
+
+    def _table(self) -> Iterator[Row]:
+        yield "", ""
+        yield "tokens", self.tokens
+        yield "named positions", self.batch.positions
+        yield "model", self.config
+        yield "edited", " ".join(map(str, [*self.overrides, *self.ports]))
+        yield "receipt", self.receipt
 
 
 def _block(t: Trace, site: Site) -> Block:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from minigpt.config import SIZES, Config
 from minigpt.params import shapes
+from minigpt.shown import Shown
 from weights.errors import WeightsError
 from weights.files import WEIGHTS
 
@@ -19,8 +20,8 @@ EMBEDDED = Path(__file__).parent / "ioi_mini"
 HELD_OUT = EMBEDDED / "held_out.jsonl"
 
 
-@dataclass(frozen=True)
-class Repository:
+@dataclass(frozen=True, repr=False)
+class Repository(Shown):
     """A repository of the hub, at a revision (a branch, a tag, a commit)."""
 
     name: str
@@ -28,7 +29,7 @@ class Repository:
     revision: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Known(Repository):
     """A model with a name: its repository on the hub, or (repo is empty) the folder inside this
     package."""
@@ -41,8 +42,8 @@ class Known(Repository):
         return sum(math.prod(shape) for shape in shapes(self.config).values())
 
 
-@dataclass(frozen=True)
-class Entry:
+@dataclass(frozen=True, repr=False)
+class Entry(Shown):
     """One line of the list of models: at_hand is the folder it can be loaded from, None where it
     must be fetched first."""
 

@@ -32,13 +32,14 @@ from interp.metrics import Metric
 from minigpt import GPT2, Config, Params, Patch, Site, Trace, ops, parse
 from minigpt.address import heads
 from minigpt.model import attention, grouped
+from minigpt.shown import Shown
 
 Vector = Float[Tensor, "batch width d_model"]
 UNEMBED = "unembed"
 
 
-@dataclass(frozen=True, eq=False)
-class Departures:
+@dataclass(frozen=True, eq=False, repr=False)
+class Departures(Shown):
     """How a run departs from the exact model: `nodes` each by itself, `wholes` by the bias that
     carries them, made independently."""
 
@@ -47,8 +48,8 @@ class Departures:
     carrier: Mapping[str, str]
 
 
-@dataclass(frozen=True, eq=False)
-class Blame:
+@dataclass(frozen=True, eq=False, repr=False)
+class Blame(Shown):
     """The error of the metric, `error` [batch], and for each node what it is with that node's
     departure only, and without it [nodes, batch].
 

@@ -23,10 +23,11 @@ from interp.metrics import Metric
 from interp.numerics import bounds
 from minigpt import Site, Trace
 from minigpt.address import heads, nodes
+from minigpt.shown import Shown
 
 
-@dataclass(frozen=True, eq=False)
-class Sum:
+@dataclass(frozen=True, eq=False, repr=False)
+class Sum(Shown):
     """One whole against the sum of its parts: how far they are apart, and how far they may be,
     number by number."""
 

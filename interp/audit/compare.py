@@ -16,12 +16,13 @@ from torch import Tensor
 
 from interp.numerics import ulp
 from minigpt import Site, Trace
+from minigpt.shown import Shown
 
 Values = Mapping[str, Tensor]
 
 
-@dataclass(frozen=True)
-class Gap:
+@dataclass(frozen=True, repr=False)
+class Gap(Shown):
     """What differs: of `size` numbers `differ` in their bits, by at most `absolute` and `ulps`,
     first at `first`."""
 

@@ -18,12 +18,13 @@ from interp.show.document import Table
 from interp.tasks import Prompts
 from minigpt import GPT2, Trace
 from minigpt.address import streams
+from minigpt.shown import Shown
 
 TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-@dataclass(frozen=True)
-class Cost:
+@dataclass(frozen=True, repr=False)
+class Cost(Shown):
     """What one type costs: largest error of a logit, of the metric (relative to its mean size), of
     a patch effect; and flips."""
 

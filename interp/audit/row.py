@@ -3,16 +3,17 @@ gathered in sections."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from interp.audit.compare import Gap
 from interp.show.document import Table
+from minigpt.shown import Shown
 
 
-@dataclass(frozen=True)
-class Row:
+@dataclass(frozen=True, repr=False)
+class Row(Shown):
     """One line: holds is True or False for a promise, None for what is only measured, or was
     skipped (measured says why).
 
@@ -72,8 +73,8 @@ class Row:
         return cls(promise, f"skipped: {why}", how=how)
 
 
-@dataclass(frozen=True)
-class Section:
+@dataclass(frozen=True, repr=False)
+class Section(Shown):
     """A part of the audit: its name on the command line, a heading, a sentence or two, rows,
     tables, and plain data for pictures."""
 
@@ -104,14 +105,20 @@ class Section:
         }
 
 
-@dataclass(frozen=True)
-class Audit:
+@dataclass(frozen=True, repr=False)
+class Audit(Shown):
     """The whole: of which model, on which prompts, and the sections."""
 
     model: str
     prompts: str
     machine: str
     sections: tuple[Section, ...]
+
+    def _table(self) -> Iterator[Sequence[object]]:
+        yield "promise", "measured", "limit", "holds"
+        words = {True: "yes", False: "NO", None: ""}
+        for section in self.sections:
+            yield from ((r.promise, r.measured, r.limit_text, words[r.holds]) for r in section.rows)
 
     @property
     def broken(self) -> tuple[Row, ...]:

@@ -11,7 +11,7 @@ ablation.py.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
@@ -27,6 +27,7 @@ from minigpt.address import edges as every_edge
 from minigpt.address import nodes as every_node
 from minigpt.errors import MiniGPTError
 from minigpt.names import ours, theirs
+from minigpt.shown import Row, Shown
 
 
 class CircuitError(MiniGPTError):
@@ -34,7 +35,7 @@ class CircuitError(MiniGPTError):
 
 
 @dataclass(frozen=True, init=False)
-class Circuit:
+class Circuit(Shown):
     """Roles: a name -> nodes ("a9.9@END a9.6@END", or a list), each node in one role; edges:
     "a5.5>a8.6.v", where they are known.
 
@@ -187,6 +188,10 @@ class Circuit:
         roles = ", ".join(f"{len(some)} {role}" for role, some in self.roles.items())
         edges = f", {len(self.edges)} edges" if self.edges else ""
         return f"Circuit({len(self.nodes)} nodes: {roles}{edges})"
+
+    def _table(self) -> Iterator[Row]:
+        yield "role", "nodes"
+        yield from ((role, " ".join(some)) for role, some in self.roles.items())
 
     def __str__(self) -> str:
         lines = [f"{role}: {' '.join(some)}" for role, some in self.roles.items()]

@@ -24,10 +24,11 @@ from minigpt import Config, parse
 from minigpt.address import heads
 from minigpt.errors import MiniGPTError
 from minigpt.progress import COUNTED
+from minigpt.shown import Row, Shown
 
 
 @dataclass(frozen=True, eq=False)
-class Faithfulness:
+class Faithfulness(Shown):
     """F(M), F(C) and F of the empty circuit, prompt by prompt [prompts]."""
 
     model: Float[Tensor, "prompts"]
@@ -40,6 +41,13 @@ class Faithfulness:
             f"Faithfulness(F(M) {model:.4f}, F(C) {circuit:.4f}, gap {self.gap:.4f}, share "
             f"{self.share:.1%}; {len(self.model)} prompts)"
         )
+
+    def _table(self) -> Iterator[Row]:
+        yield "", ">mean"
+        names = {"model": "F(M)", "circuit": "F(C)", "empty": "F(empty)"}
+        yield from ((names[name], float(run.mean())) for name, run in self._fields())
+        for name in ("gap", "share", "mean_of_ratios", "recovered"):
+            yield name.replace("_", " "), getattr(self, name)
 
     @property
     def gap(self) -> float:
@@ -93,8 +101,8 @@ class Faithfulness:
         )
 
 
-@dataclass(frozen=True)
-class Removal:
+@dataclass(frozen=True, repr=False)
+class Removal(Shown):
     """What is left when the same nodes K are taken from the circuit and from the model."""
 
     name: str
@@ -108,8 +116,8 @@ class Removal:
         return abs(self.circuit - self.model)
 
 
-@dataclass(frozen=True)
-class Need:
+@dataclass(frozen=True, repr=False)
+class Need(Shown):
     """What a node does in its circuit, seen where other nodes K are gone: F(C\\K) and F(C\\(K and
     the node))."""
 

@@ -12,10 +12,11 @@ from interp.debugger.columns import norms
 from interp.debugger.question import QuestionError
 from interp.debugger.session import Runs, Side
 from minigpt import Site, parse
+from minigpt.shown import Shown
 
 
-@dataclass(frozen=True)
-class Pattern:
+@dataclass(frozen=True, repr=False)
+class Pattern(Shown):
     """One side: weights and weighted [query][key]; weighted = weight * norm of the value through
     W_O. tokens: of that side."""
 
@@ -25,8 +26,8 @@ class Pattern:
     weighted: tuple[tuple[float, ...], ...]
 
 
-@dataclass(frozen=True)
-class Attention:
+@dataclass(frozen=True, repr=False)
+class Attention(Shown):
     """A head's patterns on each side."""
 
     head: str

@@ -6,9 +6,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from minigpt.shown import Shown
 
-@dataclass(frozen=True)
-class Both:
+
+@dataclass(frozen=True, repr=False)
+class Both(Shown):
     """left; right where there are two sides; difference = right - left. None where there is no such
     number."""
 
@@ -17,8 +19,8 @@ class Both:
     difference: float | None = None
 
 
-@dataclass(frozen=True)
-class Change:
+@dataclass(frozen=True, repr=False)
+class Change(Shown):
     """A difference of direct effects: what the write changed, at the left side's LayerNorm scale,
     and what that scale changed. They sum to the difference; None where there is none."""
 

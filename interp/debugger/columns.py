@@ -15,13 +15,14 @@ from torch import Tensor
 
 from minigpt import Site, Trace
 from minigpt.address import heads
+from minigpt.shown import Shown
 
 # By address: the direct effect, and the same at the left side's LayerNorm scale.
 Direct = Mapping[str, tuple[float, float]]
 
 
-@dataclass(frozen=True, eq=False)
-class Block:
+@dataclass(frozen=True, eq=False, repr=False)
+class Block(Shown):
     """Nodes of one kind; NaN where a node has no such number. names: the text before the position,
     and after it ("a2.6", "<3"). held: the direct effect at the left side's LayerNorm scale.
 

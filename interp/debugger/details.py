@@ -15,18 +15,19 @@ from interp.debugger.place import Place, kind
 from interp.debugger.session import Runs, Side
 from interp.debugger.upstream import steps
 from minigpt import Tokenizer, Trace
+from minigpt.shown import Shown
 
 
-@dataclass(frozen=True)
-class Promoted:
+@dataclass(frozen=True, repr=False)
+class Promoted(Shown):
     """A token, and what the write adds to its logit over what it adds to the mean token."""
 
     token: str
     effect: float
 
 
-@dataclass(frozen=True)
-class Looked:
+@dataclass(frozen=True, repr=False)
+class Looked(Shown):
     """A position that a head attends to: the weight, and the length of what it took from there."""
 
     position: int
@@ -35,8 +36,8 @@ class Looked:
     norm: float
 
 
-@dataclass(frozen=True)
-class SideDetails:
+@dataclass(frozen=True, repr=False)
+class SideDetails(Shown):
     """The details on one side. looked: heads, by weight; inputs: neurons, the tokens whose
     embedding alone would switch it on most."""
 
@@ -47,8 +48,8 @@ class SideDetails:
     inputs: tuple[Promoted, ...]
 
 
-@dataclass(frozen=True)
-class Details:
+@dataclass(frozen=True, repr=False)
+class Details(Shown):
     """Both sides' details. steps: the steps upstream that can be taken from here, by their
     words."""
 

@@ -16,14 +16,15 @@ from interp.debugger.session import Runs, Side
 from interp.debugger.totals import CHUNK, edit, effects_of
 from minigpt import Config, Site
 from minigpt.patch import Patch
+from minigpt.shown import Shown
 
 # By what a node reads, and how many nodes a graph may have.
 _READS = {"attn": ("q", "k", "v"), "mlp": ("in",), "out": ("out",)}
 MAX_NODES = 48
 
 
-@dataclass(frozen=True)
-class Vertex:
+@dataclass(frozen=True, repr=False)
+class Vertex(Shown):
     """A node at a position; layer -1 is the embedding, n_layer the output. direct: its direct
     effect on the metric."""
 
@@ -34,8 +35,8 @@ class Vertex:
     direct: float | None
 
 
-@dataclass(frozen=True)
-class Edge:
+@dataclass(frozen=True, repr=False)
+class Edge(Shown):
     """An edge and its exact effect: how the metric changes when it alone carries `instead`; None
     where an intervention decides it.
 
@@ -58,8 +59,8 @@ class Link(NamedTuple):
     reader: Place
 
 
-@dataclass(frozen=True)
-class Graph:
+@dataclass(frozen=True, repr=False)
+class Graph(Shown):
     """Vertices, and the edges computed so far, done of so many; the output is the last vertex.
     circuit: the same as roles and edges, as Circuit takes them."""
 

@@ -21,6 +21,7 @@ from interp.debugger.question import QuestionError
 from minigpt import Address, Trace, parse
 from minigpt.patch import Patch
 from minigpt.patch.edit import Edit, source
+from minigpt.shown import Shown
 
 # operation: (its source in a line, what it means)
 OPERATIONS = {
@@ -35,8 +36,8 @@ SOURCES = "0, mean(reference), other, this, x0.5 (a factor)"
 _SCALED = re.compile(r"x(-?\d+(?:\.\d+)?(?:e-?\d+)?)")
 
 
-@dataclass(frozen=True, eq=False)
-class Sources:
+@dataclass(frozen=True, eq=False, repr=False)
+class Sources(Shown):
     """What the words in a line stand for: this run, the other prompt's and where its positions are,
     and a run over the reference."""
 

@@ -17,6 +17,7 @@ from interp.debugger.columns import Block, Direct, blocks
 from interp.debugger.session import Runs, Side
 from interp.effects import Effects
 from minigpt import parse
+from minigpt.shown import Shown
 
 # What each column means, as a tooltip says it.
 DEFINITIONS = {
@@ -54,8 +55,8 @@ DEFINITIONS = {
 }
 
 
-@dataclass(frozen=True)
-class Row:
+@dataclass(frozen=True, repr=False)
+class Row(Shown):
     """One node at one position. kind: embedding, head, pair, neuron, mlp, bias or edit (what an
     intervention wrote into a stream).
 
@@ -81,8 +82,8 @@ class Row:
         return both(*(None if x is None else -x for x in ends))
 
 
-@dataclass(frozen=True)
-class Table:
+@dataclass(frozen=True, repr=False)
+class Table(Shown):
     """Rows as sorted; rest: the direct effects of every row not shown, so that rows + rest = sum =
     metric; rest_change and sum_change likewise of the difference.
 

@@ -21,13 +21,14 @@ from interp.debugger.score import Reading, Score, bound
 from interp.parts import Parts as Stream
 from interp.parts import granted
 from minigpt import Site, Trace, parse
+from minigpt.shown import Shown
 
 Key = tuple[str, str, int]
 BIASES = ("LayerNorm bias", "own bias")
 
 
-@dataclass(frozen=True, eq=False)
-class Parts:
+@dataclass(frozen=True, eq=False, repr=False)
+class Parts(Shown):
     """The score; what each sender adds to each reading (all of it sums to the score, but for
     `bound`); readings by port and position."""
 

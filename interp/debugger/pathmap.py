@@ -14,10 +14,11 @@ from interp.effects import Effects
 from minigpt import Config, parse
 from minigpt.address import heads
 from minigpt.receipt import Receipt
+from minigpt.shown import Shown
 
 
-@dataclass(frozen=True)
-class PathMap:
+@dataclass(frozen=True, repr=False)
+class PathMap(Shown):
     """cells [layer][head]: how the metric changes (IOI meaning, see patching.paths), None where not
     computed yet; receivers and the position as asked; done of so many heads."""
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from interp.debugger.align import Twins
 from interp.debugger.question import QuestionError
 from minigpt import Site, Trace, parse
+from minigpt.shown import Shown
 
 KINDS = {"attn": "head", "mlp": "mlp", "emb": "embedding", "pos": "embedding", "input": "embedding"}
 
@@ -27,8 +28,8 @@ def kind(site: Site) -> str:
     return KINDS.get(site.kind, "bias")
 
 
-@dataclass(frozen=True)
-class Place:
+@dataclass(frozen=True, repr=False)
+class Place(Shown):
     """A site, the position where it writes (or reads), and the key that is meant, where one is."""
 
     site: Site

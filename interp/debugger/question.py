@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from urllib.parse import parse_qsl, urlencode
 
 from minigpt.errors import MiniGPTError
+from minigpt.shown import Shown
 
 METRICS = ("logits", "probability", "loss", "rank")
 SPLITS = ("keys", "neurons")
@@ -41,8 +42,8 @@ class QuestionError(MiniGPTError):
     """A question that cannot be asked: something is missing, unknown, or over a limit."""
 
 
-@dataclass(frozen=True)
-class Question:
+@dataclass(frozen=True, repr=False)
+class Question(Shown):
     """One view of one model on one prompt (or two). Every field has a default, which a link leaves
     out.
 

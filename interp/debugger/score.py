@@ -23,6 +23,7 @@ from interp.debugger.session import Runs, Side
 from interp.numerics import bounds
 from minigpt import Site, Trace, ops
 from minigpt.params import Block
+from minigpt.shown import Shown
 
 STATED = (
     "Direct: the LayerNorm's scale at the score's input is the run's own; everything else is "
@@ -35,8 +36,8 @@ THROUGH = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class Reading:
+@dataclass(frozen=True, eq=False, repr=False)
+class Reading(Shown):
     """A port at a position, what it is multiplied by, and the constant. projection: what rounding
     may do to the product of the two; share: of its parts, what counts (a half, where two readings
     make one product).
@@ -77,8 +78,8 @@ class Reading:
         return after - before
 
 
-@dataclass(frozen=True, eq=False)
-class Score:
+@dataclass(frozen=True, eq=False, repr=False)
+class Score(Shown):
     """The number of one step on one side, and its readings. float64."""
 
     value: Float[Tensor, ""]

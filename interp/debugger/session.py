@@ -18,14 +18,15 @@ from interp.metrics import Metric
 from interp.tasks import Prompts
 from minigpt import GPT2, Batch, Tokenizer, Trace
 from minigpt.patch import Patch
+from minigpt.shown import Shown
 
 # Bytes of traces that a session keeps; shuffles of a prompt that stand for the reference where none
 # is given.
 MEMORY, SHUFFLES = 2**30, 32
 
 
-@dataclass(frozen=True, eq=False)
-class Side:
+@dataclass(frozen=True, eq=False, repr=False)
+class Side(Shown):
     """One column of every table: a run after its patch (the empty one, mostly), the metric read off
     it, what a line's words mean on it, and the tokens: of the prompt, and the ids of its answers
     and distractors."""
@@ -41,8 +42,8 @@ class Side:
     distractors: tuple[int, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class Runs:
+@dataclass(frozen=True, eq=False, repr=False)
+class Runs(Shown):
     """A question made concrete. left: the prompt; right: after the interventions, or the other
     prompt, or None.
 

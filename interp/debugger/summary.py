@@ -10,10 +10,11 @@ from interp.debugger.both import Both, both
 from interp.debugger.session import SHUFFLES, Runs, Side
 from interp.why import spacing
 from minigpt import receipt as engine
+from minigpt.shown import Shown
 
 
-@dataclass(frozen=True)
-class Next:
+@dataclass(frozen=True, repr=False)
+class Next(Shown):
     """A row of the next-token table, read off all logits of each side. role, role_right: "answer",
     "distractor" or "" there; rank: tokens put before it."""
 
@@ -26,8 +27,8 @@ class Next:
     rank: Both
 
 
-@dataclass(frozen=True)
-class Piece:
+@dataclass(frozen=True, repr=False)
+class Piece(Shown):
     """A position: the token on the left and on the right ("" where that side has none there), and
     whether they differ."""
 
@@ -37,8 +38,8 @@ class Piece:
     differs: bool
 
 
-@dataclass(frozen=True)
-class Receipt:
+@dataclass(frozen=True, repr=False)
+class Receipt(Shown):
     """What the interventions did: see minigpt.recompute.rows.Receipt. words: the same as one line;
     effective: whether anything changed."""
 
@@ -51,8 +52,8 @@ class Receipt:
     effective: bool
 
 
-@dataclass(frozen=True)
-class Summary:
+@dataclass(frozen=True, repr=False)
+class Summary(Shown):
     """What stands on top of the page. sides: the names of left and right. notes: what was assumed,
     and what to mind."""
 

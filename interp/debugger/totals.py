@@ -17,6 +17,7 @@ from minigpt.address import heads
 from minigpt.errors import PatchError
 from minigpt.patch import Patch
 from minigpt.receipt import Receipt
+from minigpt.shown import Shown
 
 # Rows (variants times positions) of one chunk: enough for good products, few enough that stopping
 # is felt at once.
@@ -24,8 +25,8 @@ CHUNK = 512
 MAX_ADDRESSES = 4 * MAX_K
 
 
-@dataclass(frozen=True)
-class Totals:
+@dataclass(frozen=True, repr=False)
+class Totals(Shown):
     """Some of the effects: how the metric changes, by address (None where an intervention already
     decides that node), and progress."""
 

@@ -19,10 +19,11 @@ from interp.debugger.question import QuestionError
 from interp.debugger.score import STATED, places, score, words
 from interp.debugger.session import Runs
 from minigpt import Site, parse
+from minigpt.shown import Shown
 
 
-@dataclass(frozen=True)
-class Source:
+@dataclass(frozen=True, repr=False)
+class Source(Shown):
     """An earlier write at a position: the edge to the score's port, its direct effect (they sum to
     the score), its exact effect.
 
@@ -39,8 +40,8 @@ class Source:
     exact: Both
 
 
-@dataclass(frozen=True)
-class Upstream:
+@dataclass(frozen=True, repr=False)
+class Upstream(Shown):
     """One step. words: the question it asks; stated: what is frozen; trail: every step's words;
     rest, sum, gap, bound as in a Table."""
 

@@ -23,13 +23,14 @@ import torch
 
 from interp.effects import Effects
 from minigpt.errors import MiniGPTError
+from minigpt.shown import Shown
 
 # The standard deviation of a normal crowd by its median absolute deviation: 1 / Phi^-1(3/4).
 NORMAL = 1 / NormalDist().inv_cdf(0.75)
 
 
-@dataclass(frozen=True)
-class Cutoff:
+@dataclass(frozen=True, repr=False)
+class Cutoff(Shown):
     """What an effect of one map must reach: `least` in size, and further from `centre` than
     `reach`; intervals hold with `level` in all."""
 

@@ -3,9 +3,8 @@ head is taken to be."""
 
 from __future__ import annotations
 
-import html
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +14,11 @@ from interp.discover.null import Cutoff
 from interp.discover.roles import ROLES, Scores
 from interp.effects import Effects
 from minigpt import parse
+from minigpt.shown import LINE, ROWS, Row, Shown, cut
 
 
-@dataclass(frozen=True, eq=False)
-class Map:
+@dataclass(frozen=True, eq=False, repr=False)
+class Map(Shown):
     """One map of path patching: what every head does to the metric from one position through these
     receivers; and which of them stand out.
 
@@ -58,8 +58,8 @@ class Map:
         return f"{' '.join(self.receivers)}@{self.at}{without}"
 
 
-@dataclass(frozen=True)
-class Finding:
+@dataclass(frozen=True, repr=False)
+class Finding(Shown):
     """A head at a position that stands out: what it is taken to be, its effect in each map that it
     stands out in, and its scores."""
 
@@ -81,7 +81,7 @@ class Finding:
 
 
 @dataclass(frozen=True, eq=False)
-class Discovery:
+class Discovery(Shown):
     """The heads that were found, the largest first in each map and maps in the order of drawing,
     with all that they were found by.
 
@@ -171,13 +171,21 @@ class Discovery:
         return list(dict.fromkeys(arrow for arrow in arrows if arrow[0] in nodes))
 
     def __repr__(self) -> str:
-        title = (
-            f"{len(self.kept)} of {self.heads} heads make the {self.metric}; {len(self.maps)} "
-            f"maps; an effect counts from {self.threshold:.0%} of "
-            f"{self.total:.3f} up, where a false find in a map has a chance of {self.level:.0%}"
-        )
         order = sorted(self.found, key=lambda head: ROLES.index(head.role))
-        return "\n".join([title, *(f"  {head}" for head in order)])
+        more = [f"  ... and {len(order) - ROWS} more"] if len(order) > ROWS else []
+        return "\n".join(
+            [
+                f"{len(self.kept)} of {self.heads} heads make the {self.metric}; "
+                f"{len(self.maps)} maps; an effect counts from {self.threshold:.0%} of "
+                f"{self.total:.3f} up,",
+                f"where a false find in a map has a chance of {self.level:.0%}",
+                *(cut(f"  {head}", LINE) for head in order[:ROWS]),
+                *more,
+            ]
+        )
 
-    def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(repr(self))}</pre>"
+    def _table(self) -> Iterator[Row]:
+        yield "class", "node", "effects"
+        for head in self.found:
+            effects = (f"{effect:+.3f} through {name}" for name, effect in head.effects.items())
+            yield head.role, head.node, "; ".join(effects)

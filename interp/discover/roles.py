@@ -28,6 +28,7 @@ from torch import Tensor
 from interp import heads
 from interp.tasks import Prompts
 from minigpt import GPT2, Batch, Trace, parse
+from minigpt.shown import Shown
 
 # What a head is classed by gets a fifth of its attention or more; copying counts from half of the
 # prompts up.
@@ -47,8 +48,8 @@ BY_TARGET = {
 ROLES = (NAME_MOVER, NEGATIVE, BACKUP, INHIBITION, *BY_TARGET.values(), UNCLASSED)
 
 
-@dataclass(frozen=True)
-class Scores:
+@dataclass(frozen=True, repr=False)
+class Scores(Shown):
     """A head's mean attention from one position to each kind of target and each named place, its
     copy scores, its scores on random tokens."""
 
@@ -65,8 +66,8 @@ class Scores:
         return best if self.attention[best] >= LOOKS else ""
 
 
-@dataclass(frozen=True, eq=False)
-class Judge:
+@dataclass(frozen=True, eq=False, repr=False)
+class Judge(Shown):
     """Everything that classing needs, computed once: the clean run, all heads' copy scores and
     scores on random tokens [layer, head]."""
 

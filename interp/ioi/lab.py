@@ -19,10 +19,11 @@ from interp.metrics import Metric
 from interp.tasks import Prompts, ioi
 from minigpt import GPT2, Patch, Tokenizer, Trace, parse
 from minigpt.errors import MiniGPTError
+from minigpt.shown import Shown
 
 
-@dataclass(frozen=True, eq=False)
-class Lab:
+@dataclass(frozen=True, eq=False, repr=False)
+class Lab(Shown):
     """n prompts drawn with `seed`. published: the model is GPT-2 small, so that the paper's figures
     can be held against it."""
 

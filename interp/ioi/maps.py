@@ -13,12 +13,13 @@ from interp.ioi.lab import Lab
 from interp.ioi.part import Claim, Part
 from minigpt import Config, parse
 from minigpt.address import heads as every_head
+from minigpt.shown import Shown
 
 READ = {"q": "queries", "k": "keys", "v": "values"}
 
 
-@dataclass(frozen=True)
-class Map:
+@dataclass(frozen=True, repr=False)
+class Map(Shown):
     """Where it is in the paper, whose ports receive and at which position, what is asked, and the
     heads that the paper saw stand out."""
 

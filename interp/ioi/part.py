@@ -10,10 +10,11 @@ from typing import Any
 from interp.effects import Effects
 from interp.figures import Figure
 from interp.show.document import Table
+from minigpt.shown import Shown
 
 
-@dataclass(frozen=True)
-class Claim:
+@dataclass(frozen=True, repr=False)
+class Claim(Shown):
     """A figure of the paper (or of its authors' stored data) beside the one measured here; how far
     they may lie apart."""
 
@@ -34,8 +35,8 @@ class Claim:
         )
 
 
-@dataclass(frozen=True)
-class Part:
+@dataclass(frozen=True, repr=False)
+class Part(Shown):
     """A heading, the paper's figure or section, a text for a reader who has not read it, and what
     was found; `skipped`: why nothing was."""
 

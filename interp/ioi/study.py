@@ -18,6 +18,7 @@ from interp.ioi.lab import Lab
 from interp.ioi.part import Claim, Part
 from minigpt import GPT2
 from minigpt.progress import COUNTED
+from minigpt.shown import Row, Shown
 
 Step = Callable[[Lab], "Part | list[Part]"]
 MECHANISM: tuple[Step, ...] = (
@@ -36,8 +37,8 @@ MECHANISM: tuple[Step, ...] = (
 )
 
 
-@dataclass(eq=False)
-class Study:
+@dataclass(eq=False, repr=False)
+class Study(Shown):
     """The parts, in order; each of `circuits` (found here, or published) is judged by the three
     criteria."""
 
@@ -48,6 +49,10 @@ class Study:
     parts: list[Part] = field(default_factory=list)
     seconds: float = 0.0
     interrupted: bool = False
+
+    def _table(self) -> Iterator[Row]:
+        yield "part", "in the paper"
+        yield from ((part.heading, part.where) for part in self.parts)
 
     @property
     def claims(self) -> list[tuple[Part, Claim]]:

@@ -23,6 +23,7 @@ from interp.show.document import (
     Words,
     spans,
 )
+from minigpt.shown import table as rows
 
 STYLE = """
 .document {
@@ -97,17 +98,9 @@ def save(made: str, path: Path) -> None:
 
 def table(shown: Table) -> str:
     """A table as HTML."""
-    sides = ["n" if column.startswith(">") else "" for column in shown.columns]
-    head = "".join(
-        f"<th class='{side}'>{escape(column.lstrip('>'))}"
-        for column, side in zip(shown.columns, sides, strict=True)
-    )
-    rows = (
-        "".join(f"<td class='{side}'>{_words(cell)}" for cell, side in zip(row, sides, strict=True))
-        for row in shown.rows
-    )
     title = f"<h3>{escape(shown.title)}</h3>" if shown.title else ""
-    return f"{title}<table><tr>{head}{''.join(f'<tr>{row}' for row in rows)}</table>"
+    cells = ([_words(cell) for cell in row] for row in shown.rows)
+    return title + rows(shown.columns, cells)
 
 
 def _section(section: Section) -> str:
@@ -136,8 +129,8 @@ def _block(shown: Block) -> str:
             return _tokens(tokens)
         case Table():
             return table(shown)
-        case HeatMap(title, values, rows=rows, columns=columns):
-            return html(figures.grid(values, title, rows, columns))
+        case HeatMap(title, values):
+            return html(figures.grid(values, title, shown.rows, shown.columns))
         case Attention(tokens, weights):
             return html(figures.attention(tokens, weights))
         case Picture(figure):

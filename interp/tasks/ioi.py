@@ -20,6 +20,7 @@ from interp.tasks.prompts import Prompts
 from interp.tasks.vocabulary import single
 from minigpt import Tokenizer
 from minigpt.errors import PromptError
+from minigpt.shown import Shown
 
 NAMES = """
 Aaron Adam Alexander Alicia Allison Amanda Amber Amy Andrea Andrew Angela Anthony Ashley Benjamin
@@ -97,8 +98,8 @@ CORRUPTIONS = {
 }
 
 
-@dataclass(frozen=True)
-class Draw:
+@dataclass(frozen=True, repr=False)
+class Draw(Shown):
     """What chance decides about one prompt: its sentence, with named slots, the group that it
     belongs to, and its words."""
 

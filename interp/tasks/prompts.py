@@ -6,9 +6,8 @@ Knows how pairs must be aligned; files.py knows files. Makes up no prompts.
 
 from __future__ import annotations
 
-import html
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,14 +23,16 @@ from interp.metrics import ABSENT
 from interp.tasks import files
 from minigpt import Batch, Tokenizer
 from minigpt.errors import PositionError, PromptError
+from minigpt.shown import LINE, ROWS, Row, Shown, cut
 from minigpt.vocabulary import Ids
 
 Rows = Tensor | Sequence[Sequence[int] | Tensor]
 Choices = Tensor | Sequence[Any]
+SIDES = ("clean", "corrupt")
 
 
 @dataclass(frozen=True, eq=False, init=False)
-class Prompts:
+class Prompts(Shown):
     """Clean and corrupt prompts [prompts, pos] of the same lengths, position by position; answers
     and distractors [prompts, choices].
 
@@ -105,12 +106,20 @@ class Prompts:
         groups = "" if self.groups is None else f", {len(self.groups.unique())} groups"
         lines = [f"{len(self)} {kind} of {size} tokens, at {', '.join(self.positions)}{groups}"]
         for i in range(min(3, len(self))):
-            answers = self.text([x for x in self.answers[i].tolist() if x != ABSENT][:4])
-            lines.append(f"  {self.text(self.clean[i][: self.lengths[i]])}  ->  {answers}")
+            answers = self.text(self._ids("answers", i)[:4])
+            lines.append(cut(f"  {self.text(self._ids('clean', i))}  ->  {answers}", LINE))
         return "\n".join([*lines, *(["  ..."] if len(self) > 3 else [])])
 
-    def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(repr(self))}</pre>"
+    def _table(self) -> Iterator[Row]:
+        yield self._given
+        for i in range(min(ROWS, len(self))):
+            yield [self.text(self._ids(name, i)) for name in self._given]
+
+    @property
+    def _given(self) -> list[str]:
+        """The sides and ids that there are."""
+        names = (*SIDES, "answers", "distractors")
+        return [name for name in names if getattr(self, name) is not None]
 
     @property
     def batch(self) -> Batch:
@@ -146,20 +155,15 @@ class Prompts:
             encoding="utf-8",
         )
 
+    def _ids(self, name: str, i: int) -> list[int]:
+        """The ids of a prompt's side, or of its answers."""
+        row: list[int] = getattr(self, name)[i].tolist()
+        return row[: int(self.lengths[i])] if name in SIDES else [x for x in row if x != ABSENT]
+
     def _record(self, i: int) -> dict[str, Any]:
-        n = int(self.batch.lengths[i])
-        sides = {
-            "clean": self.clean[i][:n],
-            **({} if self.corrupt is None else {"corrupt": self.corrupt[i][:n]}),
-        }
-        ids = {
-            "answers": self.answers[i],
-            **({} if self.distractors is None else {"distractors": self.distractors[i]}),
-        }
-        record: dict[str, Any] = {
-            name: [int(x) for x in row if x != ABSENT] for name, row in {**sides, **ids}.items()
-        }
+        record: dict[str, Any] = {name: self._ids(name, i) for name in self._given}
         if self.tokenizer is not None:
+            sides = [name for name in self._given if name in SIDES]
             record["text"] = {name: self.tokenizer.decode(record[name]) for name in sides}
         record["positions"] = {name: int(index[i]) for name, index in self.positions.items()}
         return {**record, **({} if self.groups is None else {"group": int(self.groups[i])})}

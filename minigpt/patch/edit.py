@@ -21,14 +21,15 @@ from minigpt.address import Address, Site, heads
 from minigpt.config import Config
 from minigpt.errors import PatchError
 from minigpt.names import parse
+from minigpt.shown import Shown
 from minigpt.trace import Trace
 
 Given: TypeAlias = "Trace | Tensor | NDArray[Any] | np.number[Any] | float | int | Source"
 NAME = r"[A-Za-z_][\w.-]*"
 
 
-@dataclass(frozen=True, eq=False)
-class Source:
+@dataclass(frozen=True, eq=False, repr=False)
+class Source(Shown):
     """Where a value comes from: a run, a tensor, a number, or the mean of a run over its prompts
     (by group).
 
@@ -98,9 +99,6 @@ class Source:
     def __hash__(self) -> int:
         return hash(self._key())
 
-    def __repr__(self) -> str:
-        return f"Source({str(self)!r})"
-
     def __str__(self) -> str:
         by = "" if self.by is None else f" by {self.by_name}"
         return f"mean({self.name}{by})" if self.mean else self.name
@@ -114,8 +112,8 @@ SETS: dict[str, tuple[set[str], Callable[[Config], Iterator[Site]]]] = {
 }
 
 
-@dataclass(frozen=True)
-class Edit:
+@dataclass(frozen=True, repr=False)
+class Edit(Shown):
     """One line of a patch. The address tells its kind: node, stream or inside: write; edge: read;
     port: input. how: "=" puts the value there, "+=" adds it to what the pass computes, "*="
     multiplies that by it, a number."""
@@ -135,8 +133,8 @@ class Edit:
         return "input" if self.target.site.role == "port" else "write"
 
 
-@dataclass(frozen=True)
-class Hold:
+@dataclass(frozen=True, repr=False)
+class Hold(Shown):
     """Keep nodes at a run's values: "heads", "mlps" and addresses side by side, in any order; `but`
     the nodes, at positions, that stay free."""
 

@@ -22,7 +22,7 @@ a run is recomputed (rerun.py) or what it means in numbers (reference.py says th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
@@ -35,6 +35,7 @@ from minigpt.errors import PatchError
 from minigpt.names import parse
 from minigpt.patch.conflict import refuse
 from minigpt.patch.edit import NAME, ZERO, Edit, Given, Hold, Source, source
+from minigpt.shown import ROWS, Row, Shown
 from minigpt.trace import Trace
 
 _NUMBER = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
@@ -44,8 +45,8 @@ _LINE = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Patch:
+@dataclass(frozen=True, repr=False)
+class Patch(Shown):
     """Edits in a fixed order, so that equal patches are equal whatever the order they were joined
     in. Patch() changes nothing."""
 
@@ -197,8 +198,10 @@ class Patch:
                 names[name, id(thing)] = _unused(name, set(names.values()))
         return names
 
-    def __repr__(self) -> str:
-        return f"Patch({str(self)!r})"
+    def _table(self) -> Iterator[Row]:
+        yield "", "", ""
+        yield from ((edit.target, edit.how, edit.source) for edit in self.edits[:ROWS])
+        yield from ((f"hold {h.nodes}", "=", h.source) for h in self.holds[:ROWS])
 
     @classmethod
     def _one(cls, address: str | Address, given: Given, name: str, kind: str, legal: str) -> Patch:

@@ -21,11 +21,12 @@ from minigpt.receipt import Receipt
 from minigpt.recompute.forward import Recalculation
 from minigpt.recompute.plan import plan
 from minigpt.recompute.rerun import full_flops, warn_of_no_effect
+from minigpt.shown import ROWS, Row, Shown
 from minigpt.trace import Trace
 
 
 @dataclass(eq=False)
-class Sweep:
+class Sweep(Shown):
     """One value for each of many patches: sweep.values [variant, batch, ...], or sweep.map(f) of
     each chunk's values.
 
@@ -48,6 +49,10 @@ class Sweep:
         done = max((sum(map(len, kept)) for kept in self._kept.values()), default=0)
         wanted = ", ".join(map(str, self.want))
         return f"Sweep({wanted} after {len(self)} patches, {done} computed)"
+
+    def _table(self) -> Iterator[Row]:
+        yield "", "patch"
+        yield from enumerate(self.patches[:ROWS])
 
     def __len__(self) -> int:
         return len(self.patches)
