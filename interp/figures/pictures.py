@@ -14,6 +14,8 @@ from torch import Tensor
 from interp.figures.figure import Figure
 from minigpt import parse
 
+# Read on white and on black.
+INK = "#777"
 FOR, AGAINST = "#2166ac", "#b2182b"
 SCALE = [(0.0, AGAINST), (0.25, "#ef8a62"), (0.5, "#f7f7f7"), (0.75, "#67a9cf"), (1.0, FOR)]
 
@@ -209,6 +211,6 @@ def styled(figure: Figure, title: str, height: int) -> Figure:
         margin={"l": 70, "r": 20, "t": 46, "b": 50},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
-        font={"family": "system-ui, sans-serif", "size": 12, "color": "#555"},
+        font={"family": "system-ui, sans-serif", "size": 12, "color": INK},
     )
     return figure

@@ -17,7 +17,7 @@ from interp.figures import marks
 from interp.figures.axes import LETTER, Axis, axis
 
 WIDTH, HEIGHT = 800, 450
-LINE = 'stroke="#c8cdd3" stroke-width="1"'
+LINE = 'stroke="#888" stroke-opacity="0.35"'
 TIP = (
     '<defs><marker id="tip" viewBox="0 0 6 6" refX="5" refY="3" markerWidth="6" markerHeight="6" '
     'orient="auto"><path d="M0 0L6 3L0 6z" fill="#888"/></marker></defs>'
@@ -36,9 +36,10 @@ def svg(figure: go.Figure) -> str:
     """The whole picture."""
     height = figure.layout.height or HEIGHT
     body = "".join(chain(_title(figure), *_panels(figure, _room(figure, height)), _legend(figure)))
-    font = 'font-family="system-ui, sans-serif" font-size="12" fill="#555"'
+    font = 'font-family="system-ui, sans-serif" font-size="12"'
+    ink = figure.layout.font.color or "#777"
     size = f'width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}"'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {font}>{TIP}{body}</svg>'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {font} fill="{ink}">{TIP}{body}</svg>'
 
 
 def _title(figure: go.Figure) -> Iterator[str]:
