@@ -12,8 +12,11 @@ import argparse
 import base64
 import math
 import random
+import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import tiktoken
 import torch
@@ -144,7 +147,10 @@ def learning_rate(step: int, steps: int, top: float = 1.5e-3, warm_up: int = 200
 
 
 def train(out: Path, steps: int, seed: int, every: int = 500) -> dict[str, Tensor]:
-    """Train, or go on from the last checkpoint in the folder `out`; returns the parameters."""
+    """Train, or go on from the last checkpoint in the folder `out`; returns the parameters.
+
+    An interrupt ends the step that it comes in, and keeps a checkpoint of it.
+    """
     out.mkdir(parents=True, exist_ok=True)
     write_vocabulary(out / "vocab.tiktoken")
     encoding = read_vocabulary(out / "vocab.tiktoken")
@@ -157,25 +163,56 @@ def train(out: Path, steps: int, seed: int, every: int = 500) -> dict[str, Tenso
         betas=(0.9, 0.98),
     )
     first = resume(out / "checkpoint.safetensors", p, optimizer)
-    with tqdm(range(first, steps), initial=first, total=steps, unit="step") as bar:
+    bar = tqdm(range(first, steps), initial=first, total=steps, unit="step")
+    with bar, interrupts() as interrupted:
         for step in bar:
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, steps)
-            value = loss(p, batch(encoding, seed, step))
-            optimizer.zero_grad()
-            value.backward()
-            torch.nn.utils.clip_grad_norm_(list(p.values()), 1.0)
-            optimizer.step()
+            value = descend(p, optimizer, batch(encoding, seed, step), learning_rate(step, steps))
             if step % 20 == 0:
                 bar.set_postfix(loss=f"{value.item():.3f}")
-            if (step + 1) % every == 0 or step + 1 == steps:
+            if interrupted or (step + 1) % every == 0 or step + 1 == steps:
                 save_checkpoint(out / "checkpoint.safetensors", p, optimizer, step + 1)
+            if interrupted:
+                bar.write(f"step {step + 1} is kept in {out}: the same command goes on from there")
+                raise KeyboardInterrupt
+            if (step + 1) % every == 0 or step + 1 == steps:
                 right, margin = accuracy(p, encoding)
                 bar.write(
                     f"step {step + 1}: loss {value.item():.3f}, held-out accuracy {right:.3f}, "
                     f"logit difference {margin:.2f}"
                 )
     return {name: x.detach() for name, x in p.items()}
+
+
+def descend(
+    p: dict[str, Tensor], optimizer: torch.optim.Optimizer, rows: Tensor, rate: float
+) -> Tensor:
+    """One step on these rows; the loss before it."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    value = loss(p, rows)
+    optimizer.zero_grad()
+    value.backward()
+    torch.nn.utils.clip_grad_norm_(list(p.values()), 1.0)
+    optimizer.step()
+    return value
+
+
+@contextmanager
+def interrupts() -> Iterator[list[int]]:
+    """Interrupts that have come, noted instead of raised: half a step is nothing to go on from. The
+    second is raised."""
+    seen: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(number)
+
+    usual = signal.signal(signal.SIGINT, note)
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, usual)
 
 
 def save_checkpoint(
@@ -222,11 +259,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    save_file(
-        train(given.out, given.steps, given.seed),
-        given.out / "model.safetensors",
-        metadata={"format": "pt"},
-    )
+    try:
+        p = train(given.out, given.steps, given.seed)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    save_file(p, given.out / "model.safetensors", metadata={"format": "pt"})
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 import weights
 from interp import metrics
 from interp.circuit import Circuit
-from interp.cli import app
+from interp.cli.commands import app
 from interp.tasks import Prompts
 from minigpt import GPT2, MiniGPTError, Patch, parse
 from minigpt.names import theirs

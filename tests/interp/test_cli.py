@@ -355,3 +355,19 @@ def test_an_interrupted_study_keeps_what_is_finished_and_says_130():
     out, _ = begun.communicate(timeout=60)
     assert begun.returncode == 130
     assert "The task" in out
+
+
+def test_an_interrupt_while_torch_is_imported_is_130_and_no_stack_of_calls():
+    begun = subprocess.Popen(
+        [sys.executable, "-X", "importtime", "-m", "interp.cli", "--help"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    seen = next(line for line in begun.stderr if "torch." in line)
+    begun.send_signal(signal.SIGINT)
+    _, rest = begun.communicate(timeout=60)
+    assert begun.returncode == 130
+    assert "interp.cli.verify" not in seen + rest  # it came in time
+    assert "Traceback" not in rest

@@ -12,8 +12,9 @@ import torch
 from typer.testing import CliRunner
 
 import weights
-from interp import cli, metrics
+from interp import metrics
 from interp.circuit import Circuit
+from interp.cli import commands
 from interp.discover import discover
 from interp.ioi import behaviour, judged, mechanism, published, study, view
 from interp.ioi.lab import Lab
@@ -241,12 +242,12 @@ def test_what_is_published_is_26_heads_each_with_its_k():
 def test_a_circuit_in_a_file_is_judged(tmp_path):
     file = tmp_path / "mine.txt"
     file.write_text("# mine\nname mover: a2.6@END a3.4@END\nS-inhibition: a0.6@END a0.3@END\n")
-    done = CliRunner().invoke(cli.app, ["circuit", str(file), "--prompts", "30", "--json"])
+    done = CliRunner().invoke(commands.app, ["circuit", str(file), "--prompts", "30", "--json"])
     assert done.exit_code == 0, done.output
     data = json.loads(done.stdout)
     assert len(data["minimality"]) == 4
     assert data["faithfulness"]["circuit"] < data["faithfulness"]["model"]
-    shown = CliRunner().invoke(cli.app, ["circuit", str(file), "--prompts", "30"])
+    shown = CliRunner().invoke(commands.app, ["circuit", str(file), "--prompts", "30"])
     assert "name mover" in shown.stdout
 
 
@@ -264,7 +265,7 @@ def test_what_a_beginner_gets_wrong_is_said(tmp_path, text, said):
     file = tmp_path / "mine.txt"
     if text is not None:
         file.write_text(text)
-    done = CliRunner().invoke(cli.app, ["circuit", str(file), "--prompts", "30"])
+    done = CliRunner().invoke(commands.app, ["circuit", str(file), "--prompts", "30"])
     assert isinstance(done.exception, MiniGPTError)
     assert said in str(done.exception)
 
