@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 import typer
 
 from interp.cli.inputs import load
 from interp.cli.options import Ids, Vocabulary
-from interp.cli.output import console
+from interp.cli.output import console, say
+from interp.cli.provenance import record
 from interp.debugger import export, text
 from interp.debugger.question import Question
 from interp.debugger.session import Session
+from interp.provenance import KEY
 from interp.show import terminal
 from minigpt import MiniGPTError
 
@@ -119,8 +120,8 @@ def _answer(session: Session, asked: Question, results: Sequence[str], as_json: 
     runs = session.runs(asked)
     answers = {name: export.result(runs, name) for name in results}
     if as_json:
-        fields = (f'"{name}": {export.as_json(record)}' for name, record in answers.items())
-        sys.stdout.write("{" + ", ".join(fields) + "}\n")
+        plain = {name: asdict(answer) for name, answer in answers.items()}
+        say({**plain, KEY: record()}, "", as_json)
         return
-    for record in answers.values():
-        console.print(terminal.document(text.view(record)))
+    for answer in answers.values():
+        console.print(terminal.document(text.view(answer)))

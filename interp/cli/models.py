@@ -14,7 +14,8 @@ from interp.card import measure
 from interp.cli.inputs import load
 from interp.cli.options import Device, Json, Model
 from interp.cli.output import console, say
-from interp.cli.provenance import KEY, record
+from interp.cli.provenance import record
+from interp.provenance import KEY
 from interp.show import terminal
 from interp.show.document import Table
 from minigpt import MiniGPTError

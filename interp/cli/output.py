@@ -11,7 +11,8 @@ from typing import Any
 
 from rich.console import Console, RenderableType
 
-from interp.cli.provenance import KEY, record
+from interp.cli.provenance import record
+from interp.provenance import KEY
 from interp.show import page, terminal
 from interp.show.document import Document, Section, Table
 from minigpt import MiniGPTError

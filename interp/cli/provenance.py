@@ -1,10 +1,9 @@
-"""Where an answer comes from: the command and all its parameters, the model and the files by their
-checksums, the versions, the machine. Written into every exported answer, for `interp verify`."""
+"""What the running command was asked: its words and all its parameters, the models that it loads,
+the files by their checksums."""
 
 from __future__ import annotations
 
 import hashlib
-import platform
 import sys
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
@@ -13,14 +12,9 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-import minigpt
+from interp import provenance
 from minigpt import GPT2
-from minigpt.params import tensors
 
-KEY = "provenance"
 # Parameters that tell how an answer is shown, not what it is.
 SHOWN = ("as_json", "html")
 
@@ -63,32 +57,12 @@ def record() -> dict[str, Any]:
         return {}
     given = {name: value for name, value in running.given.items() if name not in SHOWN}
     files = {name: x for name, x in given.items() if isinstance(x, Path) and x.is_file()}
-    return {
-        "command": [running.name, *sys.argv[2:]],
-        "parameters": {name: _plain(value) for name, value in given.items()},
-        "models": {name: fingerprint(model) for name, model in running.models.items()},
-        "files": {name: hashlib.sha256(x.read_bytes()).hexdigest() for name, x in files.items()},
-        "versions": {
-            "minigpt-interp": minigpt.__version__,
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
-        "machine": {
-            "processor": platform.processor() or platform.machine(),
-            "system": platform.system(),
-            "threads": torch.get_num_threads(),
-        },
-    }
-
-
-def fingerprint(model: GPT2) -> str:
-    """A checksum of a model's parameters, wherever they came from, and of its shape."""
-    digest = hashlib.sha256(repr(model.config).encode())
-    for name, x in sorted(tensors(model.params).items()):
-        digest.update(f"{name} {x.dtype}".encode())
-        digest.update(x.detach().cpu().contiguous().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    return provenance.record(
+        [running.name, *sys.argv[2:]],
+        running.models,
+        parameters={name: _plain(value) for name, value in given.items()},
+        files={name: hashlib.sha256(x.read_bytes()).hexdigest() for name, x in files.items()},
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -12,7 +12,8 @@ from interp import views
 from interp.cli.inputs import load, patch_of
 from interp.cli.options import Device, Html, Ids, Json, Model, Prompt, Vocabulary
 from interp.cli.output import say, show
-from interp.cli.provenance import KEY, record
+from interp.cli.provenance import record
+from interp.provenance import KEY
 from interp.show import terminal
 from interp.show.document import Table
 from interp.why import why as ask

@@ -15,7 +15,7 @@ import typer
 from interp.cli.inputs import read
 from interp.cli.options import Json
 from interp.cli.output import say
-from interp.cli.provenance import KEY
+from interp.provenance import KEY
 from interp.show import terminal
 from interp.show.document import Document, Section, Table
 from minigpt import MiniGPTError
@@ -36,8 +36,10 @@ def verify(
     what differs; exit status 1 where more than rounding does."""
     before = _answer(file)
     after = _again(before[KEY]["command"])
-    made = [*differences(before[KEY], after[KEY])]
-    found = [*differences(_result(before), _result(after))]
+    made = [*differences(_made(before), _made(after))]
+    # a page saves one result alone, of those that the command prints by their names
+    now = after[before[KEY]["result"]] if "result" in before[KEY] else after
+    found = [*differences(_result(before), _result(now))]
     far = [each for each in found if not near(each)]
     verdict = "the same to the last bit" if not found else "the same but for rounding"
     verdict = f"{len(far)} of the answer's values differ" if far else verdict
@@ -76,7 +78,13 @@ def _answer(file: Path) -> dict[str, Any]:
     if not isinstance(command, list) or not all(isinstance(word, str) for word in command):
         raise MiniGPTError(
             f"{file} does not say where it comes from",
-            "what why, patch, paths, circuit, ioi, audit, generate or card print with --json",
+            "what why, patch, paths, circuit, ioi, audit, generate, card or debug --ask print with "
+            "--json, or the debugger's page saves as JSON",
+        )
+    if why := dict(made or {}).get("partial"):
+        raise MiniGPTError(
+            f"{file} cannot be computed again by a command: {why}",
+            "the same view saved as Python, which is a script with the same numbers",
         )
     return dict(found)
 
@@ -105,6 +113,12 @@ def _without_pages(command: list[str]) -> Iterator[str]:
             next(words, None)
         elif word != "--json" and not word.startswith("--html="):
             yield word
+
+
+def _made(answer: dict[str, Any]) -> dict[str, Any]:
+    """What an answer was made with, less how the command was worded."""
+    names = "models", "files", "versions", "machine"
+    return {name: answer[KEY].get(name, {}) for name in names}
 
 
 def _result(answer: dict[str, Any]) -> dict[str, Any]:

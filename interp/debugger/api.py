@@ -200,14 +200,12 @@ def _add_export(app: FastAPI, session: Session, workers: Workers) -> None:
         responses={200: {"content": {kind: {} for kind in MEDIA.values()}}},
     )
     async def exported(name: Name, question: Question, format: Format = "json") -> Response:
-        make = {"json": export.as_json, "csv": export.as_csv}
-        text = (
-            export.as_python(question, name)
-            if format == "python"
-            else await workers.run(
-                lambda: make[format](export.result(session.runs(question), name))
-            )
-        )
+        def file() -> str:
+            runs = session.runs(question)
+            return export.as_file(runs, name, export.result(runs, name), format)
+
+        python = format == "python"
+        text = export.as_python(question, name) if python else await workers.run(file)
         ending = {"python": "py"}.get(format, format)
         return Response(
             text,

@@ -13,10 +13,13 @@ from interp.debugger import attention, details, graph, nodes, pathmap, summary, 
 from interp.debugger.attention import Attention
 from interp.debugger.both import Both, Change
 from interp.debugger.details import Details
+from interp.debugger.nodes import Table
 from interp.debugger.pathmap import PathMap
 from interp.debugger.question import Question, QuestionError
 from interp.debugger.session import Runs
 from interp.debugger.totals import Totals
+from interp.provenance import KEY
+from interp.provenance import record as origin
 
 # What can be asked of a question's runs. details and attention are of the selected node, upstream
 # of the trail's last step.
@@ -29,6 +32,11 @@ RESULTS: dict[str, Callable[[Runs], Any]] = {
     "upstream": upstream.upstream,
     "graph": graph.graph,
     "pathmap": pathmap.pathmap,
+}
+# What is saved before all is computed, or with more than was asked for.
+PARTIAL = {
+    Totals: "it was saved before all total effects were computed",
+    Table: "it holds the total effects that the page had computed by then",
 }
 # The list of records that is a result's table.
 _ROWS = {"Summary": "next", "Table": "rows", "Upstream": "sources", "Graph": "edges"}
@@ -49,12 +57,41 @@ def as_json(record: Any) -> str:
 def as_csv(record: Any) -> str:
     """The rows of a result as CSV: a column a field; of numbers on two sides, left, right and
     difference side by side."""
-    text, found = io.StringIO(), rows(record)
+    return _csv(rows(record))
+
+
+def _csv(found: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
     columns = list(dict.fromkeys(name for row in found for name in row))
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(found)
     return text.getvalue()
+
+
+def as_file(runs: Runs, name: str, record: Any, kind: str) -> str:
+    """A result with where it comes from: as JSON a field of it, as CSV a column, whose first row
+    has it."""
+    origin = provenance(runs, name, record)
+    if kind == "json":
+        return json.dumps({**asdict(record), KEY: origin}, ensure_ascii=False, allow_nan=False)
+    first, *rest = rows(record) or [{}]
+    return _csv([{**first, KEY: json.dumps(origin, ensure_ascii=False)}, *rest])
+
+
+def provenance(runs: Runs, name: str, record: Any) -> dict[str, Any]:
+    """The command that computes a result again; where it holds what no command gives, why."""
+    asked = runs.question
+    command = ["debug", "--model", asked.model, "--link", asked.to_url(), "--result", name]
+    partial = {"partial": PARTIAL[type(record)]} if _is_partial(record) else {}
+    models = {runs.model.name: runs.model}
+    return origin([*command, "--json"], models, result=name, **partial)
+
+
+def _is_partial(record: Any) -> bool:
+    if isinstance(record, Totals):
+        return record.done < record.of
+    return isinstance(record, Table) and any(row.total.left is not None for row in record.rows)
 
 
 def rows(record: Any) -> list[dict[str, Any]]:

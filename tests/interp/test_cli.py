@@ -169,7 +169,7 @@ def test_the_card_states_what_is_measured(interp):
 def test_help_and_a_bare_command_explain_themselves():
     for arguments in ([], ["--help"], ["why", "--help"]):
         made = subprocess.run(
-            [sys.executable, "-m", "interp.cli", *arguments],
+            [sys.executable, "-W", "error", "-m", "interp.cli", *arguments],
             capture_output=True,
             text=True,
             cwd=Path(__file__).parents[2],

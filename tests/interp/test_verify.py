@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import weights
-from interp.cli.provenance import fingerprint
 from interp.cli.verify import differences, near
+from interp.provenance import fingerprint
 from minigpt.params import build, tensors
 from tests.interp.test_cli import PROMPT, ROOT, run
 

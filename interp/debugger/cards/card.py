@@ -91,6 +91,10 @@ class Card:
         shown."""
         return export.result(self.runs, self.name)
 
+    def file(self, kind: str) -> str:
+        """The same, with where it comes from, as "json" or "csv"."""
+        return export.as_file(self.runs, self.name, self.exported(), kind)
+
     def script(self) -> str:
         """The Python lines that compute it again."""
         return export.as_python(self.view.question, self.name)
@@ -126,8 +130,8 @@ def exports(card: Card) -> None:
         ui.menu(),
     ):
         for kind, (ending, make) in {
-            "JSON": ("json", lambda: export.as_json(card.exported())),
-            "CSV": ("csv", lambda: export.as_csv(card.exported())),
+            "JSON": ("json", lambda: card.file("json")),
+            "CSV": ("csv", lambda: card.file("csv")),
             "Python": ("py", card.script),
         }.items():
             ui.menu_item(

@@ -34,10 +34,11 @@ def test_the_api_gives_the_functions_own_results(client, name):
     assert reply.json() == json.loads(
         export.as_json(export.result(runs(MODEL, everything()), name))
     )
-    for kind, make in (("json", export.as_json), ("csv", export.as_csv)):
+    asked = runs(MODEL, everything())
+    for kind in ("json", "csv"):
         assert client.post(
             f"/api/export/{name}?format={kind}", json=asdict(everything())
-        ).text == make(export.result(runs(MODEL, everything()), name))
+        ).text == export.as_file(asked, name, export.result(asked, name), kind)
     assert client.post(
         f"/api/export/{name}?format=python", json=asdict(everything())
     ).text == export.as_python(everything(), name)

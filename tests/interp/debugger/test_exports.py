@@ -12,10 +12,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import typer
 
-from interp.debugger import export
+from interp.cli.verify import verify
+from interp.debugger import export, nodes, totals
+from interp.debugger.both import both
 from interp.debugger.nodes import table
 from interp.debugger.session import runs
+from interp.provenance import fingerprint
+from minigpt import MiniGPTError
 from tests.interp.debugger.questions import MODEL, OTHER, PROMPT, asked, everything
 
 pytestmark = pytest.mark.filterwarnings("ignore::minigpt.errors.NoEffectWarning")
@@ -117,3 +122,42 @@ def test_the_terminal_gives_the_same_answers(capsys, monkeypatch):
         "m2>a3.4.q@13",
     ):
         assert part in shown
+
+
+def test_a_saved_result_says_where_it_comes_from_and_is_computed_again(tmp_path, capsys):
+    asked_for, name = runs(MODEL, everything()), "nodes"
+    result = export.result(asked_for, name)
+    saved = json.loads(export.as_file(asked_for, name, result, "json"))
+    listed = list(csv.DictReader(io.StringIO(export.as_file(asked_for, name, result, "csv"))))
+    assert json.loads(listed[0]["provenance"]) == saved["provenance"]
+    assert not any(row["provenance"] for row in listed[1:])
+    assert saved["provenance"]["models"] == {MODEL.name: fingerprint(MODEL)}
+    assert _verified(saved, tmp_path, capsys) == ("the same to the last bit", 0)
+    saved["metric"]["left"] += 0.5  # the twin
+    assert _verified(saved, tmp_path, capsys) == ("1 of the answer's values differ", 1)
+
+
+def _verified(saved, folder, capsys):
+    """What `interp verify` finds, with the command called in this process."""
+    (folder / "saved.json").write_text(json.dumps(saved))
+    status = 0
+    try:
+        verify(folder / "saved.json", as_json=True)
+    except typer.Exit as stop:
+        status = stop.exit_code
+    return json.loads(capsys.readouterr().out)["verdict"], status
+
+
+def test_what_no_command_gives_says_why(tmp_path):
+    asked_for = asked()
+    some = {row.address: both(1.0) for row in nodes.table(asked_for).rows}
+    half = nodes.table(asked_for, some)
+    first = next(totals.totals(asked_for))
+    first = replace(first, of=first.of + 1)
+    for name, record, why in (
+        ("nodes", half, "the total effects that the page had computed"),
+        ("totals", first, "before all total effects were computed"),
+    ):
+        (tmp_path / name).write_text(export.as_file(asked_for, name, record, "json"))
+        with pytest.raises(MiniGPTError, match=why):
+            verify(tmp_path / name, as_json=True)
