@@ -17,11 +17,13 @@ from minigpt.shown import Shown
 
 @dataclass(frozen=True, eq=False)
 class Lens(Shown):
-    """The k tokens that each stream point puts first, with their logits: [point, batch, pos, k]."""
+    """The k tokens that each stream point puts first, with their logits and probabilities:
+    [point, batch, pos, k]."""
 
     points: tuple[str, ...]
     ids: Int[Tensor, "point batch pos k"]
     logits: Float[Tensor, "point batch pos k"]
+    probabilities: Float[Tensor, "point batch pos k"]
 
     def words(self, tokenizer: Tokenizer, prompt: int = 0, at: int = -1) -> dict[str, list[str]]:
         """The tokens of one prompt at one position, by the point."""
@@ -38,25 +40,31 @@ class Lens(Shown):
 
 
 @torch.inference_mode()
-def lens(trace: Trace, k: int = 5) -> Lens:
-    """What each point of the stream would say at every position, read as the last one is: through
-    the final LayerNorm and the unembedding. At the last point this is what the model says.
+def lens(trace: Trace, k: int = 5, at: Sequence[int] | None = None) -> Lens:
+    """What each point of the stream would say at every position (or at these), read as the last one
+    is: through the final LayerNorm and the unembedding. At the last point this is what the model
+    says.
 
-    What lies behind the end of a short prompt is the token 0, its logit NaN.
+    What lies behind the end of a short prompt is the token 0, its logit and probability NaN.
     """
-    points = list(streams(trace.config))
-    tops = [_top(trace, point, k) for point in points]
-    ids, logits = (torch.stack(parts) for parts in zip(*tops, strict=True))
-    inside = trace.batch.mask[None, :, :, None]
-    ids, logits = ids.where(inside, 0), logits.masked_fill(~inside, torch.nan)
-    return Lens(tuple(map(str, points)), ids, logits)
+    points, places = list(streams(trace.config)), slice(None) if at is None else list(at)
+    tops = [_top(trace, point, k, places) for point in points]
+    ids, logits, chances = (torch.stack(parts) for parts in zip(*tops, strict=True))
+    outside = ~trace.batch.mask[None, :, places, None]
+    return Lens(
+        tuple(map(str, points)),
+        ids.masked_fill(outside, 0),
+        logits.masked_fill(outside, torch.nan),
+        chances.masked_fill(outside, torch.nan),
+    )
 
 
-def _top(trace: Trace, point: Site, k: int) -> Sequence[Tensor]:
-    params = trace.params
-    read = ops.layer_norm(trace.stream(point), params.ln_w, params.ln_b, trace.config.eps)
-    best = ops.logits(read, params.unembed).topk(k, -1)
-    return best.indices, best.values
+def _top(trace: Trace, point: Site, k: int, places: slice | list[int]) -> Sequence[Tensor]:
+    params, stream = trace.params, trace.stream(point)[:, places]
+    read = ops.layer_norm(stream, params.ln_w, params.ln_b, trace.config.eps)
+    logits = ops.logits(read, params.unembed)
+    best = logits.topk(min(k, logits.shape[-1]), -1)
+    return best.indices, best.values, (best.values - logits.logsumexp(-1, keepdim=True)).exp()
 
 
 @torch.inference_mode()

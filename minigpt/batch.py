@@ -67,7 +67,7 @@ class Batch(Shown):
         if wrong:
             n = int(self.lengths[wrong[0]])
             raise PositionError(
-                f"position @{at}: prompt {wrong[0]} has {n} tokens",
+                f"position @{at}: {which(wrong[0], len(self.lengths))} has {n} tokens",
                 f"@0 to @{n - 1}, or @-1 to @-{n}",
             )
         return rows
@@ -165,6 +165,11 @@ def _check(batch: Batch, config: Config) -> None:
     _check_ids(batch, config)
 
 
+def which(prompt: int, of: int) -> str:
+    """What an error calls a prompt: one by itself has no number."""
+    return "the prompt" if of == 1 else f"prompt {prompt}"
+
+
 def _check_shape(batch: Batch) -> None:
     shape, lengths = list(batch.tokens.shape), batch.lengths.tolist()
     if not lengths or [len(lengths)] != shape[:-1] or max(lengths) > shape[1]:
@@ -178,13 +183,13 @@ def _check_lengths(batch: Batch, config: Config) -> None:
     shortest, longest = int(batch.lengths.argmin()), int(batch.lengths.argmax())
     if int(batch.lengths[shortest]) < 1:
         raise PromptError(
-            f"prompt {shortest} is empty",
+            f"{which(shortest, len(batch.lengths))} is empty",
             "one token or more",
             "'<|endoftext|>' asks what comes first",
         )
     if int(batch.lengths[longest]) > config.n_ctx:
         raise PromptError(
-            f"prompt {longest} has {int(batch.lengths[longest])} tokens",
+            f"{which(longest, len(batch.lengths))} has {int(batch.lengths[longest])} tokens",
             f"up to {config.n_ctx} (the model's context)",
             "cutting it at the front",
         )
@@ -196,7 +201,8 @@ def _check_ids(batch: Batch, config: Config) -> None:
     if bool(wrong.any()):
         row, column = wrong.nonzero()[0].tolist()
         raise PromptError(
-            f"token id {int(tokens[row, column])} in prompt {row} at position {column}",
+            f"token id {int(tokens[row, column])} in {which(row, len(tokens))} at position "
+            f"{column}",
             f"0 to {config.n_vocab - 1} (the model's vocabulary)",
             "the tokenizer that belongs to the model",
         )

@@ -60,9 +60,9 @@ class Tokenizer(Shown):
         return self._lacking[size]
 
     def text(self, token: int) -> str:
-        """One token as text; bytes that are no text by themselves show as the replacement sign, an
-        id that the vocabulary lacks (a model may have more) as <50259>."""
-        return self._bytes(int(token)).decode("utf-8", errors="replace")
+        r"""One token as text; bytes that are no text by themselves show as \xf0\x9f, an id that the
+        vocabulary lacks (a model may have more) as <50259>."""
+        return self._bytes(int(token)).decode("utf-8", errors="backslashreplace")
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Each token as it stands in a text, with what stands between it and the next."""
@@ -85,13 +85,15 @@ class Tokenizer(Shown):
         return self.pieces(self.encode(text))
 
     def single(self, text: str) -> int:
-        """The id of a text that is one token, or of <50259>, where the vocabulary lacks that id;
-        PromptError that shows how it is cut where it is neither."""
+        """The id of a text that is one token, or that <50259> names; PromptError that shows how it
+        is cut where it is neither."""
         if (named := re.fullmatch(r"<(\d{1,9})>", text)) and self.text(int(named[1])) == text:
             return int(named[1])
         ids = self.encode(text)
         if len(ids) == 1:
             return ids[0]
+        if named and int(named[1]) < self.n_vocab:
+            return int(named[1])
         pieces = " + ".join(repr(self.text(i)) for i in ids) or "nothing"
         raise PromptError(
             f"{text!r} is {len(ids)} tokens: {pieces}", "one token", self._other_spacing(text)

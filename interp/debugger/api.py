@@ -21,6 +21,7 @@ from interp.debugger import export
 from interp.debugger.attention import Attention
 from interp.debugger.details import Details
 from interp.debugger.graph import Graph, graphs
+from interp.debugger.lens import LensTable
 from interp.debugger.nodes import DEFINITIONS, Table
 from interp.debugger.openapi_page import reference
 from interp.debugger.pathmap import PathMap, pathmaps
@@ -43,12 +44,15 @@ RECORDS = {
     "upstream": Upstream,
     "graph": Graph,
     "pathmap": PathMap,
+    "lens": LensTable,
 }
 STREAMS: dict[str, Callable[[Runs], Iterator[Any]]] = {"graph": graphs, "pathmap": pathmaps}
 LINES: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/x-ndjson": {}}, "description": "a record a line"}
 }
-Name = Literal["summary", "nodes", "details", "attention", "totals", "upstream", "graph", "pathmap"]
+Name = Literal[
+    "summary", "nodes", "details", "attention", "totals", "upstream", "graph", "pathmap", "lens"
+]
 Format = Literal["json", "csv", "python"]
 MEDIA = {"json": "application/json", "csv": "text/csv", "python": "text/x-python"}
 

@@ -9,10 +9,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
-from interp.debugger import attention, details, graph, nodes, pathmap, summary, totals, upstream
+from interp.debugger import (
+    attention,
+    details,
+    graph,
+    lens,
+    nodes,
+    pathmap,
+    summary,
+    totals,
+    upstream,
+)
 from interp.debugger.attention import Attention
 from interp.debugger.both import Both, Change
 from interp.debugger.details import Details
+from interp.debugger.lens import LensTable
 from interp.debugger.nodes import Table
 from interp.debugger.pathmap import PathMap
 from interp.debugger.question import Question, QuestionError
@@ -32,6 +43,7 @@ RESULTS: dict[str, Callable[[Runs], Any]] = {
     "upstream": upstream.upstream,
     "graph": graph.graph,
     "pathmap": pathmap.pathmap,
+    "lens": lens.lens_table,
 }
 # What is saved before all is computed, or with more than was asked for.
 PARTIAL = {
@@ -39,7 +51,12 @@ PARTIAL = {
     Table: "it holds the total effects that the page had computed by then",
 }
 # The list of records that is a result's table.
-_ROWS = {"Summary": "next", "Table": "rows", "Upstream": "sources", "Graph": "edges"}
+_ROWS = {
+    "Summary": "next",
+    "Table": "rows",
+    "Upstream": "sources",
+    "Graph": "edges",
+}
 
 
 def result(runs: Runs, name: str) -> Any:
@@ -137,6 +154,8 @@ def _records(record: Any) -> Iterable[Any]:
         )
     if isinstance(record, Attention):
         return _looks(record)
+    if isinstance(record, LensTable):
+        return _says(record)
     if isinstance(record, Details):
         return (
             {"side": side.side, "list": name, **asdict(row)}
@@ -146,6 +165,23 @@ def _records(record: Any) -> Iterable[Any]:
         )
     records: Iterable[Any] = getattr(record, _ROWS[type(record).__name__])
     return records
+
+
+def _says(record: LensTable) -> Iterator[dict[str, Any]]:
+    for point in record.points:
+        for side, row in zip(record.sides, (point.left, point.right), strict=False):
+            for position, token, said in zip(record.positions, record.tokens, row, strict=True):
+                yield from (
+                    {
+                        "point": point.address,
+                        "side": side,
+                        "position": position,
+                        "token": token,
+                        "says": each.token,
+                        "probability": each.probability,
+                    }
+                    for each in said
+                )
 
 
 def _looks(record: Attention) -> Iterator[dict[str, Any]]:

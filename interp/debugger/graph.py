@@ -62,8 +62,12 @@ class Link(NamedTuple):
 @dataclass(frozen=True, repr=False)
 class Graph(Shown):
     """Vertices, and the edges computed so far, done of so many; the output is the last vertex.
-    circuit: the same as roles and edges, as Circuit takes them."""
 
+    side: the run that is drawn, after the interventions where there are any; circuit: the same as
+    roles and edges, as Circuit takes them.
+    """
+
+    side: str
     metric_name: str
     metric: float
     instead: str
@@ -75,8 +79,8 @@ class Graph(Shown):
 
 
 def graphs(runs: Runs) -> Iterator[Graph]:
-    """The graph of the question's nodes on the left side, with more of its edges each time: from
-    each to the output and to every later node that can read it.
+    """The graph of the question's nodes after its interventions, with more of its edges each time:
+    from each to the output and to every later node that can read it.
 
     An edge is exact: the port sees the sender's other write at that position, everything after it
     is computed again. A head reads keys and values at earlier positions too; such an edge changes
@@ -92,7 +96,7 @@ def graphs(runs: Runs) -> Iterator[Graph]:
         for a, b in combinations(ends, 2)
         for port in _ports(a, b)
     ]
-    edits = [edit(f"{link.edge} = {runs.question.instead}", runs.left) for link in links]
+    edits = [edit(f"{link.edge} = {runs.question.instead}", _drawn(runs)) for link in links]
     return _chunks(runs, ends, links, edits)
 
 
@@ -106,9 +110,10 @@ def _chunks(
     runs: Runs, ends: Sequence[Place], links: Sequence[Link], edits: Sequence[Patch | None]
 ) -> Iterator[Graph]:
     """The graph with the edges whose effects are known so far; without edges, once."""
-    side, size = runs.left, max(1, CHUNK // len(runs.left.tokens))
+    side, size = _drawn(runs), max(1, CHUNK // len(runs.left.tokens))
     names: dict[str, object] = {"roles": _roles(ends[:-1]), "edges": [link.edge for link in links]}
     bare = Graph(
+        side.name,
         side.metric.name,
         float(side.metric(side.trace)),
         runs.question.instead,
@@ -125,6 +130,11 @@ def _chunks(
         yield replace(bare, edges=tuple(drawn), done=len(drawn))
 
 
+def _drawn(runs: Runs) -> Side:
+    """The side that the graph is of."""
+    return runs.after or runs.left
+
+
 def _vertex(side: Side, place: Place) -> Vertex:
     layer = _layer(place.site, side.trace.config)
     return Vertex(str(place), layer, place.at, side.tokens[place.at], _direct(side, place))
@@ -136,13 +146,11 @@ def _edge(link: Link, effect: float | None) -> Edge:
 
 def suggested(runs: Runs, k: int = 4) -> tuple[str, ...]:
     """Nodes to begin with: the k heads with the largest direct effects, at the last position."""
-    if not runs.left.metric.linear:
+    side = _drawn(runs)
+    if not side.metric.linear:
         return ()
-    last = len(runs.left.tokens) - 1
-    return tuple(
-        f"{name}@{last}"
-        for name in attribution.direct(runs.left.trace, runs.left.metric).heads().top(k).addresses
-    )
+    effects = attribution.direct(side.trace, side.metric)
+    return tuple(f"{name}@{len(side.tokens) - 1}" for name in effects.heads().top(k).addresses)
 
 
 def _node(text: str, runs: Runs) -> Place:

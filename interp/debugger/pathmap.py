@@ -20,13 +20,15 @@ from minigpt.shown import Shown
 @dataclass(frozen=True, repr=False)
 class PathMap(Shown):
     """cells [layer][head]: how the metric changes (IOI meaning, see patching.paths), None where not
-    computed yet; receivers and the position as asked; done of so many heads."""
+    computed yet; receivers and the position as asked; done of so many heads. before: whether
+    the question has interventions, which play no part in it."""
 
     method: str
     metric_name: str
     metric: float
     receivers: tuple[str, ...]
     at: str
+    before: bool
     cells: tuple[tuple[float | None, ...], ...]
     receipt: str
     done: int
@@ -65,6 +67,7 @@ def _chunks(runs: Runs, patched: Callable[..., Effects]) -> Iterator[PathMap]:
             float(effects.base[0]),
             q.receivers or ("out",),
             q.at,
+            bool(q.patches),
             tuple(map(tuple, cells)),
             str(receipt),
             done,

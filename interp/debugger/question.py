@@ -26,6 +26,7 @@ SORTS = (
     "change.scale",
     "address",
 )
+TABS = ("", "nodes", "trace", "graph", "paths", "lens")
 INSTEAD = ("0", "mean(reference)", "other")
 # Bounds of what one question may ask for.
 MAX_PROMPTS, MAX_TOKENS, MAX_CHARACTERS, MAX_ITEMS, MAX_K, MAX_STEPS = (
@@ -73,6 +74,7 @@ class Question(Shown):
     trail             steps upstream, each "a3.1.q@13<9" (.q, .k, .v, or none for query and key),
                       "a3.1.v@13" or "m2.n17@5"
     graph             nodes of the circuit graph: "a2.6@13", "m1@4", "emb@9"
+    tab               which view is in front; "": the one that the question fills
     receivers, at     of the path patching map: ports "a3.4.q"; none: the output; and the position:
                       "END", "13", "all"
     """
@@ -98,6 +100,7 @@ class Question(Shown):
     graph: tuple[str, ...] = ()
     receivers: tuple[str, ...] = ()
     at: str = "END"
+    tab: str = ""
     # Read by pydantic where a question comes as JSON: a name that means nothing is refused there
     # too.
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -110,6 +113,7 @@ class Question(Shown):
             ("compare", self.compare, COMPARISONS),
             ("sort", self.sort, SORTS),
             ("instead", self.instead, INSTEAD),
+            ("tab", self.tab, TABS),
             *(("split", each, SPLITS) for each in self.split),
         ):
             if given not in legal:
@@ -128,6 +132,12 @@ class Question(Shown):
     def prompts(self) -> tuple[str, ...]:
         """Every text that a model will read."""
         return (self.prompt, *([self.other] if self.other else []), *self.reference)
+
+    @property
+    def front(self) -> str:
+        """The view in front: the one asked for, or the one that the question fills."""
+        filled = {"trace": self.trail, "graph": self.graph, "paths": self.receivers}
+        return self.tab or next((name for name, some in filled.items() if some), "nodes")
 
     @classmethod
     def from_url(cls, params: str | Mapping[str, Any] | Iterable[tuple[str, str]]) -> Question:

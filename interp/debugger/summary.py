@@ -8,6 +8,7 @@ from itertools import chain
 
 from interp.debugger.both import Both, both
 from interp.debugger.session import SHUFFLES, Runs, Side
+from interp.debugger.verdict import verdict
 from interp.why import spacing
 from minigpt import receipt as engine
 from minigpt.shown import Shown
@@ -16,7 +17,7 @@ from minigpt.shown import Shown
 @dataclass(frozen=True, repr=False)
 class Next(Shown):
     """A row of the next-token table, read off all logits of each side. role, role_right: "answer",
-    "distractor" or "" there; rank: tokens put before it."""
+    "distractor" or "" there; rank: 1 for what is put first."""
 
     token: str
     id: int
@@ -30,9 +31,9 @@ class Next(Shown):
 @dataclass(frozen=True, repr=False)
 class Piece(Shown):
     """A position: the token on the left and on the right ("" where that side has none there), and
-    whether they differ."""
+    whether they differ. position: the left side's; None where only the right has a token."""
 
-    position: int
+    position: int | None
     left: str
     right: str
     differs: bool
@@ -54,10 +55,11 @@ class Receipt(Shown):
 
 @dataclass(frozen=True, repr=False)
 class Summary(Shown):
-    """What stands on top of the page. sides: the names of left and right. notes: what was assumed,
-    and what to mind."""
+    """What stands on top of the page. verdict: the answer in a sentence; sides: the names of left
+    and right; notes: what was assumed, and what to mind."""
 
     question: str
+    verdict: str
     model: str
     url: str
     sides: tuple[str, ...]
@@ -80,6 +82,7 @@ def summary(runs: Runs, k: int = 10) -> Summary:
     receipt = runs.after.trace.receipt if runs.after else None
     return Summary(
         question=words(runs),
+        verdict=verdict(runs),
         model=runs.model.name,
         url=q.to_url(),
         sides=tuple(side.name for side in sides),
@@ -107,7 +110,8 @@ def words(runs: Runs) -> str:
         if len(runs.question.patches) > 1
         else ", had this intervention been made"
     )
-    return f"{asked} after {''.join(runs.left.tokens)!r}{given if runs.question.patches else ''}?"
+    prompt = runs.tokenizer.decode(runs.left.base.tokens[0].tolist())
+    return f"{asked} after {prompt!r}{given if runs.question.patches else ''}?"
 
 
 def _next(runs: Runs, k: int) -> tuple[Next, ...]:
@@ -123,7 +127,7 @@ def _next(runs: Runs, k: int) -> tuple[Next, ...]:
             roles[-1].get(i, ""),
             both(*(float(x[i]) for x in logits)),
             both(*(float(x[i]) for x in chances)),
-            both(*(float((x > x[i]).sum()) for x in logits)),
+            both(*(float((x > x[i]).sum() + 1) for x in logits)),
         )
         for i in dict.fromkeys(chain(*roles, best))
     )
@@ -138,13 +142,17 @@ def _roles(side: Side) -> dict[int, str]:
 
 
 def _pieces(runs: Runs) -> tuple[Piece, ...]:
-    """The left side's positions, each with its twin's token; where a twin is missing or another
-    token, they differ."""
-    left, right = runs.left.tokens, runs.right.tokens if runs.right else ()
-    there = [right[j] if right and j is not None else "" for j in runs.twins]
-    return tuple(
-        Piece(i, token, there[i], bool(right) and token != there[i]) for i, token in enumerate(left)
-    )
+    """The left side's positions, each with its twin's token, and between them what the right side
+    alone has; where a twin is missing or another token, they differ."""
+    right, shown, pieces = runs.right.tokens if runs.right else (), 0, []
+    for i, token in enumerate(runs.left.tokens):
+        twin = runs.twins[i] if right else None
+        if twin is not None:
+            pieces += [Piece(None, "", lone, True) for lone in right[shown:twin]]
+            shown = twin + 1
+        there = right[twin] if twin is not None else ""
+        pieces.append(Piece(i, token, there, bool(right) and token != there))
+    return tuple(pieces)
 
 
 def _receipt(receipt: engine.Receipt) -> Receipt:

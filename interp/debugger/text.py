@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from interp.debugger import export
+from interp.debugger import export, numbers
 from interp.debugger.both import Both
+from interp.debugger.lens import LensTable, Point
 from interp.debugger.nodes import Row, Table
 from interp.debugger.summary import Summary
 from interp.debugger.upstream import Upstream
@@ -41,8 +42,8 @@ def _title(result: Any) -> str:
 
 def _table(result: Any) -> document.Table:
     rows = export.rows(result)
-    if isinstance(result, Table):
-        return _nodes(result)
+    if isinstance(result, Table | LensTable):
+        return _nodes(result) if isinstance(result, Table) else _points(result)
     shown = [name for name in (rows[0] if rows else {}) if _is_shown(name, rows)]
     columns = [_heading(name, [row[name] for row in rows]) for name in shown]
     return document.Table("", columns, [[_cell(row[name]) for name in shown] for row in rows])
@@ -52,13 +53,30 @@ def _nodes(result: Table) -> document.Table:
     """The node table: what it is sorted by tells which numbers are wanted."""
     wanted = ONE if len(result.sides) == 1 else TWO
     known = {name for name in wanted for row in result.rows if _number(row, name) is not None}
-    numbers = {name: words for name, words in wanted.items() if name in known}
+    shown = {name: words for name, words in wanted.items() if name in known}
     rows = [
-        [row.address, row.token, row.looks_at, *(_number(row, name) for name in numbers)]
+        [row.address, row.token, row.looks_at, *(_number(row, name) for name in shown)]
         for row in result.rows
     ]
-    headings = ["node", "at", "looks at", *(f">{words}" for words in numbers.values())]
+    headings = ["node", "at", "looks at", *(f">{words}" for words in shown.values())]
     return document.Table("", headings, [[_cell(value) for value in row] for row in rows])
+
+
+def _points(result: LensTable) -> document.Table:
+    """A row a point: the metric there, and what it would say at the last position shown."""
+    rows = [
+        [point.address, _cell(point.metric.left), _cell(point.metric.right), *_first(point)]
+        for point in result.points
+    ]
+    columns = [0, 1, 2, 3] if len(result.sides) > 1 else [0, 1, 3]
+    headings = ["point", f">{result.sides[0]}", f">{result.sides[-1]}", "would say"]
+    picked = [[row[i] for i in columns] for row in rows]
+    return document.Table("", [headings[i] for i in columns], picked)
+
+
+def _first(point: Point) -> list[str]:
+    said = (point.right or point.left)[-1]
+    return [", ".join(f"{each.token!r} {each.probability:.1%}" for each in said)]
 
 
 def _number(row: Row, name: str) -> float | None:
@@ -80,7 +98,7 @@ def _heading(name: str, values: Sequence[Any]) -> str:
 
 def _cell(value: Any) -> Words:
     if isinstance(value, float):
-        return f"{value:g}" if value.is_integer() else f"{value:.3f}"
+        return f"{value:g}" if value.is_integer() else numbers.plain(value)
     return Span(value, "token") if isinstance(value, str) and value[:1] == " " else _plain(value)
 
 
@@ -92,7 +110,8 @@ def _above(result: Any) -> list[Words]:
     if isinstance(result, Summary):
         notes = [f"note: {note}" for note in result.notes]
         receipt = [Span(result.receipt.words, "soft")] if result.receipt else []
-        return [f"{result.metric_name} {_sides(result.metric, result.sides)}", *notes, *receipt]
+        metric = f"{result.metric_name} {_sides(result.metric, result.sides)}"
+        return [metric, result.verdict, *notes, *receipt]
     return [Span(result.stated, "soft")] if isinstance(result, Upstream) else []
 
 

@@ -97,7 +97,7 @@ def test_the_page_is_whole_in_itself_and_escapes_what_it_is_given(interp, tmp_pa
     [
         (("why", PROMPT, "--answer", " Marry"), ["' Marry' is", "tokens", "one token"]),
         (("why", PROMPT, "--answer", ""), ["'' is 0 tokens"]),
-        (("why", ""), ["prompt 0 is empty"]),
+        (("why", ""), ["the prompt is empty"]),
         (("why", PROMPT, "--answer", " Mary", "--over", " Mary"), ["the same token"]),
         (("why", "a " * 400), ["401 tokens", "up to 128"]),
         (("why", PROMPT, "--model", "ioi-mni"), ["ioi-mni", "ioi-mini"]),

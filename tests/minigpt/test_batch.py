@@ -74,7 +74,7 @@ REFUSED = {
     "empty text": (
         "",
         LETTERS,
-        "prompt 0 is empty\n  legal: one token or more\n  try:   '<|endoftext|>'",
+        "the prompt is empty\n  legal: one token or more\n  try:   '<|endoftext|>'",
     ),
     "empty text among others": (["AB", ""], LETTERS, "prompt 1 is empty"),
     "no texts": ([], LETTERS, "no prompts\n  legal: one prompt or more"),
@@ -91,7 +91,7 @@ REFUSED = {
         None,
         "token id 50 in prompt 1 at position 1\n  legal: 0 to 49",
     ),
-    "a negative id": (torch.tensor([[1, -1]]), None, "token id -1 in prompt 0 at position 1"),
+    "a negative id": (torch.tensor([[1, -1]]), None, "token id -1 in the prompt at position 1"),
     "floats": (
         torch.tensor([[1.0, 2.0]]),
         None,
@@ -179,9 +179,10 @@ def test_a_position_counts_from_the_start_or_from_each_prompts_own_end(
         assert batch.index(at).tolist() == [range(n)[at] for n in lengths]
     else:
         short = next(row for row, n in enumerate(lengths) if not -n <= at < n)
+        who = "the prompt" if len(lengths) == 1 else f"prompt {short}"
         with pytest.raises(
             PositionError,
-            match=rf"position @{at}: prompt {short} has {lengths[short]} tokens\n  legal: @0 to",
+            match=rf"position @{at}: {who} has {lengths[short]} tokens\n  legal: @0 to",
         ):
             batch.index(at)
 

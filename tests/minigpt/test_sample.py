@@ -134,7 +134,7 @@ def test_a_negative_choice_is_refused(choice: dict[str, float]) -> None:
 def test_what_cannot_be_read_cannot_be_continued(model: GPT2, writer: GPT2) -> None:
     with pytest.raises(PromptError, match="no vocabulary"):
         generate(model, "HELLO")
-    with pytest.raises(PromptError, match="prompt 0 is empty"):
+    with pytest.raises(PromptError, match="the prompt is empty"):
         generate(writer, "")
 
 

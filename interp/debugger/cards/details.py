@@ -8,8 +8,8 @@ from html import escape
 
 from nicegui import ui
 
-from interp.debugger import details, intervene
-from interp.debugger.cards import numbers, tokens, widgets
+from interp.debugger import details, intervene, numbers
+from interp.debugger.cards import tokens, widgets
 from interp.debugger.cards.card import Card
 from interp.debugger.details import Details, Looked, Promoted, SideDetails
 from interp.debugger.session import Runs

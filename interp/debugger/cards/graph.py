@@ -11,8 +11,8 @@ from typing import Any
 
 from nicegui import ui
 
-from interp.debugger import graph
-from interp.debugger.cards import charts, numbers, tokens, widgets
+from interp.debugger import graph, numbers
+from interp.debugger.cards import charts, tokens, widgets
 from interp.debugger.cards.long import LongCard
 from interp.debugger.cards.view import View
 from interp.debugger.graph import Edge, Graph, Vertex

@@ -8,8 +8,8 @@ from typing import Any
 
 from nicegui import ui
 
+from interp.debugger import numbers
 from interp.debugger.both import Both
-from interp.debugger.cards import numbers
 
 # Functions in style.js; a key that begins with a colon is evaluated in the browser. No key comes
 # from a prompt.

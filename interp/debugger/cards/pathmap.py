@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from nicegui import ui
 
-from interp.debugger import pathmap
-from interp.debugger.cards import charts, numbers, widgets
+from interp.debugger import numbers, pathmap
+from interp.debugger.cards import charts, widgets
 from interp.debugger.cards.long import LongCard
 from interp.debugger.cards.view import View
 from interp.debugger.pathmap import PathMap

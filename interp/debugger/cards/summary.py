@@ -7,9 +7,9 @@ from html import escape
 
 from nicegui import ui
 
-from interp.debugger import summary
+from interp.debugger import numbers, summary
 from interp.debugger.both import Both
-from interp.debugger.cards import numbers, tokens
+from interp.debugger.cards import tokens
 from interp.debugger.cards.card import Card
 from interp.debugger.session import Runs
 from interp.debugger.summary import Next, Piece, Summary

@@ -9,9 +9,9 @@ from typing import Any
 
 from nicegui import ui
 
-from interp.debugger import nodes
+from interp.debugger import nodes, numbers
 from interp.debugger.both import Both
-from interp.debugger.cards import grid, numbers, tokens, widgets
+from interp.debugger.cards import grid, tokens, widgets
 from interp.debugger.cards.card import Card
 from interp.debugger.cards.progress import Progress, paced
 from interp.debugger.cards.view import View

@@ -8,8 +8,8 @@ from typing import Any
 
 from nicegui import ui
 
-from interp.debugger import upstream
-from interp.debugger.cards import grid, numbers, tokens, widgets
+from interp.debugger import numbers, upstream
+from interp.debugger.cards import grid, tokens, widgets
 from interp.debugger.cards.card import Card
 from interp.debugger.cards.view import View
 from interp.debugger.question import Question

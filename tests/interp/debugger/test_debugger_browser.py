@@ -17,8 +17,7 @@ from pathlib import Path
 import pytest
 
 import weights
-from interp.debugger import export, nodes, pathmap, summary, totals, upstream
-from interp.debugger.cards import numbers
+from interp.debugger import export, nodes, numbers, pathmap, summary, totals, upstream
 from interp.debugger.cards.tokens import visible
 from interp.debugger.cards.upstream import source_id
 from interp.debugger.cards.welcome import worked

@@ -13,8 +13,7 @@ import httpx
 import pytest
 
 import weights
-from interp.debugger import export, summary
-from interp.debugger.cards import numbers
+from interp.debugger import export, numbers, summary
 from interp.debugger.question import Question
 from interp.debugger.session import Session
 from tests.browser import CHROMIUM, Server, needs_chromium, served

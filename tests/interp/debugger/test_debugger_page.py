@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interp.debugger import export
-from interp.debugger.cards import attention, charts, form, numbers, tokens
+from interp.debugger import export, numbers
+from interp.debugger.cards import attention, charts, form, tokens
 from interp.debugger.cards.progress import paced
 from interp.debugger.cards.table import with_totals
 from interp.debugger.cards.welcome import worked

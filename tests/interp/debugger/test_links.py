@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interp.debugger import export
-from interp.debugger.question import SORTS, Question, QuestionError
+from interp.debugger.question import SORTS, TABS, Question, QuestionError
 from interp.debugger.session import Session, runs
 from minigpt import MiniGPTError
 from tests.interp.debugger.questions import ASKED, LAST, LONGER, MODEL, OTHER, PROMPT
@@ -25,6 +25,7 @@ CHOSEN = {
     "sort": st.sampled_from(SORTS),
     "k": st.integers(1, 1000),
     "instead": st.sampled_from(["0", "mean(reference)", "other"]),
+    "tab": st.sampled_from(TABS),
 }
 QUESTIONS = st.fixed_dictionaries(
     {
@@ -150,5 +151,11 @@ def test_nothing_on_the_page_is_without_effect(name):
     assert mine != changed
 
 
-def test_every_field_but_the_model_is_tried_there():
-    assert {field.name for field in fields(Question)} - {"model"} == set(CHANGES)
+def test_every_field_but_the_model_and_the_tab_is_tried_there():
+    assert {field.name for field in fields(Question)} - {"model", "tab"} == set(CHANGES)
+
+
+def test_the_tab_in_front_is_the_one_asked_for_or_the_one_that_is_filled():
+    assert (ASKED.front, replace(ASKED, trail=("a2.6.q@13<1",)).front) == ("nodes", "trace")
+    assert replace(ASKED, graph=("a2.6@13",)).front == "graph"
+    assert replace(ASKED, graph=("a2.6@13",), tab="lens").front == "lens"

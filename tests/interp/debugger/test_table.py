@@ -38,7 +38,7 @@ def test_the_metric_and_the_logits_are_the_models():
     logits = trace.logits[0, -1]
     for row in found.next:
         assert row.logit.left == float(logits[row.id])
-        assert row.rank.left == int((logits > logits[row.id]).sum())
+        assert row.rank.left == int((logits > logits[row.id]).sum()) + 1
         assert row.probability.left == pytest.approx(
             float(logits.double().softmax(-1)[row.id]), rel=1e-6
         )

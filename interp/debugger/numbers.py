@@ -1,19 +1,27 @@
-"""Numbers as the page writes them: always as many digits, a real minus, nothing where there is
-none."""
+"""Numbers as the debugger writes them: always as many digits, a real minus, nothing where there is
+none, and no sign before what rounds to nothing."""
 
 from __future__ import annotations
 
 from interp.debugger.both import Both
 
+DIGITS = 3
+# What has this size or more is not written as zero.
+SMALL = 0.5 * 10**-DIGITS
+
 
 def signed(value: float | None) -> str:
-    """+1.234 or −1.234."""
-    return "" if value is None else f"{value:+.3f}".replace("-", "−")
+    """+1.234 or −1.234; 0.000."""
+    if value is None or abs(value) < SMALL:
+        return "" if value is None else plain(0.0)
+    return f"{value:+.{DIGITS}f}".replace("-", "−")
 
 
 def plain(value: float | None) -> str:
     """1.234."""
-    return "" if value is None else f"{value:.3f}".replace("-", "−")
+    if value is None:
+        return ""
+    return f"{value if abs(value) >= SMALL else 0.0:.{DIGITS}f}".replace("-", "−")
 
 
 def percent(value: float | None) -> str:
