@@ -132,7 +132,7 @@ def logit_lens(trace: Trace, metric: Metric) -> Effects:
     rows = []
     for site in streams(trace.config):
         x = ops.layer_norm(
-            trace[f"{site}@{metric.at}"], trace.params.ln_w, trace.params.ln_b, trace.config.eps
+            trace[metric.of_site(site)], trace.params.ln_w, trace.params.ln_b, trace.config.eps
         )
         rows.append((str(site), metric.of_output(x, trace.params)))
     return _effects("logit lens", trace, metric, rows)
@@ -176,7 +176,7 @@ def rounding_bound(trace: Trace, metric: Metric) -> Float[Tensor, "batch"]:
 def _reader(trace: Trace, metric: Metric) -> Callable[[Tensor], Tensor]:
     """Takes the metric's position out of [batch, pos, ...]."""
     rows, each = (
-        trace.batch.index(metric.at),
+        trace.batch.index(metric.position),
         torch.arange(len(trace.tokens), device=trace.tokens.device),
     )
     return lambda x: x[each, rows]
@@ -191,7 +191,7 @@ def _sources(trace: Trace, metric: Metric, toward: Float[Tensor, "batch d_model"
     effect."""
     for layer, block in enumerate(trace.params.blocks):
         into = (toward @ block.w_o.double().T).unflatten(-1, (trace.config.n_head, -1))
-        weights = trace[f"a{layer}.pattern@{metric.at}"].double()
+        weights = trace[f"a{layer}.pattern@{metric.position}"].double()
         values = trace.heads(layer, "v")[:, :, : weights.shape[-1]].double()
         effects = weights * torch.einsum("bhtd,bhd->bht", values, into)
         for head, keys in enumerate(effects.unbind(1)):

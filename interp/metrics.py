@@ -1,4 +1,4 @@
-"""A metric: one number for each prompt, read off a run at one position.
+"""A metric: one number for each prompt, read off a run at one position or at all of them.
 
 Linear ones (logit, logit_diff) are sums of products with the output, taken in float64; direct
 attribution splits those.
@@ -30,33 +30,49 @@ class MetricError(MiniGPTError):
 
 @dataclass(frozen=True, eq=False)
 class Metric(Shown):
-    """A name, where it reads (`at`), and how: `read` of the logits [batch, vocab], or `direction`
-    where it is linear in them."""
+    """A name, where it reads (`at`; None: at every position), and how: `read` of the logits [batch,
+    vocab] (of every position: [batch, pos, vocab]), or `direction` where it is linear in them."""
 
     name: str
-    at: int | str
-    read: Callable[[Float[Tensor, "batch vocab"]], Float[Tensor, "batch"]] | None = None
+    at: int | str | None
+    read: Callable[[Float[Tensor, "batch *pos vocab"]], Float[Tensor, "batch"]] | None = None
     answers: Ids | None = None
     distractors: Ids | None = None
 
     def __repr__(self) -> str:
-        return f"Metric({self.name} at {self.at})"
+        return f"Metric({self.name} at {'every position' if self.at is None else self.at})"
+
+    @property
+    def position(self) -> int | str:
+        """Where it reads; MetricError if that is everywhere."""
+        if self.at is None:
+            raise MetricError(f"{self.name} at every position", "a metric that reads at one")
+        return self.at
+
+    @property
+    def want(self) -> str:
+        """The address that it reads."""
+        return self.of_site("out")
+
+    def of_site(self, site: object) -> str:
+        """A stream point's address where the metric reads."""
+        return str(site) if self.at is None else f"{site}@{self.at}"
 
     def __call__(self, trace: Trace) -> Float[Tensor, "batch"]:
         """One number for each prompt of the run, in float64."""
-        return self.of_output(trace[f"out@{self.at}"], trace.params)
+        return self.of_output(trace[self.want], trace.params)
 
     def of_output(
-        self, out: Float[Tensor, "batch d_model"], params: Params
+        self, out: Float[Tensor, "batch *pos d_model"], params: Params
     ) -> Float[Tensor, "batch"]:
-        """The same from what the unembedding reads at the metric's position."""
+        """The same from what the unembedding reads at the metric's position, or at all."""
         self.check(len(out), params)
         if self.read is None:
             return (out.double() * self.direction(params)).sum(-1)
         return self._per_prompt(self.read(ops.logits(out, params.unembed)), len(out))
 
     def of_many(
-        self, out: Float[Tensor, "variants batch d_model"], params: Params
+        self, out: Float[Tensor, "variants batch *pos d_model"], params: Params
     ) -> Float[Tensor, "variants batch"]:
         """The same for many runs of the same prompts."""
         self.check(out.shape[1], params)
@@ -95,7 +111,7 @@ class Metric(Shown):
     ) -> tuple[Float[Tensor, "patches batch"], Receipt]:
         """The metric of a run after each patch, and the bill of all these runs. An interrupted call
         starts anew."""
-        swept = model.rerun(base, patches, f"out@{self.at}", progress=progress)
+        swept = model.rerun(base, patches, self.want, progress=progress)
         return swept.map(lambda out: self.of_many(out, model.params)), swept.receipt
 
     @property
@@ -195,17 +211,53 @@ def loss(pairs: Any = None, *, answers: Any = None, at: int | str | None = None)
     return Metric("loss", chance.at, lambda logits: -read(logits).log(), answers=chance.answers)
 
 
-def kl(reference: Trace, *, at: int | str = -1) -> Metric:
+def kl(reference: Trace, *, at: int | str | None = -1) -> Metric:
     """KL divergence in nats of a run's prediction from the reference run's: sum of p_ref (log p_ref
-    - log p)."""
-    wanted = reference.logits_at(at).double().log_softmax(-1)
-    return Metric(
-        "KL",
-        at,
-        lambda x: F.kl_div(
-            x.double().log_softmax(-1), wanted, log_target=True, reduction="none"
-        ).sum(-1),
-    )
+    - log p). at=None: the mean over a prompt's positions."""
+    logits = reference.logits if at is None else reference.logits_at(at)
+    wanted = logits.double().log_softmax(-1)
+
+    def read(x: Tensor) -> Tensor:
+        _check_places(x, wanted)
+        found = x.double().log_softmax(-1)
+        apart = F.kl_div(found, wanted, log_target=True, reduction="none").sum(-1)
+        return apart if at is not None else _mean(apart, reference.batch.mask)
+
+    return Metric("KL", at, read)
+
+
+def token_loss(reference: Trace) -> Metric:
+    """How little the reference run's tokens were expected, each from those before it: the mean
+    cross-entropy over a prompt's tokens but the first, in nats.
+
+    It reads at every position. The tokens are those of the reference, also where the run that is
+    patched has others.
+    """
+    following, known = reference.tokens[:, 1:, None], reference.batch.mask[:, 1:]
+    if not bool(known.any(1).all()):
+        raise MetricError("the loss of the next tokens of a prompt of one token", "two or more")
+
+    def read(x: Tensor) -> Tensor:
+        _check_places(x, reference.tokens)
+        chances = x[:, :-1].double().log_softmax(-1)
+        return _mean(-chances.gather(-1, following)[..., 0], known)
+
+    return Metric("loss per token", None, read)
+
+
+def _check_places(x: Tensor, like: Tensor) -> None:
+    """MetricError unless a run has the prompts and positions of the reference."""
+    if x.shape[: x.ndim - 1] != like.shape[: x.ndim - 1]:
+        raise MetricError(
+            f"a run of {list(x.shape[:-1])} prompts and positions beside a reference of "
+            f"{list(like.shape[: x.ndim - 1])}",
+            "a run and a reference of the same prompts' shape",
+        )
+
+
+def _mean(x: Float[Tensor, "batch pos"], inside: Tensor) -> Float[Tensor, "batch"]:
+    """The mean over a prompt's own positions, whatever stands behind its end."""
+    return x.where(inside, 0).sum(-1) / inside.sum(-1)
 
 
 def _question(

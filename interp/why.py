@@ -198,7 +198,7 @@ def _readout(
     trace: Trace, write: Float[Tensor, "d_model"], metric: metrics.Metric
 ) -> Float[Tensor, "vocab"]:
     """What a write adds to every logit directly, the final LayerNorm's scale being the run's."""
-    centred = (write - write.mean()) * trace.params.ln_w / trace.scale(f"out@{metric.at}")[0]
+    centred = (write - write.mean()) * trace.params.ln_w / trace.scale(f"out@{metric.position}")[0]
     return F.linear(centred, trace.params.unembed)
 
 

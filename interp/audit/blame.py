@@ -158,13 +158,13 @@ def blame(
     names = tuple(parts.nodes)
 
     def errors(patches: Sequence[Patch], direction: Tensor) -> Tensor:
-        out = exact.rerun(base, patches, f"out@{metric.at}", progress=progress).values
+        out = exact.rerun(base, patches, f"out@{metric.position}", progress=progress).values
         return (out * direction).sum(-1) - metric(base)
 
     single = [_patch(base, {parts.carrier[name]: x}) for name, x in parts.nodes.items()]
     rest = [_patch(base, _less(parts, [name])) for name in names]
     whole = _patch(base, parts.wholes)
-    unembedded = (base[f"out@{metric.at}"] * (wrong - right)).sum(-1)
+    unembedded = (base[f"out@{metric.position}"] * (wrong - right)).sum(-1)
     only = torch.cat([errors(single, right), unembedded[None]])
     kept = torch.cat([errors(rest, wrong), errors([whole], right)]) if without else None
     return Blame(
@@ -186,7 +186,7 @@ def curve(
     base, parts = exact.run(run.batch), departures(exact, run)
     order = [blamed.names[i] for i in blamed.ranked]
     patches = [_patch(base, _less(parts, order[:n])) for n in counts]
-    out = exact.rerun(base, patches, f"out@{metric.at}").values
+    out = exact.rerun(base, patches, f"out@{metric.position}").values
     directions = torch.stack(
         [metric.direction((exact if UNEMBED in order[:n] else run).params) for n in counts]
     )

@@ -51,7 +51,7 @@ def section(trace: Trace, metric: Metric) -> Section:
     first, *others = streams(trace)
     kinds = {
         "a layer's heads and bias sum to its write": list(layers(trace)),
-        "an MLP's neurons and bias sum to its write": list(mlps(trace, metric.at)),
+        "an MLP's neurons and bias sum to its write": list(mlps(trace, metric.position)),
         "token and position sum to the stream's beginning (one addition)": [first],
         "all writes before it sum to the stream, at every later point": others,
     }

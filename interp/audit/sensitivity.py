@@ -106,7 +106,7 @@ def _line(
     name: str, run: Trace, base: Trace, metric: Metric, heads: Effects, right: Effects, found: Blame
 ) -> tuple[str, ...]:
     top = min(10, len(right))
-    kl = float(measures.kl(run.logits_at(metric.at), base.logits_at(metric.at)).max())
+    kl = float(measures.kl(run.logits_at(metric.position), base.logits_at(metric.position)).max())
     acts = ", ".join(f"{found.names[i]} {float(found.cost[i]):.1e}" for i in found.ranked[:3])
     return (
         name,

@@ -201,9 +201,9 @@ def _check(pairs: Prompts) -> None:
 
 def _end(pairs: Prompts, metric: Metric) -> int | str:
     """Where the metric reads, by name where it has one."""
-    reads = pairs.batch.index(metric.at)
+    reads = pairs.batch.index(metric.position)
     same = (name for name, rows in pairs.positions.items() if torch.equal(rows, reads))
-    return next(same, metric.at)
+    return next(same, metric.position)
 
 
 def _places(

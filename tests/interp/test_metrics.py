@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from interp import metrics
+from interp import lens, metrics
 from interp.metrics import MetricError
 
 TOKENS = torch.randint(0, 50, (4, 6), generator=torch.Generator().manual_seed(1))
@@ -185,3 +185,34 @@ def test_what_accuracy_is_against_is_in_its_name():
 def test_what_are_no_ids_is_refused(given):
     with pytest.raises(MetricError, match="whole token ids"):
         metrics.logit(answers=given)
+
+
+# ---- at every position
+
+
+def test_the_loss_per_token_is_the_mean_over_a_prompts_own_tokens(model):
+    ragged = model.run([[1, 2, 3, 4], [5, 6]])
+    by_hand = lens.losses(ragged).nanmean(-1)
+    assert torch.allclose(metrics.token_loss(ragged)(ragged), by_hand, atol=1e-12, rtol=0)
+    # the twin: of other tokens it is another
+    other = model.run([[1, 2, 3, 9], [5, 7]])
+    assert not torch.allclose(metrics.token_loss(other)(ragged), by_hand)
+
+
+def test_kl_at_every_position_is_the_mean_of_those_at_each(model):
+    run, reference = model.run([[1, 2, 3], [4, 5, 6]]), model.run([[3, 2, 1], [6, 5, 4]])
+    each = torch.stack([metrics.kl(reference, at=t)(run) for t in range(3)])
+    assert torch.allclose(metrics.kl(reference, at=None)(run), each.mean(0), atol=1e-12, rtol=0)
+    assert float(metrics.kl(run, at=None)(run).abs().max()) == 0.0
+
+
+def test_what_has_no_position_is_refused_where_one_is_needed(model):
+    run, short = model.run([[1, 2, 3]]), model.run([[1, 2]])
+    everywhere = metrics.token_loss(run)
+    with pytest.raises(MetricError, match="loss per token at every position"):
+        _ = everywhere.position
+    for wrong in (short, model.run([[1, 2, 3], [1, 2, 3]])):
+        with pytest.raises(MetricError, match="prompts and positions beside a reference"):
+            everywhere(wrong)
+    with pytest.raises(MetricError, match="one token"):
+        metrics.token_loss(model.run([[1]]))

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from interp import metrics, patching
+from interp.audit import dense
 from interp.tasks import Prompts
-from minigpt import parse
+from minigpt import ops, parse
 from minigpt.address import edges as every_edge
 from minigpt.address import heads
 from minigpt.config import SIZES
@@ -318,3 +319,47 @@ def test_one_address_is_a_list_of_one(name, address):
     )
     assert one.addresses == many.addresses
     assert torch.equal(one.per_prompt, many.per_prompt)
+
+
+# ---- metrics that read at every position
+
+CLEAN, CORRUPT = MODEL.run(PAIRS), MODEL.run(PAIRS.corrupted)
+LOSS = metrics.token_loss(CLEAN)
+
+
+def dense_losses(patches):
+    """The loss per token after each patch, from a dense patched pass."""
+    p, seen = MODEL.params, [dense.patched(MODEL, CLEAN, patch)["out"] for patch in patches]
+    outs = [ops.layer_norm(x, p.ln_w, p.ln_b, MODEL.config.eps) for x in seen]
+    return torch.stack([LOSS.of_output(out, p) for out in outs])
+
+
+@pytest.mark.parametrize("over", ["heads", "heads@", "resid@", "mlps", "neurons:m1"])
+def test_a_loss_over_all_positions_after_a_node_patch_is_a_dense_passs(over):
+    found = patching.nodes(MODEL, PAIRS, LOSS, over, "noising")
+    patches = [Patch.write(name, CORRUPT) for name in found.addresses]
+    assert close(found, dense_losses(patches))
+
+
+def test_and_after_an_edge_or_a_path_patch():
+    edges = patching.edges(MODEL, PAIRS, LOSS, list(every_edge(MODEL.config))[::7])
+    patches = [Patch.read(name, CORRUPT) for name in edges.addresses]
+    assert close(edges, dense_losses(patches))
+    paths = patching.paths(MODEL, PAIRS, LOSS, at=None)
+    held = Patch.hold("heads", CLEAN)
+    patches = [Patch.write(name, CORRUPT) | held for name in paths.addresses]
+    assert close(paths, dense_losses(patches))
+    frozen = patching.paths(MODEL, PAIRS, LOSS, at=None, mlps="frozen")
+    reads = [Patch.read(f"{name}>out", CORRUPT) for name in frozen.addresses]
+    assert close(frozen, dense_losses(reads))
+
+
+def test_what_is_written_at_the_end_changes_no_tokens_loss_and_elsewhere_it_does():
+    last = patching.nodes(MODEL, PAIRS, LOSS, "heads@-1", "noising")
+    first = patching.nodes(MODEL, PAIRS, LOSS, "heads@0", "noising")
+    assert float(last.values.abs().max()) == 0.0
+    assert float(first.values.abs().min()) > 0.0
+
+
+def close(found, after):
+    return torch.equal(found.per_prompt, after - LOSS(CLEAN))
