@@ -172,9 +172,10 @@ class Effects(Shown):
     def __repr__(self) -> str:
         rows = [f"  {address:<14} {value:+.4f}" for address, value in self.top(ROWS)]
         more = [f"  ... and {len(self) - ROWS} more"] if len(self) > ROWS else []
+        n = self.per_prompt.shape[1]
         head = (
             f"{self.method} on {self.metric} {float(self.base.mean()):.4f}: {len(self)} rows, "
-            f"{self.per_prompt.shape[1]} prompts"
+            + ("one prompt, no mean" if n == 1 else f"{n} prompts")
         )
         return "\n".join([head, *rows, *more])
 

@@ -7,6 +7,7 @@ linearised. The metric's change is what is returned: patched run less patched-up
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,7 +21,7 @@ from interp.tasks import Prompts
 from minigpt import GPT2, Batch, Site, Trace, parse
 from minigpt.address import edges as every_edge
 from minigpt.address import heads, streams
-from minigpt.errors import AddressError, PatchError
+from minigpt.errors import AddressError, NoEffectWarning, PatchError
 from minigpt.patch import Patch
 from minigpt.patch.edit import Source
 from minigpt.receipt import Receipt
@@ -250,8 +251,25 @@ def _sides(model: GPT2, pairs: Prompts, direction: str) -> tuple[Trace, Trace]:
             "Prompts with a clean and a corrupt side",
             "Prompts.from_texts(tokenizer, clean, corrupt, answers, distractors)",
         )
+    _warn_of_twins(pairs)
     clean, corrupt = model.run(pairs), model.run(pairs.corrupted)
     return (clean, corrupt) if direction == "noising" else (corrupt, clean)
+
+
+def _warn_of_twins(pairs: Prompts) -> None:
+    """NoEffectWarning where some pairs, not all, are twice the same prompt: of all of them the
+    rerun says that nothing changed."""
+    assert pairs.corrupt is not None
+    outside = torch.arange(pairs.clean.shape[1]) >= pairs.batch.lengths.cpu()[:, None]
+    same = ((pairs.clean == pairs.corrupt).cpu() | outside).all(1)
+    if bool(same.any()) and not bool(same.all()):
+        rows = same.nonzero().flatten().tolist()
+        said = (
+            f"{len(rows)} of {len(pairs)} pairs are the same prompt on both sides (rows "
+            f"{', '.join(map(str, rows[:8]))}{', ...' if len(rows) > 8 else ''}): their effects "
+            "are 0, and the means count them"
+        )
+        warnings.warn(NoEffectWarning(said), stacklevel=4)
 
 
 def _ends(metric: Metric, base: Trace, other: Trace, direction: str) -> tuple[Tensor, Tensor]:

@@ -20,7 +20,7 @@ def interval(
     [[1.0, 1.0]]
     """
     n = per_prompt.shape[1]
-    if n < 2:
+    if n < 2 or not len(per_prompt):
         return torch.full((len(per_prompt), 2), torch.nan, dtype=torch.float64)
     draws = torch.randint(n, (resamples, n), generator=torch.Generator().manual_seed(seed))
     weights = torch.zeros(resamples, n, dtype=torch.float64).scatter_add_(

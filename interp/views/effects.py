@@ -53,12 +53,15 @@ def _map(shown: Effects, prompts: Sequence[Sequence[str]]) -> list[Section]:
 
 
 def _rows(shown: Effects, k: int) -> list[Section]:
+    if not len(shown):
+        return [Section("No effects", "No address was asked for, so there is nothing to show.")]
     bars = figures.bars(dict(shown.top(2 * k)), shown.metric, shown.method)
-    text = "Mean over prompts, with a bootstrap interval."
-    if shown.per_prompt.shape[1] > 1:
-        text += (
-            f" p by flipping signs; FDR is its false discovery rate among all {len(shown)} rows."
-        )
+    text = (
+        "Mean over prompts, with a bootstrap interval. p by flipping signs; FDR is its false "
+        f"discovery rate among all {len(shown)} rows."
+        if shown.per_prompt.shape[1] > 1
+        else "One prompt: there is no mean, and nothing tells what is chance."
+    )
     return [Section("The largest", text, [_table(shown, k), Picture(bars)])]
 
 

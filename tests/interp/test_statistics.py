@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -9,11 +10,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interp import metrics, patching
+from interp import metrics, patching, views
 from interp.effects import Effects
 from interp.numerics.permutation import adjusted, p_values
+from interp.show import page
 from interp.tasks import Prompts
-from minigpt.errors import MiniGPTError
+from minigpt.errors import MiniGPTError, NoEffectWarning
 from tests.conftest import tiny
 
 MODEL = tiny(3, 2, 16, 32)
@@ -110,3 +112,24 @@ def test_tables_and_json_have_them():
         == p_values(found.per_prompt).tolist()
     )
     assert data["clean"] == found.ends[0].tolist()
+
+
+def test_pairs_that_are_twice_the_same_prompt_are_named():
+    asked, metric = pairs(), metrics.logit_diff(pairs())
+    patching.nodes(MODEL, asked, metric)  # the twin: of other pairs nothing is said
+    corrupt = asked.corrupt.clone()
+    corrupt[[1, 3]] = asked.clean[[1, 3]]
+    with pytest.warns(NoEffectWarning, match=r"2 of 4 pairs .* \(rows 1, 3\): their effects are 0"):
+        found = patching.nodes(MODEL, replace(asked, corrupt=corrupt), metric)
+    assert float(found.per_prompt[:, [1, 3]].abs().max()) == 0.0
+
+
+def test_no_effects_and_one_prompts_effects_say_so():
+    none = patching.nodes(MODEL, pairs(), metrics.logit_diff(pairs()), over=[])
+    assert "0 rows, 4 prompts" in repr(none)
+    assert none.interval().shape == (0, 2)
+    assert none.to_frame().empty
+    assert "nothing to show" in page.document(views.effects(none))
+    one = patching.nodes(MODEL, pairs(1), metrics.logit_diff(pairs(1)))
+    assert "one prompt, no mean" in repr(one)
+    assert "one prompt" in page.document(views.effects(one))
