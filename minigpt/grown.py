@@ -4,15 +4,19 @@ what it was, edits and all."""
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from minigpt import ops
 from minigpt.address import Site
 from minigpt.batch import Batch
-from minigpt.params import Block
+from minigpt.model import Attend, Group, layer
 from minigpt.trace import Cells, Override, Trace
+
+# A layer's keys and values so far, [1, head, pos, d_head] each.
+Kept = tuple[Tensor, Tensor]
+# One prompt, of which one position is computed.
+ONE: list[Group] = [(1, slice(None))]
 
 
 @torch.inference_mode()
@@ -22,12 +26,13 @@ def grown(trace: Trace, token: int) -> Trace:
     place, params = trace.tokens.shape[1], trace.params
     x = (params.wte[token] + params.wpe[place])[None, None]
     cells = []
-    for layer, block in enumerate(params.blocks):
-        new = _row(trace, layer, block, x)
+    for i, (block, olds) in enumerate(zip(params.blocks, trace.cells, strict=True)):
+        attend = joining((trace.heads(i, "k"), trace.heads(i, "v")), [])
+        news = layer(block, trace.config, x, ONE, attend, ops.settled)
+        x = news.out
         cells.append(
-            Cells(**{name: _and(old, new[name]) for name, old in vars(trace.cells[layer]).items()})
+            Cells(**{name: _and(old, getattr(news, name)) for name, old in vars(olds).items()})
         )
-        x = new["out"]
     tokens = _and(trace.tokens, trace.tokens.new_tensor([[token]]))
     batch = Batch(tokens, trace.batch.lengths + 1, trace.batch.positions)
     overrides = {site: _unwritten(site, old) for site, old in trace.overrides.items()}
@@ -36,23 +41,16 @@ def grown(trace: Trace, token: int) -> Trace:
     return Trace(params, batch, tuple(cells), trace.receipt, overrides, ports)
 
 
-def _row(
-    trace: Trace, layer: int, block: Block, x: Float[Tensor, "1 1 d_model"]
-) -> dict[str, Tensor]:
-    """One layer's cells at the new position."""
-    c = trace.config
-    qkv = ops.settled(ops.layer_norm(x, block.ln1_w, block.ln1_b, c.eps), block.w_qkv, block.b_qkv)
-    q, k, v = (ops.split_heads(third, c.n_head) for third in qkv.chunk(3, -1))
-    keys, values = (
-        torch.cat([trace.heads(layer, which), new], 2) for which, new in (("k", k), ("v", v))
-    )
-    weights = torch.softmax(q @ keys.transpose(-1, -2) * c.d_head**-0.5, -1)
-    z = ops.merge_heads(weights @ values)
-    mid = ops.settled(z, block.w_o, block.b_o).add_(x)
-    read = ops.layer_norm(mid, block.ln2_w, block.ln2_b, c.eps)
-    act = ops.gelu(ops.settled(read, block.w_in, block.b_in))
-    out = ops.settled(act, block.w_out, block.b_out).add_(mid)
-    return {"resid": x, "qkv": qkv, "z": z, "mid": mid, "act": act, "out": out}
+def joining(kept: Kept, after: list[Kept]) -> Attend:
+    """How a new position attends: to the keys and values that were kept and to its own, which are
+    joined, and appended to `after`."""
+
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        keys, values = torch.cat([kept[0], k], 2), torch.cat([kept[1], v], 2)
+        after.append((keys, values))
+        return torch.softmax(q @ keys.transpose(-1, -2) * q.shape[-1] ** -0.5, -1) @ values
+
+    return attend
 
 
 def _and(old: Tensor, new: Tensor) -> Tensor:

@@ -15,15 +15,14 @@ from torch.nn import functional as F
 from minigpt import ops
 from minigpt.config import Config
 from minigpt.errors import PromptError
-from minigpt.grown import grown
-from minigpt.model import GPT2
-from minigpt.params import Block
+from minigpt.grown import ONE, Kept, grown, joining
+from minigpt.model import GPT2, layer
 from minigpt.patch import Patch
 from minigpt.patch.edit import Edit, Given
 from minigpt.shown import Shown
 
-# For each layer the keys and values so far, [1, head, pos, d_head] each.
-Cache = list[tuple[Tensor, Tensor]]
+# For each layer the keys and values so far.
+Cache = list[Kept]
 
 
 @dataclass(frozen=True, repr=False)
@@ -190,28 +189,9 @@ def _within(at: int | str | None, first: int, n: int) -> bool:
 
 def _next(model: GPT2, token: int, place: int, cache: Cache) -> tuple[Tensor, Cache]:
     """The logits after one more token, and the keys and values with its own."""
-    params, config, grown = model.params, model.config, []
+    params, config, after = model.params, model.config, Cache()
     x = (params.wte[token] + params.wpe[place])[None, None]
-    for block, (k, v) in zip(params.blocks, cache, strict=True):
-        q, own_k, own_v = _qkv(block, x, config)
-        k, v = torch.cat([k, own_k], 2), torch.cat([v, own_v], 2)
-        grown.append((k, v))
-        weights = torch.softmax(q @ k.transpose(-1, -2) * config.d_head**-0.5, -1)
-        x = x + ops.linear(ops.merge_heads(weights @ v), block.w_o, block.b_o)
-        x = x + _mlp(block, x, config)
+    for block, kept in zip(params.blocks, cache, strict=True):
+        x = layer(block, config, x, ONE, joining(kept, after), ops.linear).out
     x = ops.layer_norm(x, params.ln_w, params.ln_b, config.eps)
-    return F.linear(x, params.unembed)[0, 0], grown
-
-
-def _qkv(block: Block, x: Tensor, config: Config) -> tuple[Tensor, Tensor, Tensor]:
-    """What the heads of a layer read at the new position, each [1, head, 1, d_head]."""
-    normed = ops.layer_norm(x, block.ln1_w, block.ln1_b, config.eps)
-    thirds = ops.linear(normed, block.w_qkv, block.b_qkv).chunk(3, dim=-1)
-    q, k, v = (ops.split_heads(third, config.n_head) for third in thirds)
-    return q, k, v
-
-
-def _mlp(block: Block, x: Tensor, config: Config) -> Tensor:
-    normed = ops.layer_norm(x, block.ln2_w, block.ln2_b, config.eps)
-    act = ops.gelu(ops.linear(normed, block.w_in, block.b_in))
-    return ops.linear(act, block.w_out, block.b_out)
+    return F.linear(x, params.unembed)[0, 0], after
