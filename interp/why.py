@@ -203,7 +203,7 @@ def _readout(
 
 
 def _looked(trace: Trace, tokenizer: Tokenizer, address: str, k: int = 3) -> tuple[Token, ...]:
-    if not _is_head(address):
+    if not parse(address).site.is_head:
         return ()
     weights = trace[f"{address}.pattern@-1"][0]
     best = [i for i in weights.topk(min(k, len(weights))).indices.tolist() if weights[i] >= 0.02]
@@ -217,8 +217,3 @@ def _attention(trace: Trace, heads: Effects) -> dict[str, tuple[float, ...]]:
         address: tuple(torch.as_tensor(trace[f"{address}.pattern@-1"][0]).tolist())
         for address in heads.addresses
     }
-
-
-def _is_head(address: str) -> bool:
-    site = parse(address).site
-    return site.kind == "attn" and site.part is not None

@@ -106,6 +106,20 @@ class Site(Shown):
         return GRAMMAR[self.kind][0]
 
     @property
+    def is_head(self) -> bool:
+        """Whether it is one head's write, not a whole layer's."""
+        return self.kind == "attn" and self.part is not None
+
+    @property
+    def is_neuron(self) -> bool:
+        """Whether it is one neuron's write, not a whole MLP's.
+
+        >>> [parse(text).site.is_neuron for text in ('m3.n7', 'm3', 'm3.b', 'a1.0')]
+        [True, False, False, False]
+        """
+        return self.kind == "mlp" and self.part is not None
+
+    @property
     def depth(self) -> int:
         """Its layer; 0 where it has none."""
         return self.layer or 0

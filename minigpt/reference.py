@@ -136,8 +136,8 @@ class Change(NamedTuple):
     @property
     def activates(self) -> bool:
         """Whether it is a number for a neuron: its activation."""
-        neuron = self.site.kind == "mlp" and self.site.part is not None
-        return self.kind == "write" and neuron and bool(self.source.number or self.how == "*=")
+        changed = bool(self.source.number or self.how == "*=")
+        return self.kind == "write" and self.site.is_neuron and changed
 
     def concerns(self, site: Site) -> bool:
         """Whether a write is one of this cell. What is put for a whole is put for its parts; what

@@ -162,7 +162,7 @@ class Lowering:
     def _by_layers(self, hold: Hold, whole_of: dict[Site, Site | None]) -> dict[Site, Site | None]:
         heads: dict[int | None, list[Site]] = {}
         for node in whole_of:
-            if node.kind == "attn" and node.part is not None:
+            if node.is_head:
                 heads.setdefault(node.layer, []).append(node)
         together = {
             Site("z", layer): nodes
@@ -218,8 +218,7 @@ def _in_cell(edit: Edit, site: Site) -> bool:
     """Whether an edit of a node is one of its cell: of what its write is made of."""
     if edit.how == "*=":
         return True
-    neuron = site.kind == "mlp" and site.part is not None
-    if edit.source.number is not None and neuron:
+    if edit.source.number is not None and site.is_neuron:
         return True
     return (edit.how == "=" or site.kind == "z") and has_cells(edit.source, site)
 
