@@ -17,10 +17,10 @@ from torch import Tensor
 
 from interp.effects import Effects
 from interp.metrics import Metric
+from interp.sets import addresses, parsed
 from interp.tasks import Prompts
 from minigpt import GPT2, Batch, Site, Trace, parse
 from minigpt.address import edges as every_edge
-from minigpt.address import heads, streams
 from minigpt.errors import AddressError, NoEffectWarning, PatchError
 from minigpt.patch import Patch
 from minigpt.patch.edit import Source
@@ -29,7 +29,6 @@ from minigpt.receipt import Receipt
 At = int | str | None
 # What path patching may mean, by what becomes of the MLPs.
 MEANINGS = {"recompute": "IOI", "frozen": "edge"}
-SETS = ("heads", "attns", "mlps", "resid", "neurons", "neurons:m3")
 
 
 def nodes(
@@ -162,7 +161,7 @@ def edges(
     """Edge patching, one edge at a time, LayerNorm recomputed; every edge of the graph unless some
     are given."""
     base, other = _sides(model, pairs, direction)
-    names = list(every_edge(model.config)) if edges is None else _parsed(base, edges)
+    names = list(every_edge(model.config)) if edges is None else parsed(base, edges)
     # Edges into one port are computed together, so they are asked for one after the other.
     order = sorted(range(len(names)), key=lambda i: str(parse(names[i]).sites[-1]))
     ordered, source = [names[i] for i in order], Source("other", run=other)
@@ -172,70 +171,9 @@ def edges(
     return effects.rows(torch.tensor(order, dtype=torch.long).argsort().tolist())
 
 
-def addresses(trace: Trace, over: str | Sequence[str]) -> list[str]:
-    """The addresses that a set's name stands for in this run's model: see `nodes`."""
-    if not isinstance(over, str):
-        return _parsed(trace, over)
-    if _spells_one(over):
-        return _parsed(trace, [over])
-    name, sign, place = over.partition("@")
-    sites = [str(site) for site in _set(trace, name)]
-    if not sign:
-        return sites
-    if place:
-        return [f"{site}@{place}" for site in sites]
-    if trace.batch.ragged:
-        raise PatchError(
-            f"'{over}': each position, of prompts of lengths "
-            f"{sorted(set(trace.batch.lengths.tolist()))}",
-            "prompts of one length",
-            f"'{name}@END' or another named position",
-        )
-    return [f"{site}@{t}" for site in sites for t in range(trace.tokens.shape[1])]
-
-
-def _spells_one(text: str) -> bool:
-    """Whether it is an address, of whatever model."""
-    try:
-        parse(text)
-    except AddressError:
-        return False
-    return True
-
-
 def _listed(texts: str | Sequence[str]) -> Sequence[str]:
     """One address is a list of one."""
     return [texts] if isinstance(texts, str) else texts
-
-
-def _parsed(trace: Trace, texts: Sequence[str]) -> list[str]:
-    return [str(parse(text, trace.config)) for text in texts]
-
-
-def _set(trace: Trace, name: str) -> list[Site]:
-    config = trace.config
-    if name == "heads":
-        return list(heads(config))
-    if name == "resid":
-        return list(streams(config))
-    if name in ("attns", "mlps"):
-        return [Site("attn" if name == "attns" else "mlp", i) for i in range(config.n_layer)]
-    return [Site("mlp", i, n) for i in _neuron_layers(trace, name) for n in range(config.d_mlp)]
-
-
-def _neuron_layers(trace: Trace, name: str) -> Sequence[int | None]:
-    """The layers that "neurons" (all) or "neurons:m3" stands for."""
-    kind, _, layer = name.partition(":")
-    if name == "neurons":
-        return range(trace.config.n_layer)
-    site = parse(layer, trace.config).site if kind == "neurons" else None
-    if site is None or site.kind != "mlp" or site.part is not None:
-        raise AddressError(
-            f"'{name}' is no set of nodes",
-            ", ".join(SETS) + ", each with or without @",
-            "a list of addresses: ['a9.9', 'm3']",
-        )
-    return [site.layer]
 
 
 def _sides(model: GPT2, pairs: Prompts, direction: str) -> tuple[Trace, Trace]:
