@@ -188,12 +188,18 @@ def _named(parts: Iterable[Part]) -> Iterator[Row]:
 
 def _sources(trace: Trace, metric: Metric, toward: Float[Tensor, "batch d_model"]) -> Iterator[Row]:
     """Each head's effect split by where the value came from: attention weight times the value's own
-    effect."""
+    effect; where an edit is of that very pair, what the head takes after it."""
+    here = _reader(trace, metric)
     for layer, block in enumerate(trace.params.blocks):
         into = (toward @ block.w_o.double().T).unflatten(-1, (trace.config.n_head, -1))
         weights = trace[f"a{layer}.pattern@{metric.position}"].double()
         values = trace.heads(layer, "v")[:, :, : weights.shape[-1]].double()
         effects = weights * torch.einsum("bhtd,bhd->bht", values, into)
+        for pair, put in trace.pairs.items():
+            if pair.layer == layer:
+                own = (here(put.values).double() * into[:, pair.part]).sum(-1)
+                now = effects[:, pair.part, pair.source]
+                effects[:, pair.part, pair.source] = torch.where(here(put.rows), own, now)
         for head, keys in enumerate(effects.unbind(1)):
             yield from ((f"a{layer}.{head}.v@{t}", x) for t, x in enumerate(keys.unbind(1)))
 

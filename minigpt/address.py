@@ -6,6 +6,8 @@
             LayerNorm reads
     port    a8.6.q  a8.6.k  a8.6.v  m3.in  out          inside  a9.9.pattern  a9.9.z
     edge    a5.5>a8.6.v    path  a5.5>a8.6.v>a9.9.q>out
+    pair    a2.6@13<1  a2.6<1               what a head takes at a query from a source (its weight
+            times its value there, through W_O); at every query
     place   any of them @14  @-1  @S2       (a name is resolved by the batch of prompts)
     layer   a9.q  a9.k  a9.v  a9.z  a9.pattern          all heads at once
 
@@ -17,7 +19,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 
@@ -32,6 +34,7 @@ GRAMMAR: dict[str, tuple[str, str | None, str | None]] = {
     "pos": ("node", None, "pos"),
     "attn": ("node", "a{layer}.{part}", "a{layer}"),
     "attn.b": ("node", None, "a{layer}.b"),
+    "pair": ("node", "a{layer}.{part}<{key}", None),
     "mlp": ("node", "m{layer}.n{part}", "m{layer}"),
     "mlp.b": ("node", None, "m{layer}.b"),
     "out.b": ("node", None, "out.b"),
@@ -55,6 +58,7 @@ _STAGE = {
     "z": 4,
     "attn": 5,
     "attn.b": 5,
+    "pair": 5,
     "mid": 6,
     "in": 7,
     "mlp": 8,
@@ -73,8 +77,9 @@ def _patterns() -> Iterator[tuple[str, re.Pattern[str]]]:
 
 
 def _pattern(text: str) -> re.Pattern[str]:
-    """What spells this form, its fields being numbers."""
+    """What spells this form, its fields being numbers, a key any position."""
     form = re.escape(text).replace(r"\{", "{").replace(r"\}", "}")
+    form = form.replace("{key}", f"(?P<key>{_AT.pattern})")
     return re.compile(re.sub(r"\{(\w+)\}", rf"(?P<\1>{_NUMBER})", form))
 
 
@@ -84,17 +89,18 @@ _PATTERNS = tuple(_patterns())
 @dataclass(frozen=True)
 class Site(Shown):
     """One node, stream point, port or inside value, without a position. No layer or part where the
-    kind has none."""
+    kind has none; a key, the position that a head takes from, of a pair only."""
 
     kind: str
     layer: int | None = None
     part: int | None = None
+    key: int | str | None = None
 
     def __str__(self) -> str:
         _, with_part, without = GRAMMAR[self.kind]
         text = without if self.part is None else with_part
         assert text is not None
-        return text.format(layer=self.layer, part=self.part)
+        return text.format(layer=self.layer, part=self.part, key=self.key)
 
     @property
     def role(self) -> str:
@@ -120,6 +126,12 @@ class Site(Shown):
         return self.kind == "mlp" and self.part is not None
 
     @property
+    def source(self) -> int:
+        """The position that a pair takes from, where its key is a number."""
+        assert isinstance(self.key, int)
+        return self.key
+
+    @property
     def depth(self) -> int:
         """Its layer; 0 where it has none."""
         return self.layer or 0
@@ -141,12 +153,15 @@ class Site(Shown):
         return Site("mlp" if self.kind == "in" else "attn", self.layer, self.part)
 
     def contains(self, other: Site) -> bool:
-        """Whether this is a whole and other a part of it: a9 and a9.9, m3 and m3.n127.
+        """Whether this is a whole and other a part of it: a9 and a9.9, m3 and m3.n127, a9.9 and
+        a9.9<1.
 
         >>> layer, head = Site('attn', 9), Site('attn', 9, 9)
         >>> layer.contains(head), head.contains(layer)
         (True, False)
         """
+        if other.kind == "pair":
+            return self in (Site("attn", other.layer), Site("attn", other.layer, other.part))
         if self.part is not None or self.layer != other.layer:
             return False
         numbered = self.kind == other.kind and other.part is not None
@@ -161,7 +176,8 @@ class Address(Shown):
     at: int | str | None = None
 
     def __str__(self) -> str:
-        return ">".join(map(str, self.sites)) + ("" if self.at is None else f"@{self.at}")
+        name, sign, key = ">".join(map(str, self.sites)).partition("<")
+        return name + ("" if self.at is None else f"@{self.at}") + sign + key
 
     @property
     def site(self) -> Site:
@@ -180,8 +196,10 @@ def parse(text: str | Address, config: Config | None = None) -> Address:
 
     Raises AddressError with what was given, what is legal and what was probably meant.
 
-    >>> parse('a5.5>a8.6.v@-1')
-    Address(sites=(Site(kind='attn', layer=5, part=5), Site(kind='v', layer=8, part=6)), at=-1)
+    >>> parse('a2.6@13<1')
+    Address(sites=(Site(kind='pair', layer=2, part=6, key=1),), at=13)
+    >>> parse('a5.5>a8.6.v@-1').at, [str(site) for site in parse('a5.5>a8.6.v@-1').sites]
+    (-1, ['a5.5', 'a8.6.v'])
     """
     if not isinstance(text, (str, Address)):
         raise AddressError(
@@ -196,16 +214,44 @@ def parse(text: str | Address, config: Config | None = None) -> Address:
 
 @lru_cache(maxsize=65536)
 def _parse(text: str) -> Address:
-    chain, sign, at = text.partition("@")
-    sites = tuple(_site(part, text) for part in chain.split(">"))
+    chain, sign, place = text.partition("@")
+    at, less, key = place.partition("<")
+    if "<" in chain + key and sign:
+        raise _no_pair(text)
+    sites = tuple(_site(part, text) for part in f"{chain}{less}{key}".split(">"))
     _check_order(sites, text)
-    return Address(sites, _position(at, text) if sign else None)
+    address = Address(sites, _position(at, text) if sign else None)
+    if later(address):
+        raise _no_pair(text)
+    return address
+
+
+def later(pair: Address) -> bool:
+    """Whether its key comes after its query, as far as the numbers tell without a prompt."""
+    at, key = pair.at, pair.sites[0].key
+    if not (isinstance(at, int) and isinstance(key, int)):
+        return False
+    return (at < 0) == (key < 0) and key > at
+
+
+def _no_pair(text: str) -> AddressError:
+    head = re.match(rf"a{_NUMBER}\.{_NUMBER}(?=[.@<])", text)
+    return AddressError(
+        f"'{text}' is no pair",
+        "a head, and a key no later than its query, as in a2.6@13<1; or at every query, a2.6<1",
+        f"'{head[0] if head else 'a2.6'}@-1<0'",
+    )
 
 
 def _site(text: str, whole: str) -> Site:
     for kind, pattern in _PATTERNS:
         if match := pattern.fullmatch(text):
-            return Site(kind, **{name: int(number) for name, number in match.groupdict().items()})
+            fields = match.groupdict()
+            key = fields.pop("key", None)
+            numbers = {name: int(number) for name, number in fields.items()}
+            return Site(kind, **numbers, key=None if key is None else _number_or_name(key))
+    if "<" in text:
+        raise _no_pair(whole)
     raise AddressError(
         f"'{whole}' is no address" + (f": '{text}' names nothing" if text != whole else ""),
         "a9.9 a9.b a9 m3.n127 m3.b m3 emb pos input out.b | resid5 resid5.mid | a8.6.q .k .v "
@@ -223,6 +269,10 @@ def _position(text: str, whole: str) -> int | str:
             "the end), or a name such as S2, END, S1+1",
             f"'{whole.partition('@')[0]}@-1'",
         )
+    return _number_or_name(text)
+
+
+def _number_or_name(text: str) -> int | str:
     return int(text) if text.lstrip("-").isdigit() else text
 
 
@@ -230,10 +280,10 @@ def _check_order(sites: tuple[Site, ...], text: str) -> None:
     if len(sites) == 1:
         return
     first, *ports = sites
-    if first.role != "node" or any(port.role != "port" for port in ports):
+    if first.role != "node" or first.kind == "pair" or any(port.role != "port" for port in ports):
         raise AddressError(
             f"'{text}' is no edge",
-            "a node, then one port or more: writer>reader, as in a5.5>a8.6.v>out",
+            "a node (no pair), then one port or more: writer>reader, as in a5.5>a8.6.v>out",
         )
     for a, b in pairwise(sites):
         _check_step(a, b, text)
@@ -258,14 +308,14 @@ def _check_range(site: Site, config: Config) -> None:
         raise AddressError(
             f"'{site}': layer {site.layer} of {config.n_layer}",
             f"layers 0 to {layers - 1}",
-            f"'{Site(site.kind, layers - 1, site.part)}'",
+            f"'{replace(site, layer=layers - 1)}'",
         )
     parts, word = (config.d_mlp, "neuron") if site.kind == "mlp" else (config.n_head, "head")
     if site.part is not None and site.part >= parts:
         raise AddressError(
             f"'{site}': {word} {site.part} of {parts}",
             f"{word}s 0 to {parts - 1}",
-            f"'{Site(site.kind, site.layer, parts - 1)}'",
+            f"'{replace(site, part=parts - 1)}'",
         )
 
 

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from minigpt.address import Address
 from minigpt.config import Config
 from minigpt.device import fetched, sent
 from minigpt.errors import PositionError, PromptError
@@ -71,6 +72,17 @@ class Batch(Shown):
                 f"@0 to @{n - 1}, or @-1 to @-{n}",
             )
         return rows
+
+    def check(self, address: Address) -> None:
+        """PositionError for a pair whose key some prompt lacks, or has only after the query."""
+        key, at = address.sites[0].key, address.at
+        keys = None if key is None else self.places(key)
+        if keys is not None and at is not None and bool((keys > self.places(at)).any()):
+            raise PositionError(
+                f"'{address}': in some prompt the key comes after the query",
+                "a head, and a key no later than its query",
+                f"'{address.site}', at every query from the key on",
+            )
 
     def _numbered(self, at: int) -> Int[Tensor, "batch"]:
         return torch.full_like(self.lengths, at) + (self.lengths if at < 0 else 0)

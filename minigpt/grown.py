@@ -35,10 +35,13 @@ def grown(trace: Trace, token: int) -> Trace:
         )
     tokens = _and(trace.tokens, trace.tokens.new_tensor([[token]]))
     batch = Batch(tokens, trace.batch.lengths + 1, trace.batch.positions)
-    overrides = {site: _unwritten(site, old) for site, old in trace.overrides.items()}
+    overrides, pairs = (
+        {site: _unwritten(site, old) for site, old in edited.items()}
+        for edited in (trace.overrides, trace.pairs)
+    )
     bare = Trace(params, batch, tuple(cells))
     ports = {site: _and(x, bare.stream(site)[:, -1:]) for site, x in trace.ports.items()}
-    return Trace(params, batch, tuple(cells), trace.receipt, overrides, ports)
+    return Trace(params, batch, tuple(cells), trace.receipt, overrides, ports, pairs)
 
 
 def joining(kept: Kept, after: list[Kept]) -> Attend:

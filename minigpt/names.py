@@ -75,8 +75,8 @@ def parse(text: str | Address, config: Config | None = None) -> Address:
 
     Raises AddressError with what was given, what is legal and what was probably meant.
 
-    >>> parse('blocks.5.attn.hook_z@-1')
-    Address(sites=(Site(kind='z', layer=5, part=None),), at=-1)
+    >>> str(parse('blocks.5.attn.hook_z@-1'))
+    'a5.z@-1'
     """
     try:
         return address.parse(text, config)

@@ -16,7 +16,7 @@ addresses, patches as plain data, and NumPy; shares no code with the engine.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -69,8 +69,12 @@ def head(w: Weights, c: Config, i: int, n: int, sheet: Sheet) -> Float[Array, "p
     fill, a = sheet.fill, f"a{i}.{n}"
     q, k, v = (seen(w, c, i, n, port, sheet) for port in "qkv")  # each [pos, d_head]
     pattern = fill(f"{a}.pattern", causal_softmax(q @ k.T / np.sqrt(c.d_head)))  # [pos, key]
-    z = fill(f"{a}.z", pattern @ v)  # [pos, d_head]
-    return fill(a, z @ w["attn.c_proj.weight"][c.head_columns(n)])
+    w_o = w["attn.c_proj.weight"][c.head_columns(n)]
+    taken = pattern[:, :, None] * v  # [pos, key, d_head]
+    pairs = sheet.pairs(a, taken @ w_o)  # [pos, key, d_model]
+    change = sheet.pairs(f"{a}.z", taken) - taken
+    z = fill(f"{a}.z", pattern @ v + change.sum(1))  # [pos, d_head]
+    return fill(a, np.where(np.isnan(z).any(-1, keepdims=True), pairs.sum(1), z @ w_o))
 
 
 def seen(
@@ -130,6 +134,7 @@ class Change(NamedTuple):
     source: Source
     # The position as the patch has it, None for all: whether a tensor has an axis pos.
     at: int | str | None = None
+    key: int | str | None = None  # likewise of a pair, whose site has it as a number
     sender: Site | None = None  # of the edge that is read
     how: str = "="  # or "+=", "*=": to or times what would be there
 
@@ -180,6 +185,20 @@ class Sheet:
             self.cells[name] = x
         return x
 
+    def pairs(self, name: str, x: Float[Array, "pos key *rest"]) -> Float[Array, "pos key *rest"]:
+        """`fill`, of what a head takes from every source, of which an edit is of one: its writes,
+        or its z. In which z a vector is that is written or added, nobody can tell: NaN."""
+        site, x = parse(name).site, x.copy()
+        for change in self.changes:
+            whole = Site(site.kind, change.site.layer, change.site.part)
+            if change.kind == "write" and change.site.kind == "pair" and site == whole:
+                place = change.rows, change.site.source
+                lost = site.kind == "z" and change.how == "+="
+                of = change.site if site.kind == "attn" else site
+                x[place] = np.nan if lost else change.of(x[place], self.value(change, of))
+        self.cells[f"{name}<"] = x
+        return x
+
     def activate(self, layer: int, act: Float[Array, "pos d_mlp"]) -> Float[Array, "pos d_mlp"]:
         """A layer's activations, numbers that are put for a neuron being its activation."""
         act = act.copy()
@@ -218,7 +237,8 @@ class Sheet:
             return 0.0
         if source.mean and change.at is not None and site.kind != "pattern":
             return self.mean_at(change, site, change.at)
-        x: Array = np.mean([cells[str(site)] for cells in self.prompts(source)], axis=0)
+        every = [self.there(change, site, index) for index in self.members(source)]
+        x: Array = np.mean(every, axis=0)
         if site.kind == "pattern":  # over this prompt's keys; there is no weight beyond the other's
             x = np.pad(x, ((0, 0), (0, self.length)))[:, : self.length]
         return x[change.rows]
@@ -228,18 +248,25 @@ class Sheet:
         has it."""
         run, found = self.runs[change.source.name], []
         for index in self.members(change.source):
-            x = run.prompts[index][str(site)]
+            x = self.there(change, site, index)
             found.append(x[rows(at, len(x), index, run.positions)])
         mean: Array = np.mean(found, axis=0)
         return mean
 
-    def prompts(self, source: Source) -> list[Cells]:
-        """The run's prompt in this one's place; for a mean all of them, or those of its group."""
-        prompts = self.runs[source.name].prompts
-        return [prompts[index] for index in self.members(source)]
+    def there(self, change: Change, site: Site, index: int) -> Float[Array, "pos *rest"]:
+        """What a prompt of the change's run holds at this site; of a pair, from the same source, or
+        for a mean from the prompt's own."""
+        run = self.runs[change.source.name]
+        if change.site.kind != "pair":
+            return run.prompts[index][str(site)]
+        head = Site("z" if site.kind == "z" else "attn", site.layer, site.part)
+        x = run.prompts[index][f"{head}<"]
+        its_own = rows(change.key, len(x), index, run.positions)[0]
+        return x[:, its_own if change.source.mean else change.site.source]
 
     def members(self, source: Source) -> list[int]:
-        """The places of those prompts in their batch."""
+        """The place of the run's prompt that stands where this one does; for a mean of all of them,
+        or of those of its group."""
         every = range(len(self.runs[source.name].prompts))
         if not source.mean:
             return [self.index]
@@ -270,27 +297,35 @@ def changes(
 ) -> list[Change]:
     """The patch as it concerns one prompt: positions as numbers, and each hold as the writes that
     it is a shorthand for."""
-    said = [edited(edit, rows(edit.target.at, length, index, positions)) for edit in patch.edits]
-    writes = [change for change in said if change.kind == "write"]
+    said = [edited(edit, length, index, positions) for edit in patch.edits]
+    writes, held = [change for change in said if change.kind == "write"], []
     for hold in patch.holds:
         for node in hold.sites(c):
+            write = edited(Edit(Address((node,)), hold.source), length, index, positions)
             free = [rows(at, length, index, positions) for at in hold.places(node)]
-            free += [change.rows for change in writes if decides(change.site, node)]
-            said.append(held(node, hold.source, length, free))
-    return said
+            free += [change.rows for change in writes if decides(change.site, write.site)]
+            others = {row for some in free for row in some}
+            held.append(write._replace(rows=[row for row in write.rows if row not in others]))
+    return said + [unless_whole(change, held) for change in held]
 
 
-def edited(edit: Edit, where: list[int]) -> Change:
-    """An edit at these positions."""
+def unless_whole(change: Change, held: Sequence[Change]) -> Change:
+    """A node that is held; a pair, but where its head is held, whose z does not tell of it."""
+    wholes = [other.rows for other in held if other.site.contains(change.site)]
+    kept = [row for row in change.rows if not any(row in some for some in wholes)]
+    return change._replace(rows=kept) if change.site.kind == "pair" else change
+
+
+def edited(edit: Edit, length: int, index: int, positions: Mapping[str, Sequence[int]]) -> Change:
+    """An edit as it concerns this prompt; of a pair, its source as a number, where that is not
+    after the query."""
     *senders, site = edit.target.sites
+    where, key = rows(edit.target.at, length, index, positions), site.key
+    if key is not None:
+        site = replace(site, key=rows(key, length, index, positions)[0])
+        where = [row for row in where if row >= site.source]
     sender = senders[0] if senders else None
-    return Change(edit.kind, site, where, edit.source, edit.target.at, sender, edit.how)
-
-
-def held(node: Site, source: Source, length: int, free: list[list[int]]) -> Change:
-    """The write of a node that is held, in all rows but the free ones."""
-    others = {row for some in free for row in some}
-    return Change("write", node, [row for row in range(length) if row not in others], source)
+    return Change(edit.kind, site, where, edit.source, edit.target.at, key, sender, edit.how)
 
 
 def covers(written: Site, site: Site) -> bool:
@@ -305,7 +340,7 @@ def decides(site: Site, node: Site) -> bool:
     the z or pattern of these."""
     same = (
         Site(site.kind, node.layer, node.part)
-        if site.role == "inside" and node.kind == "attn"
+        if site.role == "inside" and node.kind in ("attn", "pair")
         else node
     )
     return site == same or site.contains(same) or same.contains(site)
@@ -359,11 +394,18 @@ class Run:
             heads = [
                 cells[str(Site(site.kind, site.layer, head))] for head in range(self.config.n_head)
             ]
-        x = np.stack(heads, names.index("head")) if "head" in names else cells[str(site)]
+        x = np.stack(heads, names.index("head")) if "head" in names else self._held(site, index)
         x = x.take(
             rows(address.at, len(cells["logits"]), index, self.positions), names.index("pos")
         )
         return x if address.at is None else x.squeeze(names.index("pos"))
+
+    def _held(self, site: Site, index: int) -> Float[Array, "pos *rest"]:
+        cells = self.prompts[index]
+        if site.key is None:
+            return cells[str(site)]
+        x = cells[f"{Site('attn', site.layer, site.part)}<"]
+        return x[:, rows(site.key, len(x), index, self.positions)[0]]
 
 
 def together(arrays: list[Array]) -> Array | list[Array]:

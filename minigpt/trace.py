@@ -56,8 +56,8 @@ class Trace(Shown):
     """A run: trace["a9.9@-1"], trace.logits, trace.act("m3"), trace.scale("out"). Immutable; share
     it freely.
 
-    A run after edits has a receipt, the vectors that edits wrote (overrides), and what single ports
-    saw (ports).
+    A run after edits has a receipt, the vectors that edits wrote (overrides), what single ports
+    saw (ports), and what heads took from sources at which edits act (pairs; before W_O).
 
     Reading without @ gives [batch, pos, ...]; with @ [batch, ...]. In a batch of prompts of
     different lengths, what lies behind a prompt's end reads as NaN, so that nothing can be averaged
@@ -70,6 +70,7 @@ class Trace(Shown):
     receipt: Receipt | None = None
     overrides: Mapping[Site, Override] = field(default_factory=dict)
     ports: Mapping[Site, Float[Tensor, "batch pos d_model"]] = field(default_factory=dict)
+    pairs: Mapping[Site, Override] = field(default_factory=dict)
 
     @property
     def config(self) -> Config:
@@ -93,9 +94,10 @@ class Trace(Shown):
         return self._logits(self._picker(at))
 
     def __getitem__(self, address: str | Address) -> Float[Tensor, "batch *rest"]:
-        """The value at an address: a node's write, a stream, q, k, v, z, a pattern, or what m3 or
-        the output reads."""
+        """The value at an address: a node's write (a pair's too), a stream, q, k, v, z, a pattern,
+        or what m3 or the output reads."""
         asked = parse(address, self.config)
+        self.batch.check(asked)
         return self._read(asked, _READERS[asked.site.kind])
 
     def act(self, address: str | Address) -> Float[Tensor, "batch *rest"]:
@@ -139,6 +141,25 @@ class Trace(Shown):
     def weights(self, site: Site) -> Float[Tensor, "batch pos *rest"]:
         """A pattern likewise: [batch, pos, key] of a head, [batch, pos, head, key] of a layer."""
         return _pattern(self, site, _whole)
+
+    def taken(
+        self, site: Site, keys: Int[Tensor, "batch"], pick: Pick | None = None
+    ) -> Float[Tensor, "batch *pos d_head"]:
+        """What the head of a pair takes from these positions of each prompt, whatever key the pair
+        names: its weight times the value there, before W_O."""
+        pick, prompts = pick or _whole, sent(torch.arange(len(keys)), self.tokens)
+        weights = pick(self.weights(Site("pattern", site.layer, site.part)))[prompts, ..., keys]
+        values = self.heads(site.depth, "v")[prompts, site.part, keys]
+        x = weights[..., None] * values.view(len(keys), *[1] * (weights.ndim - 1), -1)
+        return _put_pairs(x, site, keys, pick, self.pairs)
+
+    def keys(self, site: Site) -> Int[Tensor, "batch"]:
+        """The position of each prompt that is a pair's key; one by number may lie behind a prompt's
+        end, where no head looks."""
+        if isinstance(site.key, int) and site.key >= 0:
+            return torch.full_like(self.tokens[:, 0], site.key)
+        assert site.key is not None
+        return self.batch.index(site.key)
 
     def heads(self, layer: int, which: str) -> Float[Tensor, "batch head pos d_head"]:
         """Queries ("q"), keys ("k") or values ("v") of one layer, as the pass made them."""
@@ -231,6 +252,27 @@ def _attn(t: Trace, site: Site, pick: Pick) -> Tensor:
     return ops.settled(z[..., own], block.w_o[own])
 
 
+def _pair(t: Trace, site: Site, pick: Pick) -> Tensor:
+    """A pair's write: what the head takes there through its rows of W_O."""
+    own = t.config.head_columns(site.part or 0)
+    return ops.settled(t.taken(site, t.keys(site), pick), _block(t, site).w_o[own])
+
+
+def _pair_edited(t: Trace, site: Site, pick: Pick) -> Tensor:
+    return _put_pairs(_pair(t, site, pick), site, t.keys(site), pick, t.overrides)
+
+
+def _put_pairs(
+    x: Tensor, site: Site, keys: Tensor, pick: Pick, edited: Mapping[Site, Override]
+) -> Tensor:
+    """A pair's values, put right where edits wrote it, by whatever name its key was called."""
+    for other, override in edited.items():
+        if (other.kind, other.layer, other.part) == ("pair", site.layer, site.part):
+            here = pick(override.rows & (keys == other.source)[:, None])
+            x = torch.where(here[..., None], pick(override.values), x)
+    return x
+
+
 def _mlp(t: Trace, site: Site, pick: Pick) -> Tensor:
     """A neuron's write: its activation times its row of W_out; a layer's: as the pass has it."""
     block = _block(t, site)
@@ -317,12 +359,14 @@ _OWN: dict[str, Callable[[Trace, Site, Pick], Tensor]] = {
     "pos": _pos,
     "attn": _attn,
     "attn.b": _bias,
+    "pair": _pair,
     "mlp": _mlp,
     "mlp.b": _bias,
     "out.b": _bias,
 }
 _READERS: dict[str, Callable[[Trace, Site, Pick], Tensor]] = {
     **{kind: _node(read) for kind, read in _OWN.items()},
+    "pair": _pair_edited,
     "resid": _stream,
     "mid": _stream,
     "q": _qkv,

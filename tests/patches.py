@@ -74,6 +74,12 @@ def insides(config: Config) -> list[Site]:
     ]
 
 
+def pairs(config: Config, *keys: int) -> list[Site]:
+    """What each head takes from these positions."""
+    every = heads(config)
+    return [Site("pair", head.layer, head.part, key) for head, key in product(every, keys)]
+
+
 def edges(config: Config, sender: Site) -> list[Address]:
     """Every edge out of a sender to single ports."""
     return [
@@ -87,12 +93,14 @@ def addresses(config: Config) -> Iterator[Site]:
     """All that can be read off a run."""
     yield from senders(config)
     yield from (Site("out.b"), *streams(config), *ports(config), *insides(config))
+    yield from pairs(config, 0, -1)
 
 
 @lru_cache
 def targets(config: Config) -> dict[str, list[Address]]:
     """All that can be patched, by the kind of edit."""
     written = [*senders(config), *insides(config), *streams(config), Site("out.b")]
+    written += pairs(config, 0)
     return {
         "write": [Address((site,)) for site in written],
         "read": [
@@ -187,7 +195,23 @@ def edits(
     there are of each."""
     address = draw(st.sampled_from(draw(st.sampled_from(sorts(config, kind)))))
     address = replace(address, at=draw(places(lengths, positions)))
+    if address.sites[0].kind == "pair":
+        address = with_key(address, draw(places(lengths, positions)) or 0, lengths, positions)
     return Patch((draw(an_edit(config, address, runs, lengths, positions)),))
+
+
+def with_key(
+    pair: Address,
+    key: int | str,
+    lengths: Sequence[int],
+    positions: Mapping[str, Sequence[int]],
+) -> Address:
+    """A pair from this source, unless that is later than its query in some prompt."""
+    after = pair.at is not None and any(
+        position(key, n, positions, index) > position(pair.at, n, positions, index)
+        for index, n in enumerate(lengths)
+    )
+    return pair if after else replace(pair, sites=(replace(pair.site, key=key),))
 
 
 @st.composite
@@ -204,15 +228,16 @@ def an_edit(
     numbers = st.sampled_from([Source.of(x) for x in (0.5, -1.5, 2.0)])
     if how == "*=":
         return Edit(address, draw(numbers), how)
-    known = sources(runs, lengths).filter(lambda source: _has(source, address.at))
+    known = sources(runs, lengths).filter(lambda source: _has(source, address))
     values = known | tensors_for(config, address, lengths, positions) | numbers
     return Edit(address, draw(values), how)
 
 
-def _has(source: Source, at: int | str | None) -> bool:
+def _has(source: Source, address: Address) -> bool:
     """Whether a mean can be taken at a position: its run's prompts have one of that name."""
-    named = source.mean and source.run is not None and isinstance(at, str)
-    return not named or at in source.run.batch.positions
+    names = {at for at in (address.at, address.sites[0].key) if isinstance(at, str)}
+    meant = source.mean and source.run is not None
+    return not meant or names <= source.run.batch.positions.keys()
 
 
 def places(
@@ -232,9 +257,9 @@ MEETINGS = [
 
 
 @lru_cache
-def kin(config: Config, kind: str) -> list[tuple[Site, Site]]:
-    """The wholes of this kind, nodes or ports, each with each of its parts."""
-    sites = [*senders(config), *ports(config)]
+def kin(config: Config, kind: str, *, paired: bool) -> list[tuple[Site, Site]]:
+    """The wholes of this kind, nodes or ports, each with each of its parts, pairs too if asked."""
+    sites = [*senders(config), *ports(config), *pairs(config, 0) * paired]
     return [(a, b) for a, b in product(sites, sites) if a.kind == kind and a.contains(b)]
 
 
@@ -272,7 +297,7 @@ def _met(
     positions: Mapping[str, Sequence[int]],
 ) -> Patch:
     *kinds, of = meeting
-    sites = draw(st.sampled_from(kin(config, of)))
+    sites = draw(st.sampled_from(kin(config, of, paired=kinds[1] in ("write", "hold"))))
     two = [
         (kind, draw(st.sampled_from(named(config, kind, site))))
         for kind, site in zip(kinds, sites, strict=True)
@@ -310,12 +335,15 @@ def holds(
 ) -> Patch:
     """A set, or some nodes; of a set, some nodes free, everywhere or at a position."""
     some = st.lists(
-        st.sampled_from(senders(config)).map(str), min_size=1, max_size=3, unique=True
+        st.sampled_from([*senders(config), *pairs(config, 0)]).map(str),
+        min_size=1,
+        max_size=3,
+        unique=True,
     ).map(" ".join)
     kept = draw(st.sampled_from(["heads", "mlps", "heads mlps"]) | some)
     inside = [
         site
-        for site in senders(config)
+        for site in (*senders(config), *pairs(config, 0))
         if str(site) in kept.split()
         or (site.kind == "attn" and site.part is not None and "heads" in kept)
         or (site.kind == "mlp" and site.part is None and "mlps" in kept)
@@ -408,6 +436,7 @@ def refuse_meetings(
 ) -> None:
     """PatchError where two edits meet in some prompt, once its positions are numbers."""
     ats = {edit.target.at for edit in patch.edits} - {None}
+    ats |= {edit.target.sites[0].key for edit in patch.edits} - {None}
     places = {
         tuple((at, position(at, length, positions, index)) for at in ats)
         for index, length in enumerate(lengths)
@@ -415,14 +444,16 @@ def refuse_meetings(
     for place in (dict(place) for place in places):
         if len(set(place.values())) < len(ats):
             met = Patch(
-                tuple(
-                    replace(e, target=replace(e.target, at=place.get(e.target.at)))
-                    for e in patch.edits
-                ),
-                patch.holds,
+                tuple(replace(e, target=placed(e.target, place)) for e in patch.edits), patch.holds
             )
             if len(met.edits) < len(patch.edits):
                 raise PatchError("one edit twice")
+
+
+def placed(address: Address, place: Mapping[int | str, int]) -> Address:
+    """An address whose positions are the numbers that they mean."""
+    keyed = (s if s.key is None else replace(s, key=place[s.key]) for s in address.sites)
+    return Address(tuple(keyed), place.get(address.at))
 
 
 def position(at: int | str, length: int, positions: Mapping[str, Sequence[int]], index: int) -> int:

@@ -30,13 +30,15 @@ def patched(model: GPT2, trace: Trace, patch: Patch) -> dict[str, Tensor]:
 
 
 class _Pass:
-    """One pass, all prompts' rows below each other. wrote: what each node has written so far."""
+    """One pass, all prompts' rows below each other. wrote: what each node has written so far; took:
+    what heads of the layer at hand took from single sources, where edits act."""
 
     def __init__(self, model: GPT2, trace: Trace, patch: Patch) -> None:
         self.model, self.trace, self.config = model, trace, model.config
         self.plan = plan(trace, [patch])
         self.shape = trace.cells[0].resid.shape[:2]
         self.wrote: dict[Site, Rows] = {}
+        self.took: dict[Site, Rows] = {}
 
     def points(self) -> Iterator[tuple[str, Rows]]:
         """The stream points in order, and what the output's port sees."""
@@ -55,8 +57,11 @@ class _Pass:
 
     def _attn(self, layer: int, x: Rows) -> Rows:
         b, c = self.model.params.blocks[layer], self.config
+        self.took = {}
         z = self._put("z", layer, self._z(layer, self._qkv(layer, x)))
         heads = {n: (z[:, own], b.w_o[own]) for n, own in enumerate(map(c.head_columns, self._h))}
+        for pair, took in self.took.items():
+            self.wrote[pair] = ops.settled(took, heads[pair.part or 0][1])
         self.wrote |= {Site("attn", layer, n): ops.settled(*pair) for n, pair in heads.items()}
         write = ops.settled(z, b.w_o, b.b_o)
         self.wrote |= {Site("attn", layer): write, Site("attn.b", layer): b.b_o.expand_as(write)}
@@ -86,7 +91,9 @@ class _Pass:
         for n, prompts in grouped(self.trace.batch.lengths):
             weights = ops.pattern(q[prompts, :, :n], k[prompts, :, :n])
             self._patterns(layer, weights, torch.arange(len(q))[prompts].tolist())
-            z[prompts, :, :n] = torch.matmul(weights, v[prompts, :, :n])
+            values = v[prompts, :, :n]
+            z[prompts, :, :n] = torch.matmul(weights, values)
+            self._pairs(layer, z, weights, values, torch.arange(len(q))[prompts].tolist())
         return ops.merge_heads(z).flatten(0, 1)
 
     def _patterns(self, layer: int, weights: Tensor, prompts: list[int]) -> None:
@@ -97,6 +104,23 @@ class _Pass:
                 if prompt in prompts:
                     here, keys = weights[prompts.index(prompt), part, at], weights.shape[-1]
                     here[:] = record.laid(value[..., :keys], here)
+
+    def _pairs(
+        self, layer: int, z: Tensor, weights: Tensor, values: Tensor, prompts: list[int]
+    ) -> None:
+        """What heads take from single sources, each put in its sum."""
+        for record in self.plan.at("pair", layer):
+            part, key = record.site.part or 0, record.site.source
+            took = self.took.setdefault(record.site, z.new_zeros(self.plan.n, z.shape[-1]))
+            for row in record.rows.tolist():
+                prompt, at = divmod(row, self.plan.width)
+                if prompt in prompts:
+                    here = prompts.index(prompt), part
+                    own = weights[*here, at, key] * values[*here, key]
+                    given = None if record.values is None else record.given(torch.tensor([row]))[0]
+                    new = own if given is None else record.laid(given, own)
+                    z[prompt, part, at] += new - own
+                    took[row] = new
 
     def _mlp(self, layer: int, mid: Rows) -> Rows:
         b, (seen, _) = self.model.params.blocks[layer], self._seen(Site("in", layer), mid)

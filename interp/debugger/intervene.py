@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import or_
 
@@ -49,7 +49,7 @@ class Sources(Shown):
 
 def line(operation: str, target: str, factor: float | None = None) -> str:
     """The line of an operation on a node, stream point, pattern, port or edge, at a position or
-    everywhere: "a2.6@13 = 0"."""
+    everywhere: "a2.6@13 = 0", "a2.6@13<1 = 0"."""
     if operation not in OPERATIONS:
         raise QuestionError(f"the operation {operation!r}", ", ".join(OPERATIONS))
     if (factor is None) == (operation == "scale") or not math.isfinite(factor or 0.0):
@@ -122,6 +122,7 @@ def _address(target: str, sources: Sources) -> Address:
         )
     address = parse(target, sources.this.config)
     sources.this.batch.index(-1 if address.at is None else address.at)
+    sources.this.batch.check(address)
     return address
 
 
@@ -149,6 +150,8 @@ def _twin(address: Address, sources: Sources) -> Float[Tensor, "batch *rest"]:
     here = list(range(len(sources.twins)))
     if address.at is not None:
         here = [int(sources.this.batch.index(address.at)[0])]
+    key = address.sites[0].key
+    here += [] if key is None else [int(sources.this.batch.places(key)[0])]
     there = tuple(sources.twins[i] for i in here)
     if address.sites[0].kind == "pattern" or None in there:
         missing = None in there
@@ -158,4 +161,7 @@ def _twin(address: Address, sources: Sources) -> Float[Tensor, "batch *rest"]:
             "a position that both prompts have",
             f"'{address.sites[0]}@-1 = other'",
         )
-    return _value(sources.other, address, there)
+    if key is None:
+        return _value(sources.other, address, there)
+    site = replace(address.site, key=there[-1])
+    return _value(sources.other, Address((site,), address.at), there[:-1])

@@ -43,27 +43,18 @@ class Place(Shown):
     def parse(cls, text: str, trace: Trace) -> Place:
         """The place that a text names in this run; positions may be -1 or END. QuestionError where
         it names none."""
-        address, sign, key = text.partition("<")
-        node = parse(address, trace.config)
+        name, sign, where = text.partition("@")
+        site = parse(name, trace.config).site
+        # What a head reads through one port for a key is called as what it takes from there.
+        head = Site("attn", site.layer, site.part) if site.kind in ("q", "k", "v") else site
+        node = parse(f"{head}{sign}{where}", trace.config)
         if node.at is None:
             raise QuestionError(
-                f"'{text}' is at no position", "a node and a position", f"'{node}@-1'"
+                f"'{text}' is at no position", "a node and a position", f"'{site}@-1'"
             )
-        place = cls(
-            node.site,
-            int(trace.batch.index(node.at)[0]),
-            _position(key, text, trace) if sign else None,
-        )
-        place._check_key(text)
-        return place
-
-    def _check_key(self, text: str) -> None:
-        """QuestionError for a key of what is no head, or one later than its query."""
-        is_head = self.site.part is not None and self.site.kind in ("attn", "q", "k", "v")
-        if self.key is not None and (not is_head or self.key > self.at):
-            raise QuestionError(
-                f"'{text}'", "a head, and a key no later than its query", "'a2.6@13<3'"
-            )
+        trace.batch.check(node)
+        at, key = int(trace.batch.places(node.at)[0]), node.site.key
+        return cls(site, at, None if key is None else int(trace.batch.places(key)[0]))
 
     def under(self, twins: Twins) -> Place | None:
         """The same on the other side; None where a position has no twin."""
@@ -73,19 +64,8 @@ class Place(Shown):
         return replace(self, at=at, key=key)
 
     def wrote(self, trace: Trace) -> Float[Tensor, "d_model"]:
-        """What the node wrote there; of a head with a key: the weight times that position's value,
-        through W_O."""
-        if self.key is None:
-            read = trace.write if self.site.role == "node" else trace.stream
-            return read(self.site)[0, self.at]
-        own = trace.config.head_columns(self.site.part or 0)
-        w_o = trace.params.blocks[self.site.depth].w_o[own]
-        value = trace[f"{self.site}.v@{self.key}"][0] @ w_o
-        return trace[f"{self.site}.pattern@{self.at}"][0, self.key] * value
-
-
-def _position(text: str, whole: str, trace: Trace) -> int:
-    at = parse(f"emb@{text}").at
-    if at is None:
-        raise QuestionError(f"'{whole}': no key after '<'", "a position", f"'{whole}0'")
-    return int(trace.batch.index(at)[0])
+        """What the node wrote there; of a head with a key: what it takes from that position."""
+        if self.key is not None:
+            return trace[str(self)][0]
+        read = trace.write if self.site.role == "node" else trace.stream
+        return read(self.site)[0, self.at]

@@ -40,9 +40,8 @@ def totals(runs: Runs, addresses: Sequence[str] | None = None) -> Iterator[Total
     """The change of the metric when each node is `instead` (0, mean(reference) or other),
     everything after it computed again.
 
-    addresses: rows' addresses, "a2.6" (everywhere) or "a2.6@13"; without them every head and every
-    MLP, everywhere. Of what a head takes from one position, "a2.6@13<3", the attention weight is
-    put to 0; the others stay as they are.
+    addresses: rows' addresses, "a2.6" (everywhere), "a2.6@13", or what a head takes from one
+    position, "a2.6@13<3"; without them every head and every MLP, everywhere.
     """
     names = list(dict.fromkeys(_everywhere(runs) if addresses is None else addresses))
     if len(names) > MAX_ADDRESSES:
@@ -110,16 +109,11 @@ def edit(line: str, side: Side) -> Patch | None:
 def _edit(name: str, runs: Runs, side: Side) -> Patch | None:
     """The edit that ablates or replaces a node on a side; None where it has no such position, or an
     intervention decides that node."""
-    if parse(name.partition("<")[0], runs.model.config).at is None:
+    if parse(name, runs.model.config).at is None:
         return edit(f"{name} = {runs.question.instead}", side)
     place = Place.parse(name, runs.left.trace)
     there = place if side is runs.left else place.under(runs.twins)
-    if there is None:
-        return None
-    if there.key is None:
-        return edit(f"{there} = {runs.question.instead}", side)
-    unseen = _unseen(there, runs, side)
-    return unseen if _fits(unseen, side) else None
+    return None if there is None else edit(f"{there} = {runs.question.instead}", side)
 
 
 def _fits(patch: Patch, side: Side) -> bool:
@@ -127,16 +121,3 @@ def _fits(patch: Patch, side: Side) -> bool:
         return bool(side.patch | patch)
     except PatchError:
         return False
-
-
-def _unseen(place: Place, runs: Runs, side: Side) -> Patch:
-    """The head without the weight of one key."""
-    if runs.question.instead != "0":
-        raise QuestionError(
-            f"'{place}' replaced by {runs.question.instead}",
-            "0: what a head takes from one position can only be left out",
-            f"'{place.site}@{place.at}' for the whole head",
-        )
-    row = side.trace[f"{place.site}.pattern@{place.at}"].clone()
-    row[:, place.key] = 0
-    return Patch.write(f"{place.site}.pattern@{place.at}", row, name="unseen")

@@ -94,10 +94,11 @@ def _both_decide(a: Part, b: Part) -> bool:
 @lru_cache(maxsize=65536)
 def _things(site: Site) -> tuple[tuple[Site | None, bool], ...]:
     """A site (False), then the wholes of which it is a part (True). A head, its pattern and its z
-    are one thing."""
+    are one thing, of which its pairs are parts."""
     layer, part = site.layer, site.part
-    if site.kind in ("z", "pattern") or (site.kind == "attn" and part is not None):
+    if site.kind in ("z", "pattern", "pair") or (site.kind == "attn" and part is not None):
         line = [Site("z", layer, part), Site("z", layer), Site("attn", layer)][part is None :]
+        line[:0] = [site] * (site.kind == "pair")
     else:
         wholes = (Site("attn", layer), Site("mlp", layer), Site("input"), Site(site.kind, layer))
         line = [site, *dict.fromkeys(whole for whole in wholes if whole.contains(site))]

@@ -107,7 +107,7 @@ class Source(Shown):
 ZERO = Source.of(0)
 # name: (the kinds of the nodes in it, of their wholes and of their parts; its nodes)
 SETS: dict[str, tuple[set[str], Callable[[Config], Iterator[Site]]]] = {
-    "heads": ({"attn"}, heads),
+    "heads": ({"attn", "pair"}, heads),
     "mlps": ({"mlp", "mlp.b"}, lambda c: (Site("mlp", layer) for layer in range(c.n_layer))),
 }
 

@@ -5,6 +5,8 @@ run again with it.
                                  `corrupt`
     a5.5>a8.6.v = corrupt        read: only this port sees the other write
     a9.9.q@END = corrupt         input: this port sees the other run's whole stream
+    a2.6@13<1 = 0                a pair: what the head takes at 13 from position 1, one term of its
+                                 sum, the others as this run computes them
     resid5@S2 = corrupt          a stream point, a pattern, a z likewise
     m3 = 0; a9.9 = mean(corrupt) zero, and the mean over prompts; mean(corrupt by templates): over
                                  those of the same group

@@ -8,6 +8,7 @@ pass (ops.pattern), so that a row's bits are the same.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,23 +35,24 @@ class HeadInput:
 def attend(
     edits: Edits, layer: int, qkv: Rows, inputs: list[HeadInput], targets: Bool[Tensor, "rows"]
 ) -> Rows:
-    """The z rows among `targets` that dirty qkv rows (all heads) and edited inputs or patterns
-    (single heads) reach."""
+    """The z rows among `targets` that dirty qkv rows (all heads) and edited inputs, patterns or
+    pairs (single heads) reach."""
     plan, config = edits.plan, edits.trace.config
-    patterns = plan.at("pattern", layer)
+    patterns, pairs = plan.at("pattern", layer), plan.at("pair", layer)
     reached = targets & _onward(_mask(qkv.ids, targets), plan.width)
     together = reached.view(-1, plan.width).any(1).repeat_interleave(plan.width)
     single = {
-        head: targets & _reached_by(head, inputs, patterns, targets, plan.width)
-        for head in _edited(inputs, patterns, config)
+        head: targets & _reached_by(head, inputs, [*patterns, *pairs], targets, plan.width)
+        for head in _edited(inputs, [*patterns, *pairs], config)
     }
     for mine in single.values():
         reached |= mine & together
-    unit = _Unit(edits, layer, qkv, inputs, patterns)
+    unit = _Unit(edits, layer, qkv, inputs, patterns, pairs)
     z, base = unit.rows(reached.nonzero().flatten(), None), plan.cell("z", layer)
     for head, mine in single.items():
         alone = unit.rows((mine & ~together).nonzero().flatten(), head)
         z = z.put(base, alone.ids, alone.x, config.head_columns(head))
+    edits.count(unit.puts)
     return z
 
 
@@ -62,30 +64,31 @@ def whole_rows(of: Limits, dtype: torch.dtype, n: int, d_head: int) -> bool:
     return few or dtype not in of.row_types
 
 
-def _edited(inputs: list[HeadInput], patterns: list[Record], config: Config) -> list[int]:
-    """The heads whose inputs or patterns are edited."""
-    patterned = {head for record in patterns for head in _heads(record, config)}
-    return sorted({own.head for own in inputs} | patterned)
+def _edited(inputs: list[HeadInput], records: list[Record], config: Config) -> list[int]:
+    """The heads whose inputs, patterns or pairs are edited."""
+    inside = {head for record in records for head in _heads(record, config)}
+    return sorted({own.head for own in inputs} | inside)
 
 
 def _reached_by(
-    head: int, inputs: list[HeadInput], patterns: list[Record], targets: Tensor, width: int
+    head: int, inputs: list[HeadInput], records: list[Record], targets: Tensor, width: int
 ) -> Bool[Tensor, "rows"]:
     """Rows of one head's z that its edited queries (at their own row), keys and values (from there
-    on) or patterns change."""
+    on), patterns or pairs change."""
     reached = torch.zeros_like(targets)
     for own in inputs:
         if own.head == head:
             mask = _mask(own.rows.ids, targets)
             reached |= mask if own.kind == "q" else _onward(mask, width)
-    for record in patterns:
-        if record.site.part in (None, head):
+    for record in records:
+        if record.site.part in (None, head) and not record.own:
             reached |= _mask(record.ids, targets)
     return reached
 
 
 class _Unit:
-    """Assembles queries, keys and values for units of one layer, and attends."""
+    """Assembles queries, keys and values for units of one layer, and attends. puts: what edits
+    wrote into patterns and pairs, each beside what stood there."""
 
     def __init__(
         self,
@@ -94,7 +97,9 @@ class _Unit:
         qkv: Rows,
         inputs: list[HeadInput],
         patterns: list[Record],
+        pairs: list[Record],
     ) -> None:
+        self.pairs, self.puts = pairs, list[tuple[Tensor, Tensor]]()
         self.edits, self.plan, self.config = edits, edits.plan, edits.trace.config
         self.layer, self.qkv, self.inputs, self.patterns = layer, qkv, inputs, patterns
         self.base = self.plan.cell("qkv", layer)
@@ -153,7 +158,10 @@ class _Unit:
         hidden = scores.new_full((self.plan.width, n), torch.finfo(scores.dtype).min).triu_(1)
         weights = torch.softmax(scores.add_(hidden[sent(asked, hidden)][:, None]), dim=-1)
         self._put_patterns(weights, ids, head)
-        return torch.matmul(weights, self._keys("v", pairs, n, head))
+        values = self._keys("v", pairs, n, head)
+        z = torch.matmul(weights, values)
+        self._put_pairs(z, weights, values, ids, head)
+        return z
 
     def _queries(
         self, ids: Int[Tensor, "pairs asked"], head: int | None
@@ -228,11 +236,53 @@ class _Unit:
         at = tuple(sent(index, weights) for index in hit.nonzero(as_tuple=True))
         old, keys = weights[at], weights.shape[-1]
         new = record.laid(taken(rows.x, place)[:, :keys].to(weights), old)
-        self.edits.count([(new, old)])
+        self.puts.append((new, old))
         weights[at] = new
         if record.how == "=":
             return rows
         return Rows(ids[hit], torch.nn.functional.pad(new, (0, self.plan.width - keys)))
+
+    def _put_pairs(
+        self,
+        z: Float[Tensor, "pairs head asked d_head"],
+        weights: Float[Tensor, "pairs head asked key"],
+        values: Float[Tensor, "pairs head key d_head"],
+        ids: Int[Tensor, "pairs asked"],
+        head: int | None,
+    ) -> None:
+        """Edits of what heads take from single sources, all at once, in place: z changes by what
+        they differ by."""
+        records = [record for record in self.pairs if head in (None, record.site.part)]
+        if not records:
+            return
+        known, order = ids.flatten().sort(stable=True)
+        found = [find(known, record.ids) for record in records]
+        place = order[torch.cat([place for _, place in found])]
+        sizes = [len(place) for _, place in found]
+        part = _spread([(record.site.part or 0) - (head or 0) for record in records], sizes)
+        key = _spread([record.site.source for record in records], sizes)
+        unit, slot = place // ids.shape[1], place % ids.shape[1]
+        at = [sent(index, z) for index in (unit, part, slot, key)]
+        own = weights[tuple(at)][:, None] * values[at[0], at[1], at[3]]
+        each = zip(records, found, own.split(sizes), strict=True)
+        new = torch.cat([self._pair(record, record.ids[hit], x) for record, (hit, _), x in each])
+        flat = (unit * z.shape[1] + part) * z.shape[2] + slot
+        z.view(-1, z.shape[-1]).index_add_(0, sent(flat, z), new - own)
+
+    def _pair(
+        self, record: Record, ids: Int[Tensor, "rows"], own: Float[Tensor, "rows d_head"]
+    ) -> Float[Tensor, "rows d_head"]:
+        """What a record makes of what the head takes."""
+        new = own if record.values is None else record.at(ids, lambda: own)
+        self.edits.pairs.setdefault(record.site, []).append(Rows(ids, new))
+        if record.values is not None and not record.own:
+            self.puts.append((new, own))
+        return new
+
+
+def _spread(numbers: Sequence[int], sizes: Sequence[int]) -> Int[Tensor, "rows"]:
+    """Each number so many times."""
+    return torch.tensor(numbers).repeat_interleave(torch.tensor(sizes))
 
 
 def _heads(record: Record, config: Config) -> range:

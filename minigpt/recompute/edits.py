@@ -37,13 +37,14 @@ class Edits:
     """The edits of a plan as a recalculation meets them, stage by stage.
 
     overrides: vectors that edits put in place of what a node wrote or a stream was, and patterns.
-    ports: what single ports saw.
+    ports: what single ports saw. pairs: what heads took from single sources, before W_O.
     """
 
     def __init__(self, plan: Plan, receipt: Receipt) -> None:
         self.plan, self.trace, self.receipt = plan, plan.trace, receipt
         self.overrides: dict[Site, list[Rows]] = {}
         self.ports: dict[Site, list[Rows]] = {}
+        self.pairs: dict[Site, list[Rows]] = {}
         self._sent: dict[Record, Rows] = {}
         self._shared: dict[object, tuple[Rows, Receipt]] = {}
 

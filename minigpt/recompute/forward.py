@@ -190,11 +190,21 @@ class Recalculation:
         w, b = self._weights(site)
         if site.kind.endswith(".b"):
             return b.expand(len(ids), -1)
+        if site.kind == "pair":
+            return ops.settled(self._taken(site, ids), w[cell_columns(site, self.config)])
         x = cell.over(self.plan.cell("z" if site.kind == "attn" else "act", site.depth), ids)
         if site.part is None:
             return self.receipt.linear(x, w, b)
         own = cell_columns(site, self.config)
         return x[:, own] * w[own] if site.kind == "mlp" else ops.settled(x[:, own], w[own])
+
+    def _taken(self, pair: Site, ids: Tensor) -> Float[Tensor, "ids d_head"]:
+        """What a head takes from one source, before W_O."""
+        clean = self.trace.taken(pair, self.trace.keys(pair)).flatten(0, 1)
+        x = taken(clean, ids % self.plan.n)
+        for rows in self.edits.pairs.get(pair, ()):
+            x = rows.into(x, ids)
+        return x
 
     def _send(self, kind: str, layer: int, dirty: Tensor, own: Own) -> None:
         """Settle the edges from nodes of this kind and layer."""
@@ -205,9 +215,7 @@ class Recalculation:
 
     def _weights(self, site: Site) -> tuple[Tensor, Tensor]:
         block = self.params.blocks[site.depth]
-        return (
-            (block.w_o, block.b_o) if site.kind.startswith("attn") else (block.w_out, block.b_out)
-        )
+        return (block.w_out, block.b_out) if site.kind.startswith("mlp") else (block.w_o, block.b_o)
 
     def _norm(self, x: Tensor, w: Tensor, b: Tensor) -> Tensor:
         return ops.layer_norm(x, w, b, self.config.eps)

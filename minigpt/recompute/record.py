@@ -21,14 +21,14 @@ from minigpt.patch.edit import Source
 from minigpt.recompute.values import Values
 
 # The stage at which a write to a site of this kind acts. A layer's stages in order: resid, port
-# (q, k, v), pattern, z, attn, mid, port (in), act, mlp; before them all emb, after them all port
-# (out), out.b.
+# (q, k, v), pattern, pair, z, attn, mid, port (in), act, mlp; before them all emb, after them all
+# port (out), out.b.
 STAGE = {
     **dict.fromkeys(("emb", "pos", "input"), "emb"),
     **dict.fromkeys(("attn", "attn.b"), "attn"),
     **dict.fromkeys(("mlp", "mlp.b"), "mlp"),
     **dict.fromkeys(("q", "k", "v", "in", "out"), "port"),
-    **{kind: kind for kind in ("resid", "mid", "pattern", "z", "out.b")},
+    **{kind: kind for kind in ("resid", "mid", "pattern", "pair", "z", "out.b")},
 }
 # The stage that is a cell of the trace, where the numbers lie that a node's write is made of.
 CELL = {"attn": "z", "z": "z", "mlp": "act"}
@@ -100,7 +100,10 @@ class Record:
         """In a cell what is held first, since it gives way; then a fixed order for what is summed
         at one row, so that a patch's sums are the same alone and among others."""
         sites = (self.site,) if self.sender is None else (self.site, self.sender)
-        places = ((s.kind, s.depth, -1 if s.part is None else s.part) for s in sites)
+        places = (
+            (s.kind, s.depth, -1 if s.part is None else s.part, -1 if s.key is None else s.key)
+            for s in sites
+        )
         first = self.held and self.stage in CELL.values()
         return (not first, *(part for place in places for part in place))
 

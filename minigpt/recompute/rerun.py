@@ -33,6 +33,7 @@ def rerun(trace: Trace, patch: Patch) -> Trace:
         for site, many in calc.edits.ports.items()
         for rows in many
     }
+    pairs = {site: _override(trace, many) for site, many in calc.edits.pairs.items()}
     overrides = {site: _override(trace, many) for site, many in calc.edits.overrides.items()}
     return Trace(
         trace.params,
@@ -41,6 +42,7 @@ def rerun(trace: Trace, patch: Patch) -> Trace:
         calc.receipt,
         {**trace.overrides, **overrides},
         {**trace.ports, **ports},
+        {**trace.pairs, **pairs},
     )
 
 

@@ -4,6 +4,8 @@ patched; and whether the two fit."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -42,6 +44,21 @@ class Reader:
         if source.mean:
             cell = self._once(source, f"{name} {layer} {at}", lambda: self._mean(source, cell, at))
         return cell.flatten(0, 1)[:, columns]
+
+    def pair(self, source: Source, site: Site, at: At) -> Values:
+        """What the head of a pair takes in a run, or its mean (at a position), before W_O; or a
+        number."""
+        run, width = source.run, self.trace.config.d_head
+        if run is None:
+            number = self.trace.params.wte.new_full((), source.number or 0.0)
+            return lambda rows: number.expand(len(rows), width)
+        what = f"taken {site} {at}"
+        read = partial(self._taken, source, run, site, at)
+        return lambda rows: taken(self._once(source, what, read), rows)
+
+    def _taken(self, source: Source, run: Trace, site: Site, at: At) -> Float[Tensor, "n d_head"]:
+        x = run.taken(site, run.keys(site))
+        return (self._mean(source, x, at) if source.mean else x).flatten(0, 1)
 
     def values(self, edit: Edit, site: Site) -> Values:
         """What the edit's source has for a site, whatever its cells say: vectors of the stream's
@@ -143,6 +160,7 @@ class Reader:
 
     def _check_mean(self, source: Source, run: Trace, target: Address) -> None:
         mine, theirs, by = self.trace.batch, run.batch, source.by
+        theirs.check(target)
         if target.at is not None and target.sites[-1].kind != "pattern":
             theirs.places(target.at)
         else:
@@ -172,11 +190,13 @@ class Reader:
 
 def has_cells(source: Source, site: Site) -> bool:
     """Whether a source's cells tell what a node wrote: it is no tensor or number, and no edit put a
-    vector in the node's place there."""
+    vector in the node's place there (in that of any pair of the head, for one of them)."""
     if source.value is not None:
         return False
     overrides = () if source.run is None else source.run.overrides
-    return not any(site == other or site.contains(other) for other in overrides)
+    return not any(
+        site == replace(other, key=site.key) or site.contains(other) for other in overrides
+    )
 
 
 def _of_one_length(by: Int[Tensor, "prompts"], *lengths: Int[Tensor, "_"]) -> bool:

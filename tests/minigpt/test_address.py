@@ -32,6 +32,22 @@ def spelled(template: str) -> st.SearchStrategy[str]:
     return st.builds(lambda L, H, N: template.format(L=L, H=H, N=N), layer, head, neuron)
 
 
+keys = st.one_of(
+    st.integers(-1024, 1023).map(str), st.sampled_from(["S1", "S2", "END", "S1+1", "a_b-2"])
+)
+
+
+@st.composite
+def pairs(draw: st.DrawFn) -> str:
+    """What a head takes at a query, or at every one, from a source no later."""
+    at, key = draw(places), draw(keys)
+    numbers = re.fullmatch("@(-?)[0-9]+", at), re.fullmatch("(-?)[0-9]+", key)
+    if all(numbers) and numbers[0][1] == numbers[1][1]:
+        key, at = sorted((at[1:], key), key=int)
+        at = f"@{at}"
+    return f"{draw(spelled('a{L}.{H}'))}{at}<{key}"
+
+
 SINGLE = """
     emb pos input out out.b a{L} a{L}.b a{L}.{H} m{L} m{L}.b m{L}.n{N} resid{L} resid{L}.mid resid12
     m{L}.in a{L}.q a{L}.k a{L}.v a{L}.z a{L}.pattern
@@ -66,7 +82,7 @@ def paths(draw: st.DrawFn) -> str:
     return "".join([writer, *readers, *ends])
 
 
-legal = st.builds("{}{}".format, st.one_of(singles, paths()), places)
+legal = st.one_of(pairs(), st.builds("{}{}".format, st.one_of(singles, paths()), places))
 
 
 @given(legal)
@@ -83,7 +99,7 @@ def test_two_texts_are_two_addresses(one: str, other: str) -> None:
 
 def test_no_two_sites_of_a_model_print_the_same() -> None:
     sites = [
-        Site(kind, layer, part)
+        Site(kind, layer, part, 0 if kind == "pair" else None)
         for kind, (_, with_part, without) in GRAMMAR.items()
         for form, parts in ((with_part, range(3)), (without, [None]))
         if form
@@ -91,11 +107,11 @@ def test_no_two_sites_of_a_model_print_the_same() -> None:
         for layer in (range(3) if "{layer}" in form else [None])
     ]
     texts = [str(site) for site in sites]
-    assert len(set(texts)) == len(texts) == 3 * (3 * 7 + 12) + 5
+    assert len(set(texts)) == len(texts) == 3 * (3 * 8 + 12) + 5
     assert [parse(text).site for text in texts] == sites
 
 
-noise = st.text(alphabet="a9m3.nqkvzb>@-+0 resid\n٣\uff10²_S", max_size=12)
+noise = st.text(alphabet="a9m3.nqkvzb><@-+0 resid\n٣\uff10²_S", max_size=12)
 
 
 @given(
@@ -165,6 +181,19 @@ ILLEGAL = {
     "emb>a9.9.q>a9.8.q": "runs backwards",
     "emb>m9.in>a9.8.q": "runs backwards",
     "a5.5>a8.6": "is no edge",
+    "a9.9@3<4": "is no pair",
+    "a9.9@-2<-1": "is no pair",
+    "a9.9<3@4": "is no pair",
+    "a9.9@4<": "is no pair",
+    "a9.9@4<03": "is no pair",
+    "a9.9@4<3<2": "is no pair",
+    "a9@4<3": "is no pair",
+    "m3.n7@4<3": "is no pair",
+    "a9.9.q@4<3": "is no pair",
+    "a9.9@<3": "is no position",
+    "a9.9@4<3>out": "is no edge",
+    "a9.9@4<3>a10.0.q@4": "names nothing",
+    "a9.12@4<3": "head 12 of 12",
     "a5.5>m8": "is no edge",
     "a5.5>resid8": "is no edge",
     "a5.5>a8.6.z": "is no edge",
@@ -284,7 +313,7 @@ def test_an_edge_is_legal_exactly_when_its_writer_comes_before_its_reader(text: 
     MLP."""
     for one in parse(text).sites:
         for other in (Site("q", 5, 3), Site("in", 5), Site("out")):
-            if one.role != "node":
+            if one.role != "node" or one.kind == "pair":
                 continue
             time = {"attn": 0, "mlp": 1}.get(one.kind.partition(".")[0])
             written = -1 if one.layer is None else 2 * one.layer + (time or 0)
@@ -299,7 +328,8 @@ def test_an_edge_is_legal_exactly_when_its_writer_comes_before_its_reader(text: 
 
 def test_a_whole_contains_its_parts_and_nothing_else() -> None:
     tree = {
-        "a9": ["a9.0", "a9.11", "a9.b"],
+        "a9": ["a9.0", "a9.0<-1", "a9.0<S", "a9.11", "a9.b"],
+        "a9.0": ["a9.0<-1", "a9.0<S"],
         "m3": ["m3.n0", "m3.n3071", "m3.b"],
         "input": ["emb", "pos"],
         "a9.q": ["a9.3.q"],
@@ -329,6 +359,7 @@ def test_a_whole_contains_its_parts_and_nothing_else() -> None:
 def test_roles_are_in_the_kind() -> None:
     roles = {
         "a9.9": "node",
+        "a9.9@3<1": "node",
         "input": "node",
         "out.b": "node",
         "resid12": "stream",

@@ -231,6 +231,22 @@ CASES = {  # a patch of the run P, and what follows
         "a0.1@1": wave(),
         "resid1@1": wave(2, -5, 6, 7),
     },
+    # what is taken from one source
+    "a0.0@1<0 = 0": {
+        "a0.0@1": wave(),
+        "a0.0.pattern@1": np.array([1.0, 0.0]),
+        "resid0.mid@1": wave(-2, 7),
+    },
+    "a0.1@1<0 = s": {
+        "a0.1@1<1": wave(-2, -2),
+        "a0.1@1": wave(-2, -2, 3, 5, 6, 7),
+        "a0.1.z@1": np.full(4, np.nan),
+    },
+    "a0.1@1<1 *= 2": {
+        "a0.1@1": wave(-2, -2, -2, -2),
+        "a0.1@0": wave(),
+        "resid0.mid@1": wave(-2, -2, -2, 5, 6, 7),
+    },
     "a0.1.z@1 = 0": {"a0.1.pattern@1": np.array([0.5, 0.5]), "a0.1@1": wave(), "m0.n1@1": wave()},
     "a1.z@1 = 0": {"a1.0@1": wave(), "resid2@1": wave(2, -5, 6, 7)},
     # what is held does not see the write

@@ -323,7 +323,7 @@ def test_a_patch_refuses_just_the_edits_that_clash(data, kind):
         return a == b or a.contains(b) or b.contains(a)
 
     def one_thing(a: Site, b: Site) -> bool:
-        inside = {a.kind, b.kind} <= {"attn", "z", "pattern"} and a.kind != b.kind
+        inside = {a.kind, b.kind} <= {"attn", "z", "pattern", "pair"} and a.kind != b.kind
         return overlap(a, b) or (
             inside and a.layer == b.layer and (a.part == b.part or None in (a.part, b.part))
         )

@@ -60,6 +60,7 @@ KINDS = {
     "a bias": lambda e: ".b" in str(e.target),
     "a stream": lambda e: "resid" in str(e.target),
     "a z": lambda e: ".z" in str(e.target),
+    "a pair": lambda e: e.target.sites[0].kind == "pair",
     "a pattern": lambda e: ".pattern" in str(e.target),
     "an edge": lambda e: e.kind == "read",
     "an input": lambda e: e.kind == "input",
@@ -80,7 +81,7 @@ def test_every_kind_of_edit_is_drawn_one_and_many_and_shrinks():
     seen, sizes = set(), set()
 
     @given(patch=drawn)
-    @settings(max_examples=200, derandomize=True, database=None)
+    @settings(max_examples=400, derandomize=True, database=None)
     def look(patch):
         seen.update(kind for kind, holds in KINDS.items() if any(map(holds, patch.edits)))
         seen.update("hold " + hold.nodes for hold in patch.holds)

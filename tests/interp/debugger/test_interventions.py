@@ -12,7 +12,7 @@ from interp.debugger.nodes import table
 from interp.debugger.question import QuestionError
 from interp.debugger.summary import summary
 from minigpt import Patch
-from tests.interp.debugger.questions import METRIC, MODEL, OTHER, PROMPT, asked, exact
+from tests.interp.debugger.questions import LONGER, METRIC, MODEL, OTHER, PROMPT, asked, exact
 
 pytestmark = pytest.mark.filterwarnings("ignore::minigpt.errors.NoEffectWarning")
 
@@ -77,6 +77,39 @@ def test_an_intervention_that_changes_nothing_is_said_to():
     found = summary(asked(patches=("a3.4 = this",)))
     assert not found.receipt.effective
     assert any("changed nothing" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("source", ["0", "x0.5", "this", "mean(reference)", "other"])
+def test_what_a_head_takes_from_one_position_is_a_target_like_any_other(source):
+    line = f"a2.6@13<1 = {source}"
+    found, clean = asked(other=OTHER, patches=(line, "a0.1 = 0")), MODEL.run(PROMPT)
+    given = {
+        "0": 0.0,
+        "x0.5": 0.5 * clean["a2.6@13<1"],
+        "this": clean,
+        "mean(reference)": found.left.sources.reference()["a2.6@13<1"].mean(0),
+        "other": MODEL.run(OTHER),
+    }[source]
+    patch = Patch.zero("a0.1") | Patch.write("a2.6@13<1", given)
+    torch.testing.assert_close(found.right.trace.logits, MODEL.rerun(clean, patch).logits)
+    assert not torch.equal(found.right.trace.logits, MODEL.rerun(clean, "a0.1 = 0").logits)
+
+
+def test_the_other_pair_is_between_twins_where_the_prompts_differ_in_length():
+    found, there = asked(other=LONGER, patches=("a2.6@13<1 = other",)), MODEL.run(LONGER)
+    value = found.right.trace["a2.6@13<1"]
+    torch.testing.assert_close(value, there[f"a2.6@-1<{there.tokens.shape[1] - 13}"])
+    first = asked(other=LONGER)
+    assert first.twins[1] == there.tokens.shape[1] - 13
+
+
+def test_direct_effects_by_source_sum_to_the_metric_whatever_is_written_to_pairs():
+    clean = MODEL.run(PROMPT)
+    for text in ("a3.4@13<9 = other", "a3.4@13<9 = v; a3.4@13<1 *= 2", "a3.4@13<9 += v"):
+        patch = Patch.parse(text, {"other": MODEL.run(OTHER), "v": clean["resid1@3"]})
+        edited = MODEL.rerun(clean, patch)
+        effects = attribution.direct(edited, METRIC, sources=True)
+        assert attribution.closure(edited, METRIC, effects).holds
 
 
 def test_an_edit_of_a_stream_is_a_row_and_the_sum_still_holds():

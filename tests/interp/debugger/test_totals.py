@@ -7,7 +7,6 @@ import torch
 
 from interp import patching
 from interp.debugger import totals
-from interp.debugger.question import QuestionError
 from interp.tasks import Prompts
 from minigpt import GPT2, Patch
 from tests.interp.debugger.questions import METRIC, MODEL, OTHER, PAIRS, PROMPT, asked
@@ -88,7 +87,25 @@ def test_a_pair_row_is_about_that_pair_alone():
         METRIC(clean)
     )
     found = totals.complete(asked(), ["a2.6@13<1", "a2.6@13"]).effects
-    assert found["a2.6@13<1"].left == expected
+    assert found["a2.6@13<1"].left == pytest.approx(expected, abs=1e-5)
     assert found["a2.6@13<1"] != found["a2.6@13"]
-    with pytest.raises(QuestionError, match="can only be left out"):
-        totals.complete(asked(other=OTHER, instead="other"), ["a2.6@13<1"])
+
+
+@pytest.mark.parametrize("instead", ["0", "other", "mean(reference)"])
+def test_a_pair_is_replaced_by_what_any_node_is(instead):
+    clean, pair = MODEL.run(PROMPT), "a2.6@13<1"
+    mean = Patch.mean(pair, MODEL.run([OTHER, PROMPT.replace("drink", "book")]))
+    patch = {"0": Patch.zero(pair), "other": Patch.write(pair, MODEL.run(OTHER))}.get(instead, mean)
+    texts = (OTHER, PROMPT.replace("drink", "book"))
+    question = asked(other=OTHER, compare="interventions", reference=texts, instead=instead)
+    expected = float(METRIC(MODEL.rerun(clean, patch))) - float(METRIC(clean))
+    assert expected != 0
+    assert totals.complete(question, [pair]).effects[pair].left == expected
+
+
+def test_a_pair_that_an_intervention_decides_has_no_total_effect():
+    names = ["a2.6@13<1", "a2.6@12<1"]
+    for line in ("a2.6@13 = 0", "a2.6@13<1 = x2", "a2.6.pattern@13 = x2"):
+        found = totals.complete(asked(patches=(line,)), names)
+        assert found.effects["a2.6@13<1"].right is None
+        assert found.effects["a2.6@12<1"].right is not None

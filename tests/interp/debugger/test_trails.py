@@ -53,7 +53,7 @@ def test_values_chain_after_values():
         (("a2.1.q",), "no position"),
         ((), "without a trail"),
         (("m1.n3@2<1",), "a head, and a key"),
-        (("a2.1.q@6<",), "no position"),
+        (("a2.1.q@6<",), "is no pair"),
     ],
 )
 def test_a_trail_that_cannot_be_followed_is_refused(trail, why):
