@@ -125,7 +125,7 @@ def test_a_node_counted_twice_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> 
     """The twin: did `emb` not give way to `input`, it would be taken out once more."""
     from minigpt.recompute import lower
 
-    monkeypatch.setattr(lower, "_among", lambda nodes, node: None)
+    monkeypatch.setattr(lower, "_among", lambda nodes, node: ())
     patch = Patch.hold("emb input", 0.0)
     assert disagreements(MODEL.rerun(CLEAN, patch), reference_of(MODEL, CLEAN, patch), among=PLACES)
 
