@@ -93,7 +93,7 @@ def addresses(config: Config) -> Iterator[Site]:
     """All that can be read off a run."""
     yield from senders(config)
     yield from (Site("out.b"), *streams(config), *ports(config), *insides(config))
-    yield from pairs(config, 0, -1)
+    yield from pairs(config, 0)
 
 
 @lru_cache

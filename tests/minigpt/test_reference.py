@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minigpt import reference
+from minigpt import Address, reference
 from minigpt.params import tensors
 from minigpt.patch import Patch
 from tests.conftest import tiny
@@ -41,7 +41,9 @@ def test_unpatched_it_is_the_engines_run_at_every_address(
     assert_agrees(
         trace,
         run,
-        among=[f"{site}@{at}" for site in addresses(model.config) for at in ("-1", "0", "S")],
+        among=[
+            str(Address((site,), at)) for site in addresses(model.config) for at in (-1, 0, "S")
+        ],
     )
 
 

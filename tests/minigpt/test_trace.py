@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from minigpt import GPT2, Batch, Config, Patch, Site, Trace
+from minigpt import GPT2, Address, Batch, Config, Patch, Site, Trace
 from minigpt.address import GRAMMAR, heads, nodes, streams
 from minigpt.errors import AddressError, PositionError
 from tests.conftest import tiny
@@ -297,7 +297,8 @@ def sites(config: Config) -> list[Site]:
             layers = (
                 range(config.n_layer + (kind == "resid")) if form and "{layer}" in form else [None]
             )
-            found += [Site(kind, layer, part) for layer in layers for part in parts if form]
+            key = 0 if kind == "pair" else None
+            found += [Site(kind, layer, part, key) for layer in layers for part in parts if form]
     return found
 
 
@@ -311,15 +312,15 @@ def shape(site: Site, config: Config, pos: int) -> tuple[int, ...]:
 def test_every_address_of_a_model_can_be_read_with_and_without_a_position(trace: Trace) -> None:
     c = trace.config
     every = sites(c)
-    assert len(every) == 5 + 3 + 2 * (11 + 6 * 2 + 16)
+    assert len(every) == 5 + 3 + 2 * (11 + 7 * 2 + 16)
     for site in every:
         inner, layer_pattern = shape(site, c, 12), site.kind == "pattern" and site.part is None
         assert trace[str(site)].shape == ((4, 2, 12, 12) if layer_pattern else (4, 12, *inner)), (
             site
         )
         assert (
-            trace[f"{site}@-1"].shape
-            == trace[f"{site}@0"].shape
+            trace[Address((site,), -1)].shape
+            == trace[Address((site,), 0)].shape
             == ((4, 2, 12) if layer_pattern else (4, *inner))
         ), site
     assert trace.act("m1").shape == (4, 12, 16)
@@ -348,7 +349,7 @@ def test_reading_at_a_position_is_reading_everywhere_and_picking_bit_for_bit(
     at = data.draw(st.integers(-min(lengths), min(lengths) - 1))
     rows = torch.arange(len(lengths))
     where = torch.tensor([at if at >= 0 else n + at for n in lengths])
-    assert torch.equal(trace[f"{site}@{at}"], by_position(trace, site)[rows, where])
+    assert torch.equal(trace[Address((site,), at)], by_position(trace, site)[rows, where])
     assert torch.equal(trace.logits_at(at), trace.logits[rows, where])
     assert torch.equal(trace.act(f"m1@{at}"), trace.act("m1")[rows, where])
     assert torch.equal(trace.act(f"m1.n3@{at}"), trace.act("m1")[rows, where, 3])
