@@ -6,8 +6,9 @@ A block at a time is in memory; split by key or by neuron, one layer's is the la
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -19,6 +20,8 @@ from minigpt.shown import Shown
 
 # By address: the direct effect, and the same at the left side's LayerNorm scale.
 Direct = Mapping[str, tuple[float, float]]
+# Makes a block, or finds that it was made before.
+Make = Callable[[int, Callable[[], "Block"]], "Block"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -43,6 +46,16 @@ class Block(Shown):
         """Which cells there are."""
         return ~self.norm.isnan()
 
+    def matching(self, find: str, tokens: Sequence[str]) -> Bool[Tensor, "nodes pos"]:
+        """Which cells there are that have every word of `find`: in the node's name or kind, as
+        "@position", or in the position's token."""
+        matching, folded = self.valid, [token.casefold() for token in tokens]
+        for word in find.casefold().split():
+            nodes = torch.tensor([word in f"{name}{end} {self.kind}" for name, end in self.names])
+            places = [word == f"@{t}" or word in token for t, token in enumerate(folded)]
+            matching = matching & (nodes[:, None] | torch.tensor(places))
+        return matching
+
     def under(self, names: Sequence[tuple[str, str]], twins: Sequence[int | None]) -> Block:
         """The same with each number where its twin stands: under these names (of another side), and
         at twin positions; nothing elsewhere."""
@@ -64,16 +77,20 @@ class Block(Shown):
 
 
 def blocks(
-    trace: Trace, split: Sequence[str], direct: Direct, names: Iterable[str]
+    trace: Trace,
+    split: Sequence[str],
+    direct: Direct,
+    names: Iterable[str],
+    make: Make = lambda _, block: block(),
 ) -> Iterator[Block]:
     """The blocks of a run of one prompt. direct: effects at the last position by address, as
     attribution.direct names them, the run's own and at the left side's scale; none: NaN.
 
     names: every address with a direct effect on any side; those that are neither a node nor of a
-    key are edits, the last block.
+    key are edits, the last block. make: gives a block, by its number and what makes it anew.
     """
     seen: set[str] = set()
-    for block in _nodes(trace, split):
+    for block in (make(i, written) for i, written in enumerate(_nodes(trace, split))):
         seen |= {_name(block, i) for i in range(len(block.names))}
         yield _with(block, direct)
     rest = tuple((name, "") for name in names if name not in seen and ".v@" not in name)
@@ -88,17 +105,18 @@ def norms(trace: Trace, head: Site) -> Float[Tensor, "key"]:
     return lengths
 
 
-def _nodes(trace: Trace, split: Sequence[str]) -> Iterator[Block]:
-    yield _block("embedding", (("emb", ""), ("pos", "")), _norms(trace, "emb", "pos"))
+def _nodes(trace: Trace, split: Sequence[str]) -> Iterator[Callable[[], Block]]:
+    """What makes each block, without direct effects."""
+    yield partial(_whole, "embedding", trace, "emb", "pos")
     for layer in range(trace.config.n_layer):
-        yield _pairs(trace, layer) if "keys" in split else _heads(trace, layer)
-        yield _block("bias", ((f"a{layer}.b", ""),), _norms(trace, f"a{layer}.b"))
+        yield partial(_pairs if "keys" in split else _heads, trace, layer)
+        yield partial(_whole, "bias", trace, f"a{layer}.b")
         if "neurons" in split:
-            yield _neurons(trace, layer)
-            yield _block("bias", ((f"m{layer}.b", ""),), _norms(trace, f"m{layer}.b"))
+            yield partial(_neurons, trace, layer)
+            yield partial(_whole, "bias", trace, f"m{layer}.b")
         else:
-            yield _block("mlp", ((f"m{layer}", ""),), _norms(trace, f"m{layer}"))
-    yield _block("bias", (("out.b", ""),), _norms(trace, "out.b"))
+            yield partial(_whole, "mlp", trace, f"m{layer}")
+    yield partial(_whole, "bias", trace, "out.b")
 
 
 def _heads(trace: Trace, layer: int) -> Block:
@@ -154,8 +172,10 @@ def _neurons(trace: Trace, layer: int) -> Block:
     return _block("neuron", tuple((f"m{layer}.n{n}", "") for n in range(len(act))), norm, act)
 
 
-def _norms(trace: Trace, *names: str) -> Float[Tensor, "nodes pos"]:
-    return torch.stack([trace[name][0].norm(dim=-1) for name in names])
+def _whole(kind: str, trace: Trace, *names: str) -> Block:
+    """A row a node, whatever it is made of."""
+    lengths = torch.stack([trace[name][0].norm(dim=-1) for name in names])
+    return _block(kind, tuple((name, "") for name in names), lengths)
 
 
 def _block(
@@ -165,7 +185,7 @@ def _block(
     activation: Tensor | None = None,
     key: Tensor | None = None,
 ) -> Block:
-    none = torch.full_like(norm, torch.nan)
+    none = norm.new_tensor(torch.nan).expand_as(norm)
     return Block(
         kind,
         names,
@@ -173,7 +193,7 @@ def _block(
         none if activation is None else activation,
         none,
         none,
-        torch.full(norm.shape, -1, dtype=torch.long) if key is None else key,
+        torch.tensor(-1).expand(norm.shape) if key is None else key,
     )
 
 

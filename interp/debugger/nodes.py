@@ -3,8 +3,9 @@ one column are shown."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float
@@ -19,6 +20,8 @@ from interp.effects import Effects
 from minigpt import parse
 from minigpt.shown import Shown
 
+# Of all that is kept, what one block may take.
+SHARE = 32
 # What each column means, as a tooltip says it.
 DEFINITIONS = {
     "address": "The node, and the position at which it writes.",
@@ -142,9 +145,9 @@ def _effects(runs: Runs) -> list[tuple[Effects, Effects]]:
     is not linear in the logits."""
     if not runs.left.metric.linear:
         return []
-    split, scale = runs.question.split, attribution.final_scale(runs.left.trace, runs.left.metric)
-    own = [_direct(side, split) for side in runs.sides]
-    return [(own[0], own[0]), *((each, _direct(runs.sides[1], split, scale)) for each in own[1:])]
+    own = [_direct(runs, side, side) for side in runs.sides]
+    held = [own[0], *(_direct(runs, side, runs.left) for side in runs.sides[1:])]
+    return list(zip(own, held, strict=True))
 
 
 def _changed(effects: Sequence[tuple[Effects, Effects]]) -> Change:
@@ -158,7 +161,10 @@ def _changed(effects: Sequence[tuple[Effects, Effects]]) -> Change:
 def _closures(runs: Runs, effects: Sequence[Effects]) -> list[attribution.Closure]:
     """How the direct effects of each side sum to its metric; none where there are none."""
     return [
-        attribution.closure(side.trace, side.metric, effect)
+        runs.kept.get(
+            (side.read, "closure", runs.question.split),
+            partial(attribution.closure, side.trace, side.metric, effect),
+        )
         for side, effect in zip(runs.sides, effects, strict=False)
     ]
 
@@ -180,10 +186,33 @@ class _Rows:
     matching: int
 
 
-def _direct(side: Side, split: Sequence[str], scale: Tensor | None = None) -> Effects:
-    """The direct effects of every node, at the run's own LayerNorm scale or another."""
-    neurons, keys = "neurons" in split, "keys" in split
-    return attribution.direct(side.trace, side.metric, neurons=neurons, sources=keys, scale=scale)
+def _direct(runs: Runs, side: Side, scale: Side) -> Effects:
+    """The direct effects of every node on one side, at its own LayerNorm scale or another's."""
+    split = runs.question.split
+    direct = partial(
+        attribution.direct,
+        side.trace,
+        side.metric,
+        neurons="neurons" in split,
+        sources="keys" in split,
+        scale=None if scale is side else attribution.final_scale(scale.trace, scale.metric),
+    )
+    effects: Effects = runs.kept.get((side.read, "direct", split, scale.run), direct)
+    return effects
+
+
+def written(
+    runs: Runs, side: Side, direct: Direct | None = None, names: Iterable[str] = ()
+) -> Iterator[Block]:
+    """The blocks of one side, split as the question wants them."""
+    split = runs.question.split
+    return blocks(
+        side.trace,
+        split,
+        direct or {},
+        names,
+        lambda i, make: runs.kept.get((side.run, "block", split, i), make, SHARE),
+    )
 
 
 def _blocks(runs: Runs, effects: Sequence[tuple[Effects, Effects]]) -> Iterator[tuple[Block, ...]]:
@@ -192,8 +221,7 @@ def _blocks(runs: Runs, effects: Sequence[tuple[Effects, Effects]]) -> Iterator[
     direct: list[Direct] = [_by_name(*each) for each in effects] or [{}] * len(runs.sides)
     names = dict.fromkeys(name for effect in direct for name in effect)
     sides = (
-        blocks(side.trace, runs.question.split, effect, names)
-        for side, effect in zip(runs.sides, direct, strict=True)
+        written(runs, side, effect, names) for side, effect in zip(runs.sides, direct, strict=True)
     )
     for left, *others in zip(*sides, strict=True):
         yield (left, *(block.under(left.names, runs.twins) for block in others))
@@ -207,22 +235,10 @@ def _by_name(own: Effects, held: Effects) -> Direct:
 def _kept(sides: tuple[Block, ...], runs: Runs, totals: Mapping[str, Both]) -> _Rows:
     """The rows of a block that can be among the first k or the last k."""
     block = sides[0]
-    match = block.valid & _matching(block, runs)
+    match = block.matching(runs.question.find, runs.left.tokens)
     order = _candidates(_key(sides, runs.sort, totals), match, runs)
     rows = [_row(sides, i, t, runs, totals) for i, t in order]
     return _Rows(rows, int(block.valid.sum()), int(match.sum()))
-
-
-def _matching(block: Block, runs: Runs) -> Bool[Tensor, "nodes pos"]:
-    """Which cells have every word of `find`: in the node's name or kind, as "@position", or in the
-    position's token."""
-    matching = torch.ones_like(block.norm, dtype=torch.bool)
-    tokens = [token.casefold() for token in runs.left.tokens]
-    for word in runs.question.find.casefold().split():
-        nodes = torch.tensor([word in f"{name}{end} {block.kind}" for name, end in block.names])
-        places = [word == f"@{t}" or word in token for t, token in enumerate(tokens)]
-        matching &= nodes[:, None] | torch.tensor(places)
-    return matching
 
 
 def _key(

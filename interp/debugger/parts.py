@@ -20,7 +20,7 @@ from interp.debugger.intervene import Sources
 from interp.debugger.score import Reading, Score, bound
 from interp.parts import Parts as Stream
 from interp.parts import granted
-from minigpt import Site, Trace, parse
+from minigpt import Site, Trace
 from minigpt.shown import Shown
 
 Key = tuple[str, str, int]
@@ -98,7 +98,7 @@ def exact(
         own = [key for key in keys if key[1:] == name and is_node(key[0])]
         writes = {key: _other_write(key[0], reading.at, instead, sources) for key in own}
         differ = {
-            key: write - _write(trace, key[0], reading.at)
+            key: write - trace[f"{key[0]}@{reading.at}"][0]
             for key, write in writes.items()
             if write is not None
         }
@@ -142,16 +142,8 @@ def _other_write(
         reference = sources.reference()
         as_long = reference.tokens.shape[1] == sources.this.tokens.shape[1]
         place = at if as_long else sources.twins[at]
-        return None if place is None else reference.write(_site(sender))[:, place].mean(0)
+        return None if place is None else reference[f"{sender}@{place}"].mean(0)
     if instead == "other" and sources.other is not None:
         there = sources.twins[at]
-        return None if there is None else _write(sources.other, sender, there)
+        return None if there is None else sources.other[f"{sender}@{there}"][0]
     return torch.zeros(sources.this.config.d_model, dtype=sources.this.params.wte.dtype)
-
-
-def _write(trace: Trace, sender: str, at: int) -> Float[Tensor, "d_model"]:
-    return trace.write(_site(sender))[0, at]
-
-
-def _site(sender: str) -> Site:
-    return parse(sender).site

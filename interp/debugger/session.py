@@ -3,11 +3,14 @@ Session.runs(question) -> Runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import cache, partial
+from typing import Any
+from weakref import ref
 
 import torch
+from torch import Tensor
 
 from interp import metrics
 from interp.debugger.align import inverse, twins
@@ -20,8 +23,8 @@ from minigpt import GPT2, Batch, Tokenizer, Trace
 from minigpt.patch import Patch
 from minigpt.shown import Shown
 
-# Bytes of traces that a session keeps; shuffles of a prompt that stand for the reference where none
-# is given.
+# Bytes that a session keeps, of runs and of what was computed from them; shuffles of a prompt that
+# stand for the reference where none is given.
 MEMORY, SHUFFLES = 2**30, 32
 
 
@@ -41,13 +44,24 @@ class Side(Shown):
     answers: tuple[int, ...]
     distractors: tuple[int, ...]
 
+    @property
+    def run(self) -> Hashable:
+        """The run itself, as long as there is one: by this, what is read off it is kept."""
+        return ref(self.trace)
+
+    @property
+    def read(self) -> Hashable:
+        """The run and the metric: by these, what is read off both."""
+        return self.run, self.metric.name, self.answers, self.distractors
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Runs(Shown):
     """A question made concrete. left: the prompt; right: after the interventions, or the other
     prompt, or None.
 
-    other: the other prompt's side, shown or not; after: the side with the interventions.
+    other: the other prompt's side, shown or not; after: the side with the interventions; kept: what
+    was computed, by a side's `run` or `read` and what it is.
     """
 
     question: Question
@@ -57,6 +71,7 @@ class Runs(Shown):
     right: Side | None
     other: Side | None
     after: Side | None
+    kept: Kept[Any]
 
     @property
     def answers(self) -> tuple[int, ...]:
@@ -111,11 +126,11 @@ class Runs(Shown):
 
 
 class Session:
-    """Models by name, and the runs made so far. Safe under threads; traces of up to `memory` bytes
-    are kept."""
+    """Models by name, and what was computed so far. Safe under threads; runs and results of up to
+    `memory` bytes are kept."""
 
     def __init__(self, models: Mapping[str, GPT2], memory: int = MEMORY) -> None:
-        self.models, self.kept = dict(models), Kept[Trace](memory, size)
+        self.models, self.kept = dict(models), Kept[Any](memory, size)
 
     def runs(self, question: Question) -> Runs:
         """The runs of a question; QuestionError, PromptError, PatchError with what to type where it
@@ -126,7 +141,7 @@ class Session:
         other = self._run(question, question.other) if question.other else None
         if question.reference:
             _batch(model, question.reference, len(clean.tokens[0]))
-        reference = partial(self._reference, question, clean)
+        reference = cache(partial(self._reference, question, clean))
         left, right = (_tokens(trace, tokenizer) for trace in (clean, other or clean))
         here = twins(left, right)
         own, others = _choices(question, tokenizer, clean)
@@ -136,7 +151,7 @@ class Session:
             sources = Sources(other, clean, inverse(here, len(right)), reference)
             across = _side("other prompt", question, sources, right, *others)
         before, shown, after = self._sides(question, side, across)
-        return Runs(question, model, tokenizer, before, shown, across, after)
+        return Runs(question, model, tokenizer, before, shown, across, after, self.kept)
 
     def _sides(
         self, question: Question, side: Side, other: Side | None
@@ -169,7 +184,10 @@ class Session:
 
     def _run(self, question: Question, prompt: str) -> Trace:
         model = self.models[question.model]
-        return self.kept.get((question.model, prompt), lambda: model.run(_batch(model, [prompt])))
+        trace: Trace = self.kept.get(
+            (question.model, prompt), lambda: model.run(_batch(model, [prompt]))
+        )
+        return trace
 
     def _reference(self, question: Question, clean: Trace) -> Trace:
         """The run over which means are taken: the reference prompts, or shuffles of the prompt's
@@ -180,10 +198,11 @@ class Session:
             if question.reference
             else partial(_shuffled, clean)
         )
-        return self.kept.get(
+        trace: Trace = self.kept.get(
             (question.model, question.prompt, question.reference, "reference"),
             lambda: model.run(make()),
         )
+        return trace
 
 
 def runs(model: GPT2, question: Question) -> Runs:
@@ -191,9 +210,20 @@ def runs(model: GPT2, question: Question) -> Runs:
     return Session({question.model: model}).runs(question)
 
 
-def size(trace: Trace) -> int:
-    """Bytes that a trace holds."""
-    return sum(x.numel() * x.element_size() for cells in trace.cells for x in vars(cells).values())
+def size(value: object) -> int:
+    """Bytes that a value holds: of a run its cells, of anything else its tensors, and 64 for each
+    number or text."""
+    if isinstance(value, Tensor):
+        return value.untyped_storage().nbytes()
+    if isinstance(value, Trace):
+        return size(value.cells)
+    if isinstance(value, Mapping):
+        return size(tuple(value)) + size(tuple(value.values()))
+    if isinstance(value, tuple | list):
+        return sum(map(size, value))
+    if is_dataclass(value):
+        return sum(size(getattr(value, field.name)) for field in fields(value))
+    return 64
 
 
 def _tokens(trace: Trace, tokenizer: Tokenizer) -> tuple[str, ...]:

@@ -1,11 +1,11 @@
-"""Exact total effects, a chunk at a time: stop asking, and nothing more is computed."""
+"""Exact total effects, a chunk at a time: stop asking, and nothing more is computed. What was
+computed once is kept, and comes at once."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from interp.debugger.both import Both, both
 from interp.debugger.intervene import compiled
@@ -19,10 +19,11 @@ from minigpt.patch import Patch
 from minigpt.receipt import Receipt
 from minigpt.shown import Shown
 
-# Rows (variants times positions) of one chunk: enough for good products, few enough that stopping
-# is felt at once.
-CHUNK = 512
+# Rows (positions of all variants that are computed again) of one chunk: enough for good products,
+# few enough that stopping is felt at once.
+CHUNK = 1024
 MAX_ADDRESSES = 4 * MAX_K
+There = Place | str | None
 
 
 @dataclass(frozen=True, repr=False)
@@ -46,8 +47,12 @@ def totals(runs: Runs, addresses: Sequence[str] | None = None) -> Iterator[Total
     names = list(dict.fromkeys(_everywhere(runs) if addresses is None else addresses))
     if len(names) > MAX_ADDRESSES:
         raise QuestionError(f"{len(names)} addresses", f"up to {MAX_ADDRESSES}")
-    edits = [[_edit(name, runs, side) for side in runs.sides] for name in names]
-    return _chunks(runs, names, edits)
+    nodes = {name: [_there(name, runs, side) for side in runs.sides] for name in names}
+    edits = {
+        name: [_edit(there, runs, side) for there, side in zip(ends, runs.sides, strict=True)]
+        for name, ends in nodes.items()
+    }
+    return _chunks(runs, nodes, edits)
 
 
 def complete(runs: Runs, addresses: Sequence[str] | None = None) -> Totals:
@@ -60,23 +65,53 @@ def complete(runs: Runs, addresses: Sequence[str] | None = None) -> Totals:
 
 
 def _chunks(
-    runs: Runs, names: Sequence[str], edits: Sequence[Sequence[Patch | None]]
+    runs: Runs,
+    nodes: Mapping[str, Sequence[There]],
+    edits: Mapping[str, Sequence[Patch | None]],
 ) -> Iterator[Totals]:
-    """The effects of names on each side, where None is no edit."""
-    waiting, done, receipt = iter(zip(names, edits, strict=True)), 0, Receipt()
-    while chunk := list(islice(waiting, max(1, CHUNK // len(runs.left.tokens)))):
+    """The effects of names on each side, where None is no edit: first those that are kept."""
+    keys = {name: _keys(runs, ends) for name, ends in nodes.items()}
+    found = {name: [runs.kept.known(key) for key in ends] for name, ends in keys.items()}
+    known = {name: both(*ends) for name, ends in found.items() if None not in ends}
+    done, receipt = len(known), Receipt()
+    if known:
+        yield Totals(known, done, len(edits), str(receipt))
+    for chunk in _portions(runs, {name: nodes[name][0] for name in nodes if name not in known}):
         columns = []
         for i, side in enumerate(runs.sides):
-            effects, spent = effects_of(runs.model, side, [each[i] for _, each in chunk])
+            effects, spent = effects_of(runs.model, side, [edits[name][i] for name in chunk])
             columns.append(effects)
             receipt += spent
+            for name, effect in zip(chunk, effects, strict=True):
+                runs.kept.keep(keys[name][i], effect)
         done += len(chunk)
-        yield Totals(
-            {name: both(*ends) for (name, _), *ends in zip(chunk, *columns, strict=True)},
-            done,
-            len(names),
-            str(receipt),
-        )
+        ends = zip(chunk, *columns, strict=True)
+        yield Totals({name: both(*each) for name, *each in ends}, done, len(edits), str(receipt))
+
+
+def _keys(runs: Runs, ends: Sequence[There]) -> list[Hashable]:
+    """By what an effect is kept: the side, the node there, and what is put in its place."""
+    q = runs.question
+    instead = (q.instead, *(() if q.instead == "0" else (q.prompt, q.other, q.reference)))
+    return [
+        (side.read, "total", str(there), instead)
+        for side, there in zip(runs.sides, ends, strict=True)
+    ]
+
+
+def _portions(runs: Runs, nodes: Mapping[str, There]) -> Iterator[list[str]]:
+    """Names by so many as are computed together: the rows of a node are those from its position
+    on."""
+    portion: list[str] = []
+    rows, n = 0, len(runs.left.tokens)
+    for name, there in nodes.items():
+        own = n - there.at if isinstance(there, Place) else n
+        if portion and rows + own > CHUNK:
+            yield portion
+            portion, rows = [], 0
+        portion, rows = [*portion, name], rows + own
+    if portion:
+        yield portion
 
 
 def effects_of(
@@ -106,13 +141,18 @@ def edit(line: str, side: Side) -> Patch | None:
     return patch if _fits(patch, side) else None
 
 
-def _edit(name: str, runs: Runs, side: Side) -> Patch | None:
-    """The edit that ablates or replaces a node on a side; None where it has no such position, or an
-    intervention decides that node."""
+def _there(name: str, runs: Runs, side: Side) -> There:
+    """The place on a side that an address names on the left; the address, where it is everywhere;
+    None where there is no such position."""
     if parse(name, runs.model.config).at is None:
-        return edit(f"{name} = {runs.question.instead}", side)
+        return name
     place = Place.parse(name, runs.left.trace)
-    there = place if side is runs.left else place.under(runs.twins)
+    return place if side is runs.left else place.under(runs.twins)
+
+
+def _edit(there: There, runs: Runs, side: Side) -> Patch | None:
+    """The edit that ablates or replaces a node on a side; None where there is no such node, or an
+    intervention decides it."""
     return None if there is None else edit(f"{there} = {runs.question.instead}", side)
 
 

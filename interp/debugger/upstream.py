@@ -8,7 +8,7 @@ the metric or by the step before it; "m2.n17@5" a neuron's activation before the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from interp.debugger.align import inverse
@@ -17,7 +17,7 @@ from interp.debugger.parts import Key, Parts, exact, is_node, parts
 from interp.debugger.place import Place, kind
 from interp.debugger.question import QuestionError
 from interp.debugger.score import STATED, places, score, words
-from interp.debugger.session import Runs
+from interp.debugger.session import Runs, Side
 from minigpt import Site, parse
 from minigpt.shown import Shown
 
@@ -121,7 +121,7 @@ def _trail(runs: Runs, depth: int | None) -> tuple[Place, ...]:
 
 def _parts(runs: Runs, trail: Sequence[Place]) -> list[Parts]:
     """The score's parts on each side, the right side's positions called as on the left."""
-    sides = [parts(runs.left.trace, score(runs.left, trail), runs.question.split, lambda at: at)]
+    sides = [_side(runs, runs.left, trail, lambda at: at)]
     if runs.right is not None:
         there = [step.under(runs.twins) for step in trail]
         if None in there:
@@ -131,14 +131,24 @@ def _parts(runs: Runs, trail: Sequence[Place]) -> list[Parts]:
             )
         back = inverse(runs.twins, len(runs.right.tokens))
         sides.append(
-            parts(
-                runs.right.trace,
-                score(runs.right, [step for step in there if step is not None]),
-                runs.question.split,
+            _side(
+                runs,
+                runs.right,
+                [step for step in there if step is not None],
                 lambda at: -1 - at if (here := back[at]) is None else here,
             )
         )
     return sides
+
+
+def _side(runs: Runs, side: Side, trail: Sequence[Place], place: Callable[[int], int]) -> Parts:
+    """The parts on one side, whose positions are called by `place`."""
+    split, called = runs.question.split, tuple(place(at) for at in range(len(side.tokens)))
+    found: Parts = runs.kept.get(
+        (side.read, "parts", tuple(map(str, trail)), split, called),
+        lambda: parts(side.trace, score(side, trail), split, place),
+    )
+    return found
 
 
 def _instead(runs: Runs) -> str:

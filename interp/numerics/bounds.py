@@ -40,7 +40,7 @@ def product(
 ) -> Float[Tensor, "*rows b"]:
     """How far x w (+ bias) may be from exact: gamma(n) |x| |w| of n terms (Higham, eq. 3.5), the
     bias being one term more."""
-    sizes = x.double().abs() @ w.double().abs()
+    sizes = x.abs().double() @ w.abs().double()
     if bias is None:
         return gamma(len(w), dtype) * sizes
     return gamma(len(w) + 1, dtype) * (sizes + bias.double().abs())
