@@ -204,7 +204,7 @@ def _waits(lines: list[dict[str, Any]]) -> str:
     """What a person waits for on the debugger's page."""
     rows = [
         [
-            name,
+            f"{name}, {x['workload'].partition(', ')[2]}",
             f"{taken['median']:.2f} s",
             f"{taken['low']:.2f} to {taken['high']:.2f} s",
             f"{x['wanted'][name]:g} s",
@@ -214,7 +214,7 @@ def _waits(lines: list[dict[str, Any]]) -> str:
         for name, taken in x["timings"].items()
     ]
     return _section(
-        "The debugger's waits, full-size GPT-2, 20 tokens",
+        "The debugger's waits, full-size GPT-2",
         ["wait", "median", "quartiles", "at most", "load"],
         rows,
     )

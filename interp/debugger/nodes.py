@@ -136,7 +136,7 @@ def table(runs: Runs, totals: Mapping[str, Both] | None = None) -> Table:
         worst.bound if worst else None,
         sum(block.count for block in blocks),
         sum(block.matching for block in blocks),
-        tuple(_notes(runs, closures, totals)),
+        tuple(_notes(runs, closures, blocks)),
     )
 
 
@@ -178,12 +178,13 @@ def value(row: Row, sort: str) -> float | None:
 
 @dataclass(frozen=True)
 class _Rows:
-    """What is kept of a block: the rows that may be shown, how many there are, and how many
-    match."""
+    """What is kept of a block: the rows that may be shown, how many there are, how many match, and
+    how many of these have the number that they are sorted by."""
 
     rows: list[Row]
     count: int
     matching: int
+    known: int
 
 
 def _direct(runs: Runs, side: Side, scale: Side) -> Effects:
@@ -236,9 +237,10 @@ def _kept(sides: tuple[Block, ...], runs: Runs, totals: Mapping[str, Both]) -> _
     """The rows of a block that can be among the first k or the last k."""
     block = sides[0]
     match = block.matching(runs.question.find, runs.left.tokens)
-    order = _candidates(_key(sides, runs.sort, totals), match, runs)
-    rows = [_row(sides, i, t, runs, totals) for i, t in order]
-    return _Rows(rows, int(block.valid.sum()), int(match.sum()))
+    key = _key(sides, runs.sort, totals)
+    rows = [_row(sides, i, t, runs, totals) for i, t in _candidates(key, match, runs)]
+    known = match & ~key.isnan()
+    return _Rows(rows, int(block.valid.sum()), int(match.sum()), int(known.sum()))
 
 
 def _key(
@@ -369,9 +371,7 @@ def _rest(whole: Change, parts: Sequence[Change]) -> Change:
     )
 
 
-def _notes(
-    runs: Runs, closures: Sequence[object], totals: Mapping[str, Both] | None
-) -> Iterator[str]:
+def _notes(runs: Runs, closures: Sequence[object], blocks: Sequence[_Rows]) -> Iterator[str]:
     if not closures:
         yield (
             f"No direct effects: the {runs.left.metric.name} is not linear in the logits; "
@@ -379,5 +379,9 @@ def _notes(
         )
     if "." in runs.sort and runs.right is None:
         yield f"Sorted by {runs.sort}, but there is one side only: no rows."
-    if runs.sort.startswith(("total", "lost")) and not totals:
-        yield "Sorted by total effects, none of which is computed yet."
+    if runs.sort.startswith(("total", "lost")):
+        known, of = (sum(x) for x in zip(*((b.known, b.matching) for b in blocks), strict=True))
+        if not known:
+            yield "Sorted by total effects, none of which is computed yet."
+        elif known < of:
+            yield f"Total effects are computed of {known:,} of {of:,} nodes; only these have rows."

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from interp.debugger.both import Both, both
 from interp.debugger.intervene import compiled
@@ -24,12 +25,14 @@ from minigpt.shown import Shown
 CHUNK = 1024
 MAX_ADDRESSES = 4 * MAX_K
 There = Place | str | None
+# An effect on one side, and what its chunk took.
+Kept = tuple[float, Receipt]
 
 
 @dataclass(frozen=True, repr=False)
 class Totals(Shown):
     """Some of the effects: how the metric changes, by address (None where an intervention already
-    decides that node), and progress."""
+    decides that node), and progress. receipt: what computing those done took, now or before."""
 
     effects: dict[str, Both]
     done: int
@@ -56,12 +59,13 @@ def totals(runs: Runs, addresses: Sequence[str] | None = None) -> Iterator[Total
 
 
 def complete(runs: Runs, addresses: Sequence[str] | None = None) -> Totals:
-    """All of them at once."""
+    """All of them at once, as they were asked for."""
+    names = list(dict.fromkeys(_everywhere(runs) if addresses is None else addresses))
     effects: dict[str, Both] = {}
     last = Totals({}, 0, 0, "")
-    for last in totals(runs, addresses):
+    for last in totals(runs, names):
         effects |= last.effects
-    return Totals(effects, last.done, last.of, last.receipt)
+    return Totals({name: effects[name] for name in names}, last.done, last.of, last.receipt)
 
 
 def _chunks(
@@ -71,22 +75,28 @@ def _chunks(
 ) -> Iterator[Totals]:
     """The effects of names on each side, where None is no edit: first those that are kept."""
     keys = {name: _keys(runs, ends) for name, ends in nodes.items()}
-    found = {name: [runs.kept.known(key) for key in ends] for name, ends in keys.items()}
-    known = {name: both(*ends) for name, ends in found.items() if None not in ends}
-    done, receipt = len(known), Receipt()
-    if known:
-        yield Totals(known, done, len(edits), str(receipt))
-    for chunk in _portions(runs, {name: nodes[name][0] for name in nodes if name not in known}):
-        columns = []
+    found: dict[str, list[Any]] = {
+        name: [runs.kept.known(key) for key in ends] for name, ends in keys.items()
+    }
+    kept: dict[str, list[Kept]] = {name: ends for name, ends in found.items() if None not in ends}
+    spent = {id(receipt): receipt for ends in kept.values() for _, receipt in ends}
+    done, receipt = len(kept), sum(spent.values(), Receipt())
+    if kept:
+        yield Totals(_both(kept), done, len(edits), str(receipt))
+    for chunk in _portions(runs, {name: nodes[name][0] for name in nodes if name not in kept}):
+        made: dict[str, list[Kept]] = {name: [] for name in chunk}
         for i, side in enumerate(runs.sides):
-            effects, spent = effects_of(runs.model, side, [edits[name][i] for name in chunk])
-            columns.append(effects)
-            receipt += spent
+            effects, one = effects_of(runs.model, side, [edits[name][i] for name in chunk])
+            receipt += one
             for name, effect in zip(chunk, effects, strict=True):
-                runs.kept.keep(keys[name][i], effect)
+                made[name].append((effect, one))
+                runs.kept.keep(keys[name][i], (effect, one))
         done += len(chunk)
-        ends = zip(chunk, *columns, strict=True)
-        yield Totals({name: both(*each) for name, *each in ends}, done, len(edits), str(receipt))
+        yield Totals(_both(made), done, len(edits), str(receipt))
+
+
+def _both(effects: Mapping[str, Sequence[Kept]]) -> dict[str, Both]:
+    return {name: both(*(effect for effect, _ in ends)) for name, ends in effects.items()}
 
 
 def _keys(runs: Runs, ends: Sequence[There]) -> list[Hashable]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from nicegui import ui
 
-from interp.debugger import nodes, numbers
+from interp.debugger import nodes, numbers, order
 from interp.debugger.both import Both
 from interp.debugger.cards import grid, tokens, widgets
 from interp.debugger.cards.card import Card
@@ -64,14 +64,13 @@ class TableCard(Card):
 
     def compute(self, runs: Runs) -> tuple[Runs, Table, list[str]]:
         """The table, and the nodes whose exact total effects it needs: those shown or, to sort by
-        them, all (of very many, those that write most)."""
+        them, those that come first (order.py)."""
         if not runs.question.sort.startswith("total"):
             result = nodes.table(runs)
             return runs, result, [row.address for row in result.rows]
         q, known = runs.question, "direct" if runs.left.metric.linear else "norm"
-        every = nodes.table(replace(runs, question=replace(q, sort="norm", k=MAX_K)))
         waiting = nodes.table(replace(runs, question=replace(q, sort=known)))
-        return runs, waiting, [row.address for row in every.rows]
+        return runs, waiting, list(order.first(runs).addresses)
 
     def fill(self, result: tuple[Runs, Table, list[str]]) -> None:
         """New rows; no total effect is known yet."""
