@@ -99,6 +99,14 @@ class Tokenizer(Shown):
             f"{text!r} is {len(ids)} tokens: {pieces}", "one token", self._other_spacing(text)
         )
 
+    def naming(self, token: int) -> str:
+        """A text that `single` takes for this id: its own, or <50259>."""
+        text = self.text(token)
+        try:
+            return text if self.single(text) == token else f"<{token}>"
+        except PromptError:
+            return f"<{token}>"
+
     def _other_spacing(self, text: str) -> str:
         other = text[1:] if text.startswith(" ") else " " + text
         return f"{other!r} (mind the space)" if len(self.encode(other)) == 1 else ""

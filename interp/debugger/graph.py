@@ -15,12 +15,15 @@ from interp.debugger.question import QuestionError
 from interp.debugger.session import Runs, Side
 from interp.debugger.totals import CHUNK, edit, effects_of
 from minigpt import Config, Site
+from minigpt.address import heads
 from minigpt.patch import Patch
 from minigpt.shown import Shown
 
 # By what a node reads, and how many nodes a graph may have.
 _READS = {"attn": ("q", "k", "v"), "mlp": ("in",), "out": ("out",)}
 MAX_NODES = 48
+# Writers whose edges are measured when a node's strongest sources are looked for.
+CANDIDATES = 24
 
 
 @dataclass(frozen=True, repr=False)
@@ -151,6 +154,34 @@ def suggested(runs: Runs, k: int = 4) -> tuple[str, ...]:
         return ()
     effects = attribution.direct(side.trace, side.metric)
     return tuple(f"{name}@{len(side.tokens) - 1}" for name in effects.heads().top(k).addresses)
+
+
+def sources(runs: Runs, address: str, k: int = 3) -> tuple[str, ...]:
+    """The k nodes whose edges into this node have the largest exact effects: at its own position,
+    and at the one that it looks at most. Of the CANDIDATES largest norms there, not of all."""
+    side, reader = _drawn(runs), _node(address, runs)
+    links = _candidates(side, reader)
+    edits = [edit(f"{link.edge} = {runs.question.instead}", side) for link in links]
+    effects, _ = effects_of(runs.model, side, edits)
+    known = [(abs(x), str(link.sender)) for link, x in zip(links, effects, strict=True) if x == x]
+    ordered = dict.fromkeys(name for _, name in sorted(known, key=lambda pair: -pair[0]))
+    return tuple(name for name in ordered if name not in runs.question.graph)[:k]
+
+
+def _candidates(side: Side, reader: Place) -> list[Link]:
+    """Edges into a node from those that write most before it."""
+    places = {reader.at}
+    if reader.site.kind == "attn":
+        places.add(int(side.trace[f"{reader.site}.pattern@{reader.at}"][0].argmax()))
+    config = side.trace.config
+    writers = [Site("emb"), *heads(config), *(Site("mlp", i) for i in range(config.n_layer))]
+    found = [Place(site, at) for site in writers for at in places if site.stage < reader.site.stage]
+    found.sort(key=lambda place: -float(place.wrote(side.trace).norm()))
+    return [
+        Link(f"{a.site}>{port}@{a.at}", a, port, reader)
+        for a in found[:CANDIDATES]
+        for port in _ports(a, reader)
+    ]
 
 
 def _node(text: str, runs: Runs) -> Place:

@@ -1,5 +1,5 @@
-"""The page: one question, and a card for every way to look at its answer. It computes nothing;
-every number comes from the functions beside it."""
+"""The page: one question in a strip that stays, its answer in views one of which is in front, and
+an inspector beside them. It computes nothing; every number comes from the functions beside it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,21 @@ from interp.debugger.cards.form import Form
 from interp.debugger.cards.graph import GraphCard
 from interp.debugger.cards.interventions import InterventionsCard
 from interp.debugger.cards.keys import Act, keys
+from interp.debugger.cards.lens import LensCard
+from interp.debugger.cards.next import NextCard
 from interp.debugger.cards.pathmap import PathMapCard
-from interp.debugger.cards.summary import SummaryCard
+from interp.debugger.cards.strip import StripCard
 from interp.debugger.cards.table import TableCard
+from interp.debugger.cards.tabs import Tabs
 from interp.debugger.cards.upstream import UpstreamCard
 from interp.debugger.cards.view import View
 from interp.debugger.cards.welcome import Welcome
 from interp.debugger.session import Session
 from interp.debugger.workers import Workers
+
+# On the left, one in front; on the right, one below the other.
+VIEWS: tuple[type[Card], ...] = (TableCard, UpstreamCard, GraphCard, PathMapCard, LensCard)
+INSPECTOR: tuple[type[Card], ...] = (DetailsCard, AttentionCard, NextCard)
 
 
 def build(app: FastAPI, session: Session, workers: Workers | None = None) -> None:
@@ -42,8 +49,7 @@ async def _page(session: Session, workers: Workers, query: str) -> None:
     view = View(session, workers, ui.context.client)
     _head()
     _top(view)
-    with ui.element("div").classes("page"):
-        _body(view)
+    _body(view)
     ui.on("address", lambda event: view.open(event.args))
     await view.client.connected()
     await view.open(query)
@@ -81,30 +87,26 @@ def _top(view: View) -> None:
 
 
 def _body(view: View) -> None:
-    """The cards in the order in which they are read, which is the order in which they are
-    filled."""
-    with ui.element("div").classes("all"):
+    """The question, the strip that stays, the views on the left, the inspector on the right; filled
+    in the order in which they are read."""
+    with ui.element("div").classes("strip-place"), ui.element("div").classes("wide"):
         form = Form(view)
-    welcome = Welcome(view.session.models)
-    with ui.element("div").classes("column all"):
-        top: list[Card] = [SummaryCard(view), InterventionsCard(view)]
-    with ui.element("div").classes("column"):
-        left: list[Card] = [
-            TableCard(view),
-            AttentionCard(view),
-            UpstreamCard(view),
-            GraphCard(view),
-        ]
-    with ui.element("div").classes("column"):
-        right: list[Card] = [DetailsCard(view), PathMapCard(view)]
-    view.followers = [form, welcome, *top, left[0], right[0], *left[1:], right[1]]
+        strip: list[Card] = [StripCard(view), InterventionsCard(view)]
+    welcome = Welcome(view.session)
+    with ui.element("main").classes("page"):
+        with ui.element("div").classes("column"):
+            tabs = Tabs(view)
+            views = [make(view) for make in VIEWS]
+        with ui.element("aside").classes("column inspector").props("aria-label=Inspector"):
+            inspector = [make(view) for make in INSPECTOR]
+    view.followers = [form, welcome, tabs, *strip, *views, *inspector]
 
 
 def _acts() -> dict[str, tuple[str, Act]]:
     """What each key does."""
     click = "debuggerPage.click({!r})"
     return {
-        "/": ("type a prompt", lambda: _run("document.querySelector('#form textarea').focus()")),
+        "/": ("change the question", lambda: _run("debuggerPage.edit()")),
         "t": ("to the node table", lambda: _run("debuggerPage.table()")),
         "z": ("ablate the selected node", lambda: _run(click.format("act-zero"))),
         "o": ("take it from the second prompt", lambda: _run(click.format("act-other"))),

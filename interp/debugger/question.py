@@ -15,6 +15,8 @@ from minigpt.errors import MiniGPTError
 from minigpt.shown import Shown
 
 METRICS = ("logits", "probability", "loss", "rank")
+# Which way a metric grows when the answer is helped.
+HELPS = {"logits": 1, "probability": 1, "loss": -1, "rank": -1}
 SPLITS = ("keys", "neurons")
 COMPARISONS = ("", "interventions", "other")
 COLUMNS = ("activation", "norm", "direct", "total", "lost")

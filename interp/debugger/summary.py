@@ -90,7 +90,7 @@ def summary(runs: Runs, k: int = 10) -> Summary:
         metric=metric,
         answers=tuple(map(text, runs.answers)),
         distractors=tuple(map(text, runs.distractors)),
-        next=_next(runs, k),
+        next=following(runs, k),
         tokens=_pieces(runs),
         patch=q.patches,
         receipt=None if receipt is None else _receipt(receipt),
@@ -114,8 +114,9 @@ def words(runs: Runs) -> str:
     return f"{asked} after {prompt!r}{given if runs.question.patches else ''}?"
 
 
-def _next(runs: Runs, k: int) -> tuple[Next, ...]:
-    """Every token of interest on every side, its numbers from that side's whole logits."""
+def following(runs: Runs, k: int) -> tuple[Next, ...]:
+    """The answers, the distractors and the k most probable tokens of every side, their numbers from
+    that side's whole logits."""
     logits = [side.trace.logits_at(-1)[0].double() for side in runs.sides]
     chances, roles = [x.softmax(-1) for x in logits], [_roles(side) for side in runs.sides]
     best = (i for x in logits for i in x.topk(min(k, len(x))).indices.tolist())

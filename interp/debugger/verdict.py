@@ -32,7 +32,7 @@ def _ends(found: Table) -> str:
         for words, some in ends.items()
         if some
     ]
-    return " ".join([f"{found.metric_name} {signed(found.metric.left or 0.0)}.", *pushes])
+    return " ".join(pushes)
 
 
 def _change(runs: Runs, found: Table) -> str:
@@ -47,7 +47,8 @@ def _change(runs: Runs, found: Table) -> str:
     if found.gap is None:
         return moved
     said = _listed(others, lambda row: row.change.write) or "none"
-    return f"{moved} Writes that changed most: {said}."
+    did = "differ" if runs.right is runs.other else "changed"
+    return f"{moved} Writes that {did} most: {said}."
 
 
 def _moved(runs: Runs, found: Table) -> str:

@@ -17,7 +17,10 @@ from interp.debugger.session import Runs
 from minigpt.errors import MiniGPTError
 
 # What of a question is one card's own affair; the rest concerns every card.
-OWN = ("split", "sort", "find", "k", "instead", "node", "trail", "graph", "receivers", "at")
+OWN = (
+    *("split", "sort", "find", "k", "instead", "node", "trail"),
+    *("graph", "receivers", "at", "tab"),
+)
 COMMON = tuple(field.name for field in fields(Question) if field.name not in OWN)
 
 
@@ -28,7 +31,10 @@ class Card:
     The old result stays until the new one is there, so that nothing jumps.
     """
 
-    name = title = hint = ""
+    # tab: the view to which the card belongs; "": it is always there.
+    # bare: a part of another place, without a heading of its own.
+    name = title = hint = tab = ""
+    bare = False
     depends: tuple[str, ...] = ()
     runs: Runs
     result: Any
@@ -41,20 +47,28 @@ class Card:
             .classes("card")
             .props(f"data-testid={self.name} aria-label='{self.title}'") as self.place
         ):
-            with ui.element("header"):
-                ui.label(self.title).classes("title")
-                ui.icon("help_outline").classes("hint").tooltip(self.hint)
+            if self.bare:
+                self.place.classes(add="bare", remove="card")
                 self.heading = ui.element("div").classes("heading")
-                if self.name in export.RESULTS:
-                    exports(self)
+            else:
+                self._head()
             self.controls = ui.element("div")
             self.trouble = ui.label().classes("trouble").props("role=alert")
             self.body = ui.element("div").classes("body")
         self.say("")
 
+    def _head(self) -> None:
+        """The title, what it means, and the menu of exports."""
+        with ui.element("header"):
+            ui.label(self.title).classes("title").props("role=heading aria-level=2")
+            ui.icon("help_outline").classes("hint").tooltip(self.hint)
+            self.heading = ui.element("div").classes("heading")
+            if self.name in export.RESULTS:
+                exports(self)
+
     def wanted(self, question: Question) -> bool:
         """Whether there is anything to show."""
-        return True
+        return self.tab in ("", question.front)
 
     def compute(self, runs: Runs) -> Any:
         """The result, made in a worker's thread."""

@@ -13,6 +13,7 @@ from interp.debugger.cards import tokens, widgets
 from interp.debugger.cards.card import Card
 from interp.debugger.details import Details, Looked, Promoted, SideDetails
 from interp.debugger.session import Runs
+from minigpt.errors import MiniGPTError
 
 ACTS = {
     "zero": "Ablate (zero)",
@@ -51,29 +52,23 @@ class DetailsCard(Card):
         with ui.element("div").classes("name"):
             ui.label(result.address).classes("mono big").props("data-testid=selected")
             ui.html(f"{escape(result.kind)} at {result.position} {tokens.chip(result.token)}")
+        for side in result.sides:
+            ui.html(_side(side, len(result.sides) > 1))
         if result.steps:
             self._steps(result)
         self._acts(result)
-        for side in result.sides:
-            ui.html(_side(side, len(result.sides) > 1))
 
     def _steps(self, result: Details) -> None:
         widgets.heading("Trace upstream")
-        with ui.element("div").classes("steps"):
+        with ui.element("div").classes("acts"):
             for step, words in result.steps.items():
-                widgets.button(
-                    words,
-                    partial(self._trace, step),
-                    f"trace {step}",
-                    look="flat align=left",
-                ).classes("step")
+                widgets.button(_step(step), partial(self._trace, step), f"trace {step}", hint=words)
 
     async def _trace(self, step: str) -> None:
-        await self.propose(trail=(step,))
-        self.view.client.run_javascript("debuggerPage.reveal('upstream')")
+        await self.propose(trail=(step,), tab="trace")
 
     def _acts(self, result: Details) -> None:
-        target, q = result.address.partition("<")[0], self.view.question
+        target, q = result.address, self.view.question
         widgets.heading("Intervene")
         with ui.element("div").classes("acts"):
             for operation, label in ACTS.items():
@@ -87,12 +82,31 @@ class DetailsCard(Card):
                     intervene.OPERATIONS[operation][1],
                 )
                 widgets.button(label, act, f"act-{operation}", hint=hint)
-            label = "Drop from the graph" if target in q.graph else "Add to the graph"
-            widgets.button(label, lambda: self._graph(target), "to-graph")
+            self._more(result)
+
+    def _more(self, result: Details) -> None:
+        """What else can be done with the node: cut into parts, put into the graph."""
+        whole, graph = result.address.partition("<")[0], self.view.question.graph
+        if result.kind == "mlp":
+            name = whole.partition("@")[0]
+            widgets.button("Split into neurons", lambda: self._split("neurons", name), "split-node")
+        if result.kind == "head":
+            name = whole.partition("@")[0]
+            widgets.button("Split by source", lambda: self._split("keys", name), "split-node")
+        label = "Drop from the graph" if whole in graph else "Add to the graph"
+        widgets.button(label, lambda: self._graph(whole), "to-graph")
+
+    async def _split(self, by: str, name: str) -> None:
+        split = tuple(dict.fromkeys((*self.view.question.split, by)))
+        await self.propose(split=split, find=name, tab="nodes")
 
     async def _act(self, operation: str, target: str) -> None:
         factor = self.factor.value if operation == "scale" else None
-        line = intervene.line(operation, target, None if factor is None else float(factor))
+        try:
+            line = intervene.line(operation, target, factor)
+        except MiniGPTError as error:
+            self.say(str(error))
+            return
         lines = self.view.question.patches
         others = tuple(other for other in lines if other.partition(" = ")[0] != target)
         await self.propose(patches=(*others, line))
@@ -101,6 +115,14 @@ class DetailsCard(Card):
         graph = self.view.question.graph
         without = tuple(node for node in graph if node != target)
         await self.propose(graph=without if target in graph else (*graph, target))
+
+
+def _step(step: str) -> str:
+    """A step upstream in two words; the whole question is its tooltip."""
+    port = step.partition("@")[0].rpartition(".")[2]
+    return {"q": "its query", "k": "its key", "v": "what it takes"}.get(
+        port, "why it is on" if port.startswith("n") else "query and key"
+    )
 
 
 def _side(side: SideDetails, named: bool) -> str:

@@ -21,7 +21,7 @@ METRIC_NAMES = {
     "logits": "logit difference",
     "probability": "probability",
     "loss": "loss",
-    "rank": "rank",
+    "rank": "tokens put before it",
 }
 TOKENS = ("answers", "distractors", "other_answers", "other_distractors")
 assert set(METRIC_NAMES) == set(METRICS)
@@ -32,11 +32,14 @@ class Form:
 
     def __init__(self, view: View) -> None:
         self.view = view
+        with ui.element("div").classes("asked-line").props("data-testid=asked") as self.line:
+            self.asked = ui.label().classes("question small").props("role=heading aria-level=1")
+            widgets.button("Edit", self.edit, "edit", look="flat", hint="Change it (/)")
         with (
             ui.element("form")
-            .classes("card form")
+            .classes("form")
             .props("id=form aria-label='The question'")
-            .on("submit", js_handler="e => e.preventDefault()")
+            .on("submit", js_handler="e => e.preventDefault()") as self.place
         ):
             with ui.element("div").classes("fields"):
                 self._first()
@@ -44,19 +47,32 @@ class Form:
                 self._second()
             with ui.element("div").classes("under"):
                 self._under(view)
-        words = (getattr(self, name) for name in TOKENS)
+        words = [getattr(self, name) for name in TOKENS]
         for field in (self.prompt, self.other, *words):
             field.on("keydown.enter.exact.prevent", self.submit)
+        for field in (self.prompt, self.other, self.metric, self.model, *words):
+            field.on_value_change(self._compare)
         self.say("")
         self._open(False)
+
+    def fold(self, folded: bool) -> None:
+        """One line that says the question, or the fields that ask it."""
+        self.place.set_visibility(not folded)
+        self.line.set_visibility(folded)
 
     def say(self, problem: str) -> None:
         """What is wrong with what was asked."""
         self.trouble.set_text(problem)
         self.trouble.set_visibility(bool(problem))
 
+    def edit(self) -> None:
+        """The fields, the prompt ready to be typed."""
+        self.fold(False)
+        self.prompt.run_method("focus")
+
     async def submit(self) -> None:
-        """Ask what the fields say."""
+        """Ask what the fields say. What cannot be asked dims what stands below, which answers
+        another question."""
         self.ask.props("loading")
         try:
             asked = self._fields()
@@ -65,6 +81,7 @@ class Form:
             self.say(str(error))
         finally:
             self.ask.props(remove="loading")
+        self.view.dim(bool(self.trouble.text))
 
     async def follow(self, question: Question, runs: Runs | None) -> None:
         """Show the question's own text in the fields."""
@@ -76,6 +93,19 @@ class Form:
         for name in TOKENS:
             getattr(self, name).value = tokens.write(getattr(question, name))
         self._open(bool(question.other))
+        self._compare()
+        self.asked.set_text(_words(question, runs) if runs else "")
+        self.fold(runs is not None)
+
+    def _compare(self) -> None:
+        """Ask stands out where the fields say something else than what is shown."""
+        try:
+            asked = self._fields()
+        except MiniGPTError:
+            asked = {}
+        same = all(getattr(self.view.question, name) == value for name, value in asked.items())
+        changed = not (asked and same)
+        self.ask.classes(add="changed" if changed else "", remove="" if changed else "changed")
 
     async def afterwards(self) -> None:
         """Nothing takes long."""
@@ -174,9 +204,19 @@ def following(before: Question, asked: dict[str, object]) -> dict[str, object]:
     nothing; only logits have direct effects."""
     changed = any(getattr(before, name) != value for name, value in asked.items())
     follows: dict[str, object] = {"node": "", "trail": (), "graph": ()} if changed else {}
-    if asked["metric"] != "logits" and before.sort.startswith("direct"):
-        follows["sort"] = "total"
+    if asked["metric"] != before.metric:
+        follows["sort"] = ""
     return follows
+
+
+def _words(question: Question, runs: Runs) -> str:
+    """The question on one line."""
+    answers, others = (
+        " or ".join(repr(runs.tokenizer.text(i)) for i in ids)
+        for ids in (runs.answers, runs.distractors)
+    )
+    asked = f"Why {answers}{f' rather than {others}' if others else ''}?"
+    return asked if question.metric == "logits" else f"{asked} ({METRIC_NAMES[question.metric]})"
 
 
 def _area(label: str, name: str, example: str, hint: str) -> ui.textarea:

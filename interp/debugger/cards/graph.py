@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,8 +18,12 @@ from interp.debugger.cards.view import View
 from interp.debugger.graph import Edge, Graph, Vertex
 from interp.debugger.session import Runs
 
-# Edges drawn; the export has them all.
-LINKS = 200
+# Edges drawn at most, and until more are asked for; the export has them all.
+LINKS, SHOWN = 200, 24
+LEGEND = (
+    "Blue edges help the answer, red ones work against it; the wider, the more is lost without the "
+    "edge. q, k, v: which input of the head it reaches."
+)
 SERIES: dict[str, Any] = {
     "type": "graph",
     "coordinateSystem": "cartesian2d",
@@ -35,7 +39,7 @@ class GraphCard(LongCard):
     """Positions from left to right, layers from bottom to top, as a model is drawn; the output on
     top."""
 
-    name, title = "graph", "Circuit graph"
+    name, title, tab = "graph", "Circuit graph", "graph"
     hint = (
         "An edge's width is how much the metric changes when that edge alone carries something "
         "else. Click a node for its details; add and drop nodes there."
@@ -45,7 +49,15 @@ class GraphCard(LongCard):
     def __init__(self, view: View) -> None:
         super().__init__(view)
         with self.body:
+            self.verdict = widgets.sentence("strongest")
+            with ui.element("div").classes("controls"):
+                widgets.note("strongest edges")
+                self.many = ui.slider(min=1, max=LINKS, value=SHOWN).classes("least")
+                self.many.props("dense data-testid=threshold aria-label='How many edges'")
+                self.threshold = widgets.note("", "threshold-words")
             self.picture, self.words = ui.element("div"), ui.element("div")
+            widgets.note(LEGEND)
+        self.many.on_value_change(self._redraw)
         self.chart = charts.Chart(self.picture, "graph-chart", self._clicked)
 
     def begin(self, runs: Runs) -> Iterator[Graph]:
@@ -58,13 +70,25 @@ class GraphCard(LongCard):
         super().fill(result)
         chosen = bool(self.view.question.graph)
         self.picture.set_visibility(chosen)
+        self.many.props(f"max={max(1, min(LINKS, len(result.edges)))}")
         if chosen:
-            self.chart.show(
-                options(result), height=80 + 62 * len({vertex.layer for vertex in result.vertices})
-            )
+            self._redraw()
+        self.verdict.set_text(_verdict(result) if chosen else "")
         self.words.clear()
         with self.words:
             self._chips(result) if chosen else self._empty()
+
+    def _redraw(self) -> None:
+        """As many of the strongest edges as are asked for."""
+        if not (self.result and self.view.question.graph):
+            return
+        strongest = _strongest(self.result, int(self.many.value))
+        height = 60 + 50 * len({vertex.layer for vertex in self.result.vertices})
+        self.chart.show(options(self.result, strongest, self.view.helps), height=height)
+        weakest = abs(strongest[-1].effect or 0.0) if strongest else 0.0
+        self.threshold.set_text(
+            f"{len(strongest)} of {len(self.result.edges)} edges, {numbers.plain(weakest)} or more"
+        )
 
     def _chips(self, shown: Graph) -> None:
         with ui.element("div").classes("lines"):
@@ -78,13 +102,6 @@ class GraphCard(LongCard):
                 icon="download",
                 look="flat",
             )
-        widgets.note(
-            "Strongest: "
-            + ", ".join(
-                f"{edge.edge} {numbers.signed(edge.effect)}" for edge in _strongest(shown, 4)
-            ),
-            "strongest",
-        )
 
     def _empty(self) -> None:
         widgets.note(
@@ -101,8 +118,18 @@ class GraphCard(LongCard):
             widgets.button(
                 address, lambda: self.propose(node=address), f"vertex {address}", look="flat"
             )
+            more = partial(self.expand, address)
+            words = f"Add the strongest sources of {address}"
+            widgets.symbol("add", more, f"expand {address}", words, size="xs")
             drop = partial(self._drop, address)
             widgets.symbol("close", drop, f"drop {address}", f"Drop {address}", size="xs")
+
+    async def expand(self, address: str) -> None:
+        """Add the strongest sources of a node."""
+        runs = self.runs
+        found = await self.view.workers.run(lambda: graph.sources(runs, address))
+        shown = self.view.question.graph
+        await self.propose(graph=tuple(dict.fromkeys((*shown, address, *found))))
 
     async def _drop(self, address: str) -> None:
         graph = self.view.question.graph
@@ -114,19 +141,32 @@ class GraphCard(LongCard):
             await self.propose(node=node)
 
 
-def options(drawn: Graph) -> dict[str, Any]:
-    """The graph for ECharts: x the position, y the layer."""
+def _verdict(shown: Graph) -> str:
+    """The edges without which most is lost."""
+    some = [f"{edge.edge} {numbers.signed(-(edge.effect or 0.0))}" for edge in _strongest(shown, 4)]
+    place = "" if shown.side == "this prompt" else f" ({shown.side})"
+    return f"Lost without an edge{place}: {', '.join(some) or 'nothing yet'}."
+
+
+def _share(drawn: Graph, edge: Edge) -> float:
+    """An edge's effect as a share of the strongest one's."""
+    top = max((abs(each.effect or 0.0) for each in drawn.edges), default=1.0) or 1.0
+    return abs(edge.effect or 0.0) / top
+
+
+def options(drawn: Graph, edges: Sequence[Edge], helps: int = 1) -> dict[str, Any]:
+    """The graph for ECharts with these edges: x the position, y the layer. helps: the sign of what
+    helps the answer."""
     columns = {at: i for i, at in enumerate(sorted({v.position for v in drawn.vertices}))}
     rows = {layer: i for i, layer in enumerate(sorted({v.layer for v in drawn.vertices}))}
-    top = max((abs(edge.effect or 0.0) for edge in drawn.edges), default=1.0) or 1.0
     nodes = [
-        _node(vertex, columns[vertex.position] + aside, rows[vertex.layer])
+        _node(vertex, helps, columns[vertex.position] + aside, rows[vertex.layer])
         for vertex, aside in zip(drawn.vertices, _spread(drawn.vertices), strict=True)
     ]
     series = {
         **SERIES,
         "data": nodes + _margins(drawn, columns, rows),
-        "links": [_link(edge, top) for edge in _strongest(drawn, LINKS)],
+        "links": [_link(edge, _share(drawn, edge), helps) for edge in edges],
     }
     return {
         "animation": False,
@@ -157,14 +197,14 @@ def _margins(
     return under + beside
 
 
-def _node(vertex: Vertex, x: float, y: float) -> dict[str, Any]:
+def _node(vertex: Vertex, helps: int, x: float, y: float) -> dict[str, Any]:
     name = vertex.address.partition("@")[0]
     return {
         "name": vertex.address,
         "node": vertex.address,
         "value": [x, y],
         "symbolSize": [max(46, 8 * len(name)), 22],
-        "itemStyle": {"color": _colour(vertex.direct)},
+        "itemStyle": {"color": _colour(helps * (vertex.direct or 0.0))},
         "label": {"formatter": name},
         "tooltip": {
             "formatter": f"{vertex.address}: direct effect {numbers.signed(vertex.direct)}"
@@ -189,18 +229,23 @@ def _strongest(drawn: Graph, k: int) -> list[Edge]:
     return sorted(known, key=lambda edge: -abs(edge.effect or 0.0))[:k]
 
 
-def _link(edge: Edge, top: float) -> dict[str, Any]:
+def _link(edge: Edge, share: float, helps: int) -> dict[str, Any]:
     effect = edge.effect or 0.0
-    share = abs(effect) / top
     return {
         "source": edge.sender,
         "target": edge.receiver,
         "sender": edge.sender,
-        "tooltip": {"formatter": f"{edge.edge}: {effect:+.4f}"},
+        "tooltip": {"formatter": f"{edge.edge}: lost without it {-effect:+.4f}"},
+        "label": {
+            **charts.FONT,
+            "show": edge.port in ("q", "k", "v"),
+            "formatter": edge.port,
+            "rotate": 0,
+        },
         "lineStyle": {
             "width": 0.5 + 5 * share,
             "opacity": 0.25 + 0.65 * share,
-            "color": charts.FOR if effect < 0 else charts.AGAINST,
+            "color": charts.FOR if helps * effect < 0 else charts.AGAINST,
             "curveness": {"q": 0.12, "k": -0.12, "v": 0.22}.get(edge.port, 0.05),
         },
     }

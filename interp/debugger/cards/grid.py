@@ -11,7 +11,7 @@ from nicegui import ui
 from interp.debugger import numbers
 from interp.debugger.both import Both
 
-# Functions in style.js; a key that begins with a colon is evaluated in the browser. No key comes
+# Functions in script.js; a key that begins with a colon is evaluated in the browser. No key comes
 # from a prompt.
 TINTED = {
     ":valueFormatter": "p => debuggerPage.number(p.value)",
@@ -62,15 +62,25 @@ def text(field: str, title: str, width: int, hint: str, **more: Any) -> Column:
     }
 
 
-def number(field: str, title: str, hint: str, group: str, width: int = 104, **more: Any) -> Column:
-    """A column of numbers, tinted by the largest of its group."""
+def number(
+    field: str,
+    title: str,
+    hint: str,
+    group: str,
+    width: int = 104,
+    *,
+    signed: bool = True,
+    **more: Any,
+) -> Column:
+    """A column of numbers, tinted by the largest of its group; signed: in the colour of what helps
+    the answer, or works against it."""
     return {
         "field": field,
         "headerName": title,
         "headerTooltip": hint,
         "flex": 1,
         "minWidth": width,
-        "context": {"group": group},
+        "context": {"group": group, "signed": signed},
         **{"sortable": False},
         **TINTED,
         **more,
@@ -102,7 +112,7 @@ class Grid:
         on_choose: Callable[[str], Any],
         on_sort: Callable[[str], Any] | None = None,
     ) -> None:
-        self.mark = mark
+        self.mark, self.helps = mark, 1
         options = {**OPTIONS, "context": self._context({}, "")}
         self.element = ui.aggrid(options, theme="balham", auto_size_columns=False)
         self.element.classes("grid").props(f"data-testid={mark}")
@@ -124,16 +134,18 @@ class Grid:
         closing: Sequence[Record],
         largest: dict[str, float],
         chosen: str,
+        helps: int = 1,
     ) -> None:
-        """New columns, rows, and the closing lines under them."""
+        """New columns, rows, and the closing lines under them. helps: the sign of what helps."""
+        self.helps = helps
         self._set("context", self._context(largest, chosen))
         self._set("columnDefs", list(columns))
         self._set("rowData", list(rows))
         self._set("pinnedBottomRowData", list(closing))
         head = 60 if any("children" in column for column in columns) else 34
         edge = 18 if head > 40 else 2
-        height = min(27 * (max(len(rows), 1) + len(closing)) + head + edge, 660)
-        self.element.style(f"height: {height}px")
+        height = 27 * (max(len(rows), 1) + len(closing)) + head + edge
+        self.element.style(f"height: min({height}px, max(var(--room), 240px))")
 
     def update(self, rows: Sequence[Record], largest: dict[str, float], chosen: str) -> None:
         """Other numbers in some of the rows."""
@@ -147,7 +159,7 @@ class Grid:
         self.element.run_grid_method("redrawRows")
 
     def _context(self, largest: dict[str, float], chosen: str) -> dict[str, Any]:
-        return {"mark": self.mark, "chosen": chosen, "largest": largest}
+        return {"mark": self.mark, "chosen": chosen, "largest": largest, "helps": self.helps}
 
     def _set(self, option: str, value: Any) -> None:
         self.element.run_grid_method("setGridOption", option, value)
@@ -155,7 +167,8 @@ class Grid:
 
 def largest(rows: Sequence[Record], names: Sequence[str]) -> dict[str, float]:
     """The largest size of each group of columns."""
-    fields = {name: (name, f"{name}.right", f"{name}.difference") for name in names}
+    ends = ("", ".right", ".difference", ".write", ".scale")
+    fields = {name: [f"{name}{end}" for end in ends] for name in names}
     return {
         name: max(
             (abs(row[f]) for row in rows for f in group if row.get(f) is not None), default=0.0

@@ -31,7 +31,7 @@ class InterventionsCard(Card):
     """Lines, and what they did (the receipt). Before, after and difference then stand in every
     table."""
 
-    name, title = "interventions", "Interventions"
+    name, title, bare = "interventions", "Interventions", True
     hint = (
         "Nothing is changed for good: a run with interventions stands beside the run without. "
         "Everything that follows from them is computed again, exactly."
@@ -44,6 +44,7 @@ class InterventionsCard(Card):
         self.lines: tuple[str, ...] = ()
         super().__init__(view)
         with self.heading:
+            ui.label("Interventions").classes("small-title")
             self.undone = widgets.symbol("undo", self.undo, "undo", "Undo (u)")
             self.redone = widgets.symbol("redo", self.redo, "redo", "Redo (r)")
 
@@ -74,9 +75,12 @@ class InterventionsCard(Card):
             self._reference()
         if result is not None:
             said = "" if result.effective else "Nothing changed. "
-            widgets.note(f"{said}{result.words}", "receipt")
+            with ui.element("details"):
+                with ui.element("summary"):
+                    ui.label("what they did")
+                widgets.note(f"{said}{result.words}", "receipt")
         elif not self.lines:
-            widgets.note("None yet. Select a node below and ablate it, or type a line.")
+            widgets.note("none yet: select a node and ablate it, or type a line")
 
     def _chip(self, line: str) -> None:
         with ui.element("span").classes("line mono").props("data-testid=line"):

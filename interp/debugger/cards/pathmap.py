@@ -21,9 +21,9 @@ PORTS = "Ports, with spaces between them: a3.4.q a3.6.q. Left empty: the output.
 class PathMapCard(LongCard):
     """Layers from top to bottom, heads from left to right."""
 
-    name, title = "pathmap", "Path patching"
+    name, title, tab = "pathmap", "Path patching", "paths"
     hint = (
-        "How the metric changes when a head's value from the second prompt goes to the receivers "
+        "What the metric loses when a head's value from the second prompt goes to the receivers "
         "and nowhere else: all other heads are held, "
         "MLPs and LayerNorms recomputed (Wang et al. 2022)."
     )
@@ -35,14 +35,11 @@ class PathMapCard(LongCard):
             self.receivers = widgets.field("to", "receivers", "out", PORTS).classes("receivers")
             self.at = widgets.field("at", "at", "END", "END, a position, or all.").classes("at")
         with self.body:
+            self.verdict = widgets.sentence("pathmap-verdict")
             self.chart = charts.Chart(ui.element("div"), "pathmap-chart", self._clicked)
             self.cost = widgets.note("", "pathmap-note")
         for field in (self.receivers, self.at):
             field.on("keydown.enter", self.ask)
-
-    def wanted(self, question: Question) -> bool:
-        """Whether there is a second prompt to send values from."""
-        return bool(question.other)
 
     async def follow(self, question: Question, runs: Runs | None) -> None:
         """Show this question's map and receivers."""
@@ -57,7 +54,7 @@ class PathMapCard(LongCard):
         """The map, and what it cost."""
         super().fill(result)
         cells = [
-            (head, layer, value, f"a{layer}.{head}: {value:+.4f}")
+            (head, layer, -value * self.view.helps, f"a{layer}.{head}: lost {-value:+.4f}")
             for layer, row in enumerate(result.cells)
             for head, value in enumerate(row)
             if value is not None
@@ -67,7 +64,10 @@ class PathMapCard(LongCard):
         rows = [f"layer {i}" for i in range(len(result.cells))]
         options = charts.heat(cells, columns, rows, signed=True, top=top, rotate=60)
         self.chart.show(options, height=70 + 34 * len(rows))
+        self.verdict.set_text(verdict(result))
         before = f"{result.metric_name} {numbers.signed(result.metric)} before"
+        if result.before:
+            before += "; the prompts as they are, before the interventions"
         self.cost.set_text(
             f"To {' '.join(result.receivers)} at {result.at}; {before}. {result.receipt}"
         )
@@ -84,3 +84,16 @@ class PathMapCard(LongCard):
         await self.propose(
             node=f"{head}@{int(at) % tokens if at.lstrip('-').isdigit() else tokens - 1}"
         )
+
+
+def verdict(result: PathMap, k: int = 3) -> str:
+    """The heads through which most is lost, and those without which there is more."""
+    lost = [
+        (f"a{layer}.{head}", -value)
+        for layer, row in enumerate(result.cells)
+        for head, value in enumerate(row)
+        if value is not None and abs(value) >= numbers.SMALL
+    ]
+    ordered = sorted(lost, key=lambda each: -abs(each[1]))[:k]
+    named = ", ".join(f"{name} {numbers.signed(value)}" for name, value in ordered)
+    return f"With the second prompt's value on the path, most is lost through {named or 'none'}."

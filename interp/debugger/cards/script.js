@@ -1,10 +1,15 @@
 // What only the browser can do: digits, tints, the Back button, keys, the remembered choice of light or dark.
 window.debuggerPage = {
-  number: (x) => (x === null || x === undefined ? "" : (x < 0 ? "−" : "") + Math.abs(x).toFixed(3)),
+  number(x) {
+    if (x === null || x === undefined) return "";
+    return Math.abs(x) < 0.0005 ? "0.000" : (x < 0 ? "−" : "") + Math.abs(x).toFixed(3);
+  },
   tint(p) {
-    const largest = p.context.largest[p.column.getColDef().context.group];
+    const { group, signed } = p.column.getColDef().context;
+    const largest = p.context.largest[group];
     if (p.node.rowPinned || !largest || p.value === null || p.value === undefined) return { background: "none" };
-    return { background: `rgba(var(--${p.value > 0 ? "for" : "against"}-rgb), ${(0.55 * Math.abs(p.value)) / largest})` };
+    const colour = !signed ? "plain" : p.value * p.context.helps > 0 ? "for" : "against";
+    return { background: `rgba(var(--${colour}-rgb), ${(0.55 * Math.abs(p.value)) / largest})` };
   },
   sorted(e) {
     if (e.source !== "uiColumnSorted") return;
@@ -21,8 +26,16 @@ window.debuggerPage = {
   table() {
     this.find("node-grid")?.querySelector(".ag-row .ag-cell")?.focus();
   },
-  reveal(name) {
-    setTimeout(() => this.find(name)?.scrollIntoView({ behavior: "smooth", block: "start" }), 350);
+  edit() {
+    const shown = this.find("edit");
+    shown?.offsetParent ? shown.click() : document.querySelector("#form textarea").focus();
+  },
+  fit() {
+    // How high the strip is: what stays beside it, and the tables below, get the rest.
+    const strip = document.querySelector(".strip-place");
+    const height = strip ? strip.getBoundingClientRect().height : 0;
+    document.documentElement.style.setProperty("--strip", `${height + 8}px`);
+    document.documentElement.style.setProperty("--room", `calc(100vh - ${height + 196}px)`);
   },
   copy() {
     navigator.clipboard?.writeText(location.href);
@@ -34,5 +47,9 @@ window.debuggerPage = {
     emitEvent("dark", dark);
   },
 };
+window.addEventListener("load", () => {
+  const strip = document.querySelector(".strip-place");
+  if (strip) new ResizeObserver(() => debuggerPage.fit()).observe(strip);
+});
 window.addEventListener("popstate", () => emitEvent("address", location.search));
 window.addEventListener("load", () => localStorage.getItem("dark") && setTimeout(() => emitEvent("dark", localStorage.getItem("dark") === "yes"), 200));

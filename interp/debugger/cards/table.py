@@ -10,24 +10,37 @@ from typing import Any
 from nicegui import ui
 
 from interp.debugger import nodes, numbers, order
-from interp.debugger.both import Both
+from interp.debugger.both import Both, Change, both
 from interp.debugger.cards import grid, tokens, widgets
 from interp.debugger.cards.card import Card
 from interp.debugger.cards.progress import Progress, paced
 from interp.debugger.cards.view import View
 from interp.debugger.nodes import DEFINITIONS, Row, Table
-from interp.debugger.question import INSTEAD, MAX_K
+from interp.debugger.question import INSTEAD, MAX_K, SPLITS
 from interp.debugger.session import Runs
 from interp.debugger.totals import totals
 
 TITLES = {
     "direct": "direct effect",
-    "total": "total effect",
+    "change.write": "write changed",
+    "change.scale": "scale changed",
+    "lost": "lost without it",
+    "activation": "activation",
+    "norm": "write norm",
+}
+# Of activations and norms neither sign helps the answer.
+SIGNED = ("direct", "change", "lost")
+# What a person may add to the columns that answer the question.
+MORE = {
+    "direct.difference": "direct, difference",
+    "lost.right": "lost, right side",
     "activation": "activation",
     "norm": "write norm",
 }
 INSTEAD_NAMES = {"0": "zero", "mean(reference)": "its mean", "other": "the second prompt's"}
 assert set(INSTEAD_NAMES) == set(INSTEAD)
+SPLIT_NAMES = {"keys": "heads by key", "neurons": "neurons"}
+assert set(SPLIT_NAMES) == set(SPLITS)
 
 FIND = (
     "Rows that have every word: of the node's name or kind, @ and a position, or of the token "
@@ -35,11 +48,15 @@ FIND = (
 )
 
 
+# Columns whose numbers are compared by their tint.
+GROUPS = ("direct", "change", "lost", "activation", "norm")
+
+
 class TableCard(Card):
     """The grid stays; only its rows change. Sorted by total effects, it waits for all of them
     before it moves a row."""
 
-    name, title = "nodes", "Every node"
+    name, title, tab = "nodes", "Every node", "nodes"
     hint = (
         "What each node wrote at each position, and what that did. Click a row, or press Enter "
         "on it, for its details; click a heading to sort by it."
@@ -49,13 +66,13 @@ class TableCard(Card):
     def __init__(self, view: View) -> None:
         super().__init__(view)
         self.known: dict[str, Both] = {}
+        self.typed: dict[str, widgets.Typed] = {}
         self.rows: list[dict[str, Any]] = []
         self.addresses: list[str] = []
         self.cancelled = False
-        with self.controls.classes("controls"):
+        with self.heading.classes("controls"):
             self._controls()
         with self.body:
-            self.answer = ui.label().classes("answer-line").props("data-testid=answer")
             self.grid = grid.Grid(
                 "node-grid", self._choose, lambda column: self.propose(sort=column)
             )
@@ -65,7 +82,7 @@ class TableCard(Card):
     def compute(self, runs: Runs) -> tuple[Runs, Table, list[str]]:
         """The table, and the nodes whose exact total effects it needs: those shown or, to sort by
         them, those that come first (order.py)."""
-        if not runs.question.sort.startswith("total"):
+        if not runs.sort.startswith(("total", "lost")):
             result = nodes.table(runs)
             return runs, result, [row.address for row in result.rows]
         q, known = runs.question, "direct" if runs.left.metric.linear else "norm"
@@ -84,7 +101,7 @@ class TableCard(Card):
         self._settings(question)
         await super().follow(question, runs)
         if self.result is not None and self.shown is not None and self.shown == before:
-            self.grid.choose(question.node, grid.largest(self.rows, tuple(TITLES)))
+            self.grid.choose(question.node, grid.largest(self.rows, GROUPS))
 
     async def afterwards(self) -> None:
         """Stream the exact total effects that are not known yet; stopped, they go on from there
@@ -120,36 +137,29 @@ class TableCard(Card):
 
     def _show(self, table: Table) -> None:
         self.rows = [record(row, self.known) for row in table.rows]
-        sums = grid.closing(table.rest, table.sum)
-        columns = _columns(table.sides, self.runs.question.sort)
+        sums = closing(table)
+        columns = _columns(table.sides, self.runs.sort, tuple(self.more.value or ()))
         self.grid.show(
             columns,
             self.rows,
             sums if table.gap is not None else [],
-            grid.largest(self.rows, tuple(TITLES)),
+            grid.largest(self.rows, GROUPS),
             self.view.question.node,
+            self.view.helps,
         )
         self.closure.set_text(closure(table))
-        asked = self.runs.question
-        self.answer.set_text(answer(table) if asked.sort == "direct" and not asked.find else "")
 
     def _totals_arrived(self, effects: dict[str, Both]) -> None:
-        changed = [
-            row | numbers.cells("total", effects[row["id"]])
-            for row in self.rows
-            if row["id"] in effects
-        ]
+        changed = [row | lost(effects[row["id"]]) for row in self.rows if row["id"] in effects]
         self.rows = [
-            row | numbers.cells("total", self.known[row["id"]]) if row["id"] in self.known else row
+            row | lost(self.known[row["id"]]) if row["id"] in self.known else row
             for row in self.rows
         ]
         if changed:
-            self.grid.update(
-                changed, grid.largest(self.rows, tuple(TITLES)), self.view.question.node
-            )
+            self.grid.update(changed, grid.largest(self.rows, GROUPS), self.view.question.node)
 
-    async def _resort(self) -> None:
-        if self.runs.question.sort.startswith("total"):
+    async def _resort(self, always: bool = False) -> None:
+        if always or self.runs.sort.startswith(("total", "lost")):
             self._show(await self.view.workers.run(lambda: nodes.table(self.runs, self.known)))
 
     def _say_progress(self, running: bool) -> None:
@@ -166,38 +176,51 @@ class TableCard(Card):
 
     def _controls(self) -> None:
         self._filters()
-        self.instead = widgets.choice(
-            INSTEAD_NAMES, "in a node's place", "instead", self._put_instead
-        ).classes("instead")
-        self.keys, self.neurons = (
-            ui.checkbox(label).props(f"dense data-testid=split-{label.split()[-1]}")
-            for label in ("heads by key", "neurons")
-        )
-        for box in (self.keys, self.neurons):
-            box.on("update:model-value", lambda: self.propose(split=self._split()))
+        instead = widgets.choice(INSTEAD_NAMES, "in its place", "instead").classes("instead")
+        self.typed["instead"] = widgets.Typed(instead, self._put_instead)
+        for name, label in SPLIT_NAMES.items():
+            box = ui.checkbox(label).props(f"dense data-testid=split-{name}")
+            self.typed[name] = widgets.Typed(box, self._cut)
 
-    async def _put_instead(self) -> None:
-        await self.propose(instead=self.instead.value)
+        self.more = (
+            ui.select(MORE, multiple=True, label="columns", value=[])
+            .props("outlined dense options-dense data-testid=more-columns")
+            .classes("instead")
+        )
+        self.more.on_value_change(self._columns_chosen)
+
+    async def _columns_chosen(self) -> None:
+        if self.result is not None and self.shown is not None:
+            await self._resort(always=True)
+
+    async def _put_instead(self, value: str) -> None:
+        await self.propose(instead=value)
+
+    async def _cut(self, _: bool) -> None:
+        chosen = tuple(name for name in SPLIT_NAMES if self.typed[name].control.value)
+        await self.propose(split=chosen)
+
+    async def _find(self, text: str | None) -> None:
+        await self.propose(find=text or "")
+
+    async def _count(self, k: float | None) -> None:
+        await self.propose(k=int(k or 10))
 
     def _filters(self) -> None:
         """Which rows, and how many."""
-        self.find = widgets.field("filter", "find", "a2 head @13 Mary", FIND).classes("find")
-        self.find.props("clearable debounce=300")
-        self.find.on("update:model-value", lambda: self.propose(find=self.find.value or ""))
-        self.k = ui.number("top and bottom", min=1, max=MAX_K, format="%d").classes("k")
-        self.k.props("dense outlined debounce=400 data-testid=k")
-        self.k.on("update:model-value", lambda: self.propose(k=int(self.k.value or 10)))
-
-    def _split(self) -> tuple[str, ...]:
-        return tuple(
-            name for name, box in (("keys", self.keys), ("neurons", self.neurons)) if box.value
-        )
+        find = widgets.field("filter", "find", "a2 head @13 Mary", FIND).classes("find")
+        find.props("clearable debounce=300")
+        self.typed["find"] = widgets.Typed(find, self._find)
+        k = ui.number("each end", min=1, max=MAX_K, format="%d").classes("k")
+        k.props("dense outlined debounce=400 data-testid=k")
+        self.typed["k"] = widgets.Typed(k, self._count)
 
     def _settings(self, question: Any) -> None:
         """The controls as the question has them."""
         for name in ("find", "k", "instead"):
-            getattr(self, name).value = getattr(question, name)
-        self.keys.value, self.neurons.value = "keys" in question.split, "neurons" in question.split
+            self.typed[name].put(getattr(question, name))
+        for name in SPLIT_NAMES:
+            self.typed[name].put(name in question.split)
 
 
 def with_totals(script: str, addresses: Sequence[str]) -> str:
@@ -216,6 +239,7 @@ def record(row: Row, known: dict[str, Both]) -> dict[str, Any]:
     both = {
         name: numbers.cells(name, getattr(row, name)) for name in ("direct", "activation", "norm")
     }
+    total = known.get(row.address, row.total)
     return {
         "id": row.address,
         "node": row.address,
@@ -223,34 +247,30 @@ def record(row: Row, known: dict[str, Both]) -> dict[str, Any]:
         "token": f"{row.position} {tokens.visible(row.token)}",
         "looks_at": row.looks_at,
         **both["direct"],
-        **numbers.cells("total", known.get(row.address, row.total)),
+        **lost(total),
+        **changed(row.change),
         **both["activation"],
         **both["norm"],
     }
 
 
-def answer(table: Table, k: int = 3) -> str:
-    """The largest direct effects for and against, as a sentence, of a table sorted by them; empty
-    where there are none."""
-    ranked = sorted(
-        (row for row in table.rows if row.direct.left),
-        key=lambda row: row.direct.left or 0.0,
-        reverse=True,
-    )
-    ends = {
-        "Most for it": [row for row in ranked if numbers.sign(row.direct.left) == "for"][:k],
-        "Most against it": [
-            row for row in reversed(ranked) if numbers.sign(row.direct.left) == "against"
-        ][:k],
-    }
-    return " ".join(
-        f"{words}: {', '.join(map(_push, rows))}." for words, rows in ends.items() if rows
-    )
+def lost(total: Both) -> dict[str, float | None]:
+    """What is lost without the node, as cells: minus its total effect."""
+    ends = (total.left, total.right)
+    return numbers.cells("lost", both(*(None if x is None else -x for x in ends)))
 
 
-def _push(row: Row) -> str:
-    looks = f" (looks at {row.looks_at.partition(' ')[2]})" if row.looks_at else ""
-    return f"{row.address} {numbers.signed(row.direct.left)}{looks}"
+def changed(change: Change) -> dict[str, float | None]:
+    """What became of a direct effect, as cells."""
+    return {"change.write": change.write, "change.scale": change.scale}
+
+
+def closing(table: Table) -> list[grid.Record]:
+    """The lines under the table: what is not shown, and the sum."""
+    if table.gap is None:
+        return []
+    rest, whole = grid.closing(table.rest, table.sum)
+    return [rest | changed(table.rest_change), whole | changed(table.sum_change)]
 
 
 def closure(table: Table) -> str:
@@ -270,17 +290,29 @@ def closure(table: Table) -> str:
     return f"{count}Direct effects sum to {sums} (gap {table.gap:.0e})."
 
 
-def _columns(sides: tuple[str, ...], sort: str) -> list[grid.Column]:
+def _columns(sides: tuple[str, ...], sort: str, more: Sequence[str]) -> list[grid.Column]:
+    """The columns that answer the question, and those that were asked for besides."""
     words = [
-        grid.text("address", "node", 104, DEFINITIONS["address"], pinned="left"),
+        grid.text("address", "node", 96, DEFINITIONS["address"], pinned="left"),
         grid.text("token", "at", 84, DEFINITIONS["token"]),
         grid.text("looks_at", "looks at", 100, DEFINITIONS["looks_at"]),
     ]
-    return grid.sorted_by(
-        sort,
-        words
-        + [
-            grid.sides(name, title, DEFINITIONS[name], sides, sortable=True)
-            for name, title in TITLES.items()
-        ],
-    )
+    two = len(sides) > 1
+    if two:
+        words = [words[0], words[2]]
+        left, right = (side.removesuffix(" prompt") for side in sides)
+        shown = {"direct": left, "direct.right": f"→ {right}"}
+        shown |= {name: TITLES[name] for name in ("change.write", "change.scale", "lost")}
+    else:
+        shown = {name: TITLES[name] for name in ("direct", "lost")}
+    shown |= {name: MORE[name] for name in more if two or "." not in name}
+    if (column := sort.partition(".")[0]) in ("activation", "norm") and column not in shown:
+        shown[column] = TITLES[column]
+    return grid.sorted_by(sort, [*words, *(_number(name, title) for name, title in shown.items())])
+
+
+def _number(name: str, title: str) -> grid.Column:
+    group = name.partition(".")[0]
+    hint = DEFINITIONS.get(name) or DEFINITIONS[name.partition(".")[0]]
+    width = 92 + 5 * max(0, len(title) - 9)
+    return grid.number(name, title, hint, group, width, signed=group in SIGNED, sortable=True)

@@ -9,10 +9,10 @@ from typing import Any
 from nicegui import ui
 
 from interp.debugger import numbers, upstream
+from interp.debugger.both import Both, both
 from interp.debugger.cards import grid, tokens, widgets
 from interp.debugger.cards.card import Card
 from interp.debugger.cards.view import View
-from interp.debugger.question import Question
 from interp.debugger.session import Runs
 from interp.debugger.upstream import Source, Upstream
 from minigpt.errors import MiniGPTError
@@ -22,8 +22,8 @@ DIRECT = (
     "rows sum to the score."
 )
 EXACT = (
-    "How the score changes when this edge alone carries something else (see 'total effect: "
-    "put'), LayerNorm computed again."
+    "What the score loses when this edge alone carries what is chosen in a node's place (zero, its "
+    "mean, the second prompt's), LayerNorm computed again. Exact."
 )
 
 
@@ -31,7 +31,7 @@ class UpstreamCard(Card):
     """The trail as crumbs, the score's parts as a grid, and from the selected part the next
     steps."""
 
-    name, title = "upstream", "Trace upstream"
+    name, title, tab = "upstream", "Trace upstream", "trace"
     hint = (
         "A score taken apart into the writes that it is made of. Click a row, then go on from it: "
         "every step stays in the trail, "
@@ -49,23 +49,28 @@ class UpstreamCard(Card):
                 .props("data-testid=trail")
             )
             self.words = ui.label().classes("question small").props("data-testid=upstream-words")
+            self.verdict = widgets.sentence("upstream-verdict")
             self.grid = grid.Grid("upstream-grid", lambda node: self.propose(node=node))
             self.closure = ui.label().classes("closure").props("data-testid=upstream-closure")
             self.next = ui.element("div").classes("steps").props("data-testid=next-steps")
 
-    def wanted(self, question: Question) -> bool:
-        """Whether there is a trail."""
-        return bool(question.trail)
-
-    def compute(self, runs: Runs) -> tuple[Upstream, dict[str, str]]:
+    def compute(self, runs: Runs) -> tuple[Upstream | None, dict[str, str]]:
         """The last step's parts, and where one can go from the selected one."""
-        return upstream.upstream(runs), _steps(runs)
+        return upstream.upstream(runs) if runs.question.trail else None, _steps(runs)
 
-    def fill(self, result: tuple[Upstream, dict[str, str]]) -> None:
-        """Crumbs, rows, steps."""
+    def fill(self, result: tuple[Upstream | None, dict[str, str]]) -> None:
+        """Crumbs, rows, steps; without a trail, where one can begin."""
         step, onward = result
+        for part in (self.crumbs, self.verdict, self.grid.element, self.closure):
+            part.set_visibility(step is not None)
+        if step is None:
+            begin = "Begin with one of these:" if onward else "Select a head or a neuron first."
+            self.words.set_text(f"No trail yet. {begin}")
+            self._onward(onward)
+            return
         self._crumbs(step)
-        self.words.set_text(f"{step.words}")
+        self.words.set_text(step.words)
+        self.verdict.set_text(verdict(step))
         rows = [record(source) for source in step.sources]
         self.grid.show(
             _columns(step.sides),
@@ -104,7 +109,7 @@ class UpstreamCard(Card):
             for step, words in (
                 (step, words)
                 for step, words in steps.items()
-                if step != self.view.question.trail[-1]
+                if step not in self.view.question.trail[-1:]
             ):
                 go_on = widgets.button(
                     words,
@@ -119,9 +124,21 @@ class UpstreamCard(Card):
         await self.propose(trail=(*self.view.question.trail, step))
 
 
+def verdict(step: Upstream, k: int = 3) -> str:
+    """The score, and the writes that make most of it."""
+    ordered = sorted(step.sources, key=lambda source: -abs(source.direct.left or 0.0))
+    largest = [source for source in ordered if source.address][:k]
+    named = (
+        f"{source.address} {numbers.signed(source.direct.left)} "
+        f"({tokens.visible(source.token).strip('·')})"
+        for source in largest
+    )
+    return f"Score {numbers.signed(step.score.left)}. It comes most from {', '.join(named)}."
+
+
 def source_id(source: Source) -> str:
-    """A part's own name: the node, and the port that reads it."""
-    return f"{source.address} {source.edge.partition('>')[2]}"
+    """A part's own name: what writes, and the port that reads it."""
+    return source.edge
 
 
 def record(source: Source) -> dict[str, Any]:
@@ -133,8 +150,13 @@ def record(source: Source) -> dict[str, Any]:
         "edge": source.edge,
         "token": f"{source.position} {tokens.visible(source.token)}",
         **numbers.cells("direct", source.direct),
-        **numbers.cells("exact", source.exact),
+        **numbers.cells("exact", _lost(source.exact)),
     }
+
+
+def _lost(change: Both) -> Both:
+    """What the score loses where the edge carries something else."""
+    return both(*(None if x is None else -x for x in (change.left, change.right)))
 
 
 def _columns(sides: tuple[str, ...]) -> list[grid.Column]:
@@ -146,7 +168,7 @@ def _columns(sides: tuple[str, ...]) -> list[grid.Column]:
     return [
         *words,
         grid.sides("direct", "direct effect", DIRECT, sides),
-        grid.sides("exact", "exact effect", EXACT, sides),
+        grid.sides("exact", "lost without it", EXACT, sides),
     ]
 
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from nicegui import background_tasks, ui
 from nicegui.client import Client
 
-from interp.debugger.question import Question
+from interp.debugger.question import HELPS, Question
 from interp.debugger.session import Runs, Session
 from interp.debugger.workers import Workers
 from minigpt.errors import MiniGPTError
@@ -48,7 +48,14 @@ class View:
         """Ask the question with some of its fields changed; what is wrong with it, and nothing
         changes, where it cannot be asked."""
         try:
-            question = replace(self.question, **changes)
+            return await self.ask(replace(self.question, **changes))
+        except MiniGPTError as error:
+            return str(error)
+
+    async def ask(self, question: Question) -> str:
+        """Ask another question; what is wrong with it, and nothing changes, where it cannot be
+        asked."""
+        try:
             runs = await self._runs(question)
         except MiniGPTError as error:
             return str(error)
@@ -71,6 +78,16 @@ class View:
             self.trouble = str(error)
         self._follow(question, runs)
 
+    @property
+    def helps(self) -> int:
+        """1 where a larger number helps the answer, -1 where a smaller one does."""
+        return HELPS[self.question.metric]
+
+    def dim(self, stale: bool) -> None:
+        """Show that what stands on the page answers another question than was asked."""
+        with self.client:
+            ui.run_javascript(f"document.body.classList.toggle('stale', {str(stale).lower()})")
+
     def resume(self) -> None:
         """Go on where a lost connection stopped it."""
         self._follow(self.question, self.runs)
@@ -87,6 +104,7 @@ class View:
 
     def _follow(self, question: Question, runs: Runs | None) -> None:
         self.stop()
+        self.dim(False)
         self.question, self.runs = question, runs
         self._work = background_tasks.create(self._each(question, runs), name="follow a question")
 

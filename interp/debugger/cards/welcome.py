@@ -3,18 +3,21 @@ view that answers it."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from nicegui import ui
 
 from interp.debugger.question import Question
-from interp.debugger.session import Runs
+from interp.debugger.session import Runs, Session
 
 MODEL = "ioi-mini"
 PROMPT, OTHER = (
     "When Mary and John went to the store, John gave a drink to",
     "When Mary and John went to the store, Mary gave a drink to",
+)
+ABOUT = (
+    "A language model continues a text. Ask why it says one word rather than another: every head "
+    "and neuron is taken apart exactly, can be switched off, and followed upstream."
 )
 
 
@@ -44,14 +47,20 @@ def worked() -> tuple[Worked, ...]:
         ),
         Worked(
             "What if head 2.6 were gone?",
-            "Before, after and difference in every table: which head takes over?",
-            replace(why, patches=("a2.6@13 = 0",), sort="direct.difference"),
+            "Before, after, and whose writes changed: which head takes over?",
+            replace(why, patches=("a2.6@13 = 0",)),
         ),
         Worked(
             "What changes when Mary, not John, comes twice?",
             "Two prompts side by side; path patching shows through which heads the difference "
             "travels.",
-            replace(why, other=OTHER, other_answers=(" John",), other_distractors=(" Mary",)),
+            replace(
+                why,
+                other=OTHER,
+                other_answers=(" John",),
+                other_distractors=(" Mary",),
+                tab="paths",
+            ),
         ),
         Worked(
             "Which heads make up the circuit?",
@@ -64,16 +73,13 @@ def worked() -> tuple[Worked, ...]:
 class Welcome:
     """Five links, where the model is there that they ask; gone once there is a question."""
 
-    def __init__(self, models: Collection[str]) -> None:
+    def __init__(self, session: Session) -> None:
+        found = worked() if MODEL in session.models else ()
+        begin = ", or begin with one of these." if found else "."
         with ui.element("div").classes("welcome").props("data-testid=welcome") as self.place:
             ui.html("<h1>Ask a model why</h1>")
-            ui.html(
-                "<p>A language model continues a text. Ask why it says one word rather than "
-                "another: every head and neuron is taken apart exactly, "
-                "can be switched off, and followed upstream. Type a question above, or begin with "
-                "one of these.</p>"
-            )
-            for number, example in enumerate(worked() if MODEL in models else (), 1):
+            ui.html(f"<p>{ABOUT} Type a question above{begin}</p>")
+            for number, example in enumerate(found, 1):
                 _link(number, example)
 
     async def follow(self, question: Question, runs: Runs | None) -> None:

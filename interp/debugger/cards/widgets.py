@@ -3,10 +3,11 @@ keys find it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from nicegui import ui
+from nicegui.elements.mixins.value_element import ValueElement
 
 
 def button(
@@ -46,19 +47,49 @@ def field(label: str, name: str, example: str = "", hint: str = "") -> ui.input:
     return control.tooltip(hint) if hint else control
 
 
-def choice(
-    options: dict[str, str], label: str, name: str, act: Callable[[], Any] | None = None
-) -> ui.select:
-    """One of a few. act: when a person chooses; not when the page sets it."""
-    control = ui.select(options, label=label, value=next(iter(options))).props(
+def choice(options: dict[str, str], label: str, name: str) -> ui.select:
+    """One of a few."""
+    return ui.select(options, label=label, value=next(iter(options))).props(
         f"outlined dense options-dense data-testid={name}"
     )
-    return control.on("update:model-value", act) if act else control
+
+
+class Typed:
+    """What a person puts into a control goes to `act`, once the control holds it; what the page
+    puts there does not. While an act is under way, the page leaves the control alone: the person
+    may be typing on."""
+
+    def __init__(self, control: ValueElement[Any], act: Callable[[Any], Awaitable[None]]) -> None:
+        self.control, self.act, self.waiting, self.is_page = control, act, 0, False
+        control.on_value_change(self._changed)
+
+    def put(self, value: Any) -> None:
+        """The page's own value."""
+        if self.waiting or self.control.value == value:
+            return
+        self.is_page = True
+        self.control.set_value(value)
+        self.is_page = False
+
+    def _changed(self, event: Any) -> Awaitable[None] | None:
+        return None if self.is_page else self._act(event.value)
+
+    async def _act(self, value: Any) -> None:
+        self.waiting += 1
+        try:
+            await self.act(value)
+        finally:
+            self.waiting -= 1
 
 
 def note(text: str, name: str = "note") -> ui.label:
     """A line of small print."""
     return ui.label(text).classes("note").props(f"data-testid={name}")
+
+
+def sentence(name: str) -> ui.label:
+    """A place for what a view says in one sentence."""
+    return ui.label().classes("verdict").props(f"data-testid={name}")
 
 
 def heading(text: str) -> ui.label:
