@@ -15,6 +15,7 @@ from torch import Tensor
 from interp import metrics
 from interp.debugger.align import inverse, twins
 from interp.debugger.cache import Kept
+from interp.debugger.completion import Completions
 from interp.debugger.intervene import Sources, compiled
 from interp.debugger.question import MAX_TOKENS, Question, QuestionError
 from interp.metrics import Metric
@@ -131,6 +132,7 @@ class Session:
 
     def __init__(self, models: Mapping[str, GPT2], memory: int = MEMORY) -> None:
         self.models, self.kept = dict(models), Kept[Any](memory, size)
+        self._completions: dict[str, Completions] = {}
 
     def runs(self, question: Question) -> Runs:
         """The runs of a question; QuestionError, PromptError, PatchError with what to type where it
@@ -152,6 +154,10 @@ class Session:
             across = _side("other prompt", question, sources, right, *others)
         before, shown, after = self._sides(question, side, across)
         return Runs(question, model, tokenizer, before, shown, across, after, self.kept)
+
+    def completions(self, name: str) -> Completions:
+        """What may be typed for a token of a model."""
+        return self._completions.setdefault(name, Completions(self._model(name).words))
 
     def _sides(
         self, question: Question, side: Side, other: Side | None

@@ -17,9 +17,9 @@ from interp.debugger.session import Runs
 from minigpt import parse
 from minigpt.errors import MiniGPTError
 
-# Prompts longer than this show the selected position's row alone: a map of a million cells says
-# nothing.
-MAP = 96
+# Of a longer prompt so many positions around the selected one look, and of those looked at, too,
+# unless one zooms out: a map of a million cells says nothing.
+AROUND = 48
 KINDS = {"weights": "pattern", "weighted": "weighted by value"}
 
 
@@ -80,7 +80,8 @@ class Map:
         """A side's map of one kind, with the selected pair pinned."""
         labels = [f"{i} {tokens.visible(token)}" for i, token in enumerate(side.tokens)]
         query, key = place(node)
-        self.queries = range(len(labels)) if len(labels) <= MAP else range(query, query + 1)
+        first = max(0, min(query - AROUND // 2, len(labels) - AROUND))
+        self.queries = range(first, min(first + AROUND, len(labels)))
         cells = self._cells(name, getattr(side, kind), labels)
         top = 1.0 if kind == "weights" else max((cell[2] for cell in cells), default=1.0) or 1.0
         pinned = None
@@ -90,6 +91,10 @@ class Map:
         self.title.set_text(f"{name} {KINDS[kind]}{f', {side.side}' if named else ''}")
         rows = [labels[t] for t in self.queries]
         options = charts.heat(cells, labels, rows, signed=False, top=top, pinned=pinned, rotate=60)
+        if len(labels) > AROUND:
+            options["dataZoom"] = charts.zoom(
+                key if key is not None else query, len(labels), AROUND
+            )
         self.chart.show(options, height=92 + max(15 * len(rows), 30))
 
     def _cells(

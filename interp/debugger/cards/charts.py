@@ -74,6 +74,13 @@ def heat(
     }
 
 
+def zoom(at: int, n: int, shown: int) -> list[dict[str, Any]]:
+    """A slider under the columns, at first around one of n; the wheel zooms too."""
+    first = max(0, min(at - shown // 2, n - shown))
+    ends = {"startValue": first, "endValue": min(first + shown, n) - 1, "xAxisIndex": 0}
+    return [{"type": "slider", "height": 16, "bottom": 2, **ends}, {"type": "inside", **ends}]
+
+
 def _axis(names: Sequence[str], **label: Any) -> dict[str, Any]:
     """A category for each name, without lines of its own."""
     bare = {line: {"show": False} for line in ("axisTick", "axisLine", "splitLine")}

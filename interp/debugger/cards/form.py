@@ -3,6 +3,8 @@ told to, and never loses its text."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from nicegui import ui
 
 from interp.debugger.cards import tokens, widgets
@@ -52,6 +54,8 @@ class Form:
             field.on("keydown.enter.exact.prevent", self.submit)
         for field in (self.prompt, self.other, self.metric, self.model, *words):
             field.on_value_change(self._compare)
+        for field in words:
+            field.on_value_change(self._complete)
         self.say("")
         self._open(False)
 
@@ -96,6 +100,12 @@ class Form:
         self._compare()
         self.asked.set_text(_words(question, runs) if runs else "")
         self.fold(runs is not None)
+
+    async def _complete(self, event: Any) -> None:
+        """Offer tokens that begin as what is typed."""
+        known = self.view.session.completions(self.model.value)
+        found = await self.view.workers.run(lambda: known.of(event.value or ""))
+        event.sender.set_autocomplete(found)
 
     def _compare(self) -> None:
         """Ask stands out where the fields say something else than what is shown."""
@@ -204,7 +214,7 @@ def following(before: Question, asked: dict[str, object]) -> dict[str, object]:
     nothing; only logits have direct effects."""
     changed = any(getattr(before, name) != value for name, value in asked.items())
     follows: dict[str, object] = {"node": "", "trail": (), "graph": ()} if changed else {}
-    if asked["metric"] != before.metric:
+    if asked["metric"] != "logits" and before.sort.startswith(("direct", "change")):
         follows["sort"] = ""
     return follows
 

@@ -15,10 +15,9 @@ from interp.debugger.question import Question
 from interp.debugger.session import Runs
 from interp.debugger.summary import Receipt
 
-EXAMPLE = "a2.6@13 = 0"
 LINE = (
-    "ADDRESS = SOURCE. Addresses: a2.6 (everywhere), a2.6@13, m1, m1.n7@9, resid2@4, a0.3>a2.6.q "
-    "(one edge), a2.6.pattern. "
+    "ADDRESS = SOURCE. Addresses: {0} (everywhere), {0}@3, {0}@3<1 (what it takes from there), "
+    "m0, m0.n7@3, resid1@3, emb>{0}.q (one edge), {0}.pattern. "
     "Sources: 0, mean(reference), other, this (the clean run's), x0.5 (a factor)."
 )
 
@@ -66,7 +65,10 @@ class InterventionsCard(Card):
         with ui.element("div").classes("lines"):
             for line in self.lines:
                 self._chip(line)
-            self.next = widgets.field("", "new-line", EXAMPLE, LINE).classes("add")
+            head = f"a{self.runs.model.config.n_layer // 2}.0"
+            example, hint = f"{head}@3 = 0", LINE.format(head)
+            self.next = widgets.field("", "new-line", example, hint).classes("add")
+            self.next.props('aria-label="An intervention: ADDRESS = SOURCE"')
             self.next.on("keydown.enter", self.add)
             widgets.button("Add", self.add, "add-line")
             if self.view.question.other and self.lines:

@@ -15,7 +15,7 @@ from interp.debugger.pathmap import PathMap
 from interp.debugger.question import Question
 from interp.debugger.session import Runs
 
-PORTS = "Ports, with spaces between them: a3.4.q a3.6.q. Left empty: the output."
+PORTS = "Ports, with spaces between them: a1.0.q a1.0.k. Left empty: the output."
 
 
 class PathMapCard(LongCard):

@@ -47,6 +47,9 @@ window.debuggerPage = {
     emitEvent("dark", dark);
   },
 };
+document.addEventListener("keydown", (e) => {
+  if (e.key === "Enter" && e.target.matches?.("[data-position]")) e.target.click();
+});
 window.addEventListener("load", () => {
   const strip = document.querySelector(".strip-place");
   if (strip) new ResizeObserver(() => debuggerPage.fit()).observe(strip);

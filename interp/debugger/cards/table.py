@@ -208,7 +208,7 @@ class TableCard(Card):
 
     def _filters(self) -> None:
         """Which rows, and how many."""
-        find = widgets.field("filter", "find", "a2 head @13 Mary", FIND).classes("find")
+        find = widgets.field("filter", "find", "a1 head @3", FIND).classes("find")
         find.props("clearable debounce=300")
         self.typed["find"] = widgets.Typed(find, self._find)
         k = ui.number("each end", min=1, max=MAX_K, format="%d").classes("k")

@@ -8,8 +8,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -23,11 +21,9 @@ from interp.debugger.cards.upstream import source_id
 from interp.debugger.cards.welcome import worked
 from interp.debugger.question import MAX_K, Question
 from interp.debugger.session import Runs, Session
-from tests.browser import CHROMIUM, ROOT, needs_chromium, served
+from tests.browser import ROOT, needs_chromium
+from tests.interp.debugger.tab import Tab, settled, sync_api, tab_of
 
-sync_api = pytest.importorskip(
-    "playwright.sync_api", reason="needs playwright: pip install '.[test]'"
-)
 pytestmark = needs_chromium
 
 PROMPT, OTHER = (
@@ -48,101 +44,6 @@ def runs(question: Question) -> Runs:
     return session().runs(question)
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with served() as server:
-        yield server.url
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
-class Tab:
-    """A tab of its own browser profile. Whatever it sends elsewhere and whatever goes wrong in it
-    is kept."""
-
-    def __init__(self, browser, server: str, **settings) -> None:
-        context = browser.new_context(viewport={"width": 1280, "height": 1160}, **settings)
-        self.page, self.server, self.wrong = context.new_page(), server, []
-        self.page.set_default_timeout(15_000)
-        self.page.on("request", self._request)
-        self.page.on(
-            "console",
-            lambda message: (
-                message.type in ("error", "warning") and self.wrong.append(message.text)
-            ),
-        )
-        self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
-
-    def _request(self, request) -> None:
-        if not request.url.startswith(
-            (self.server, self.server.replace("http", "ws"), "data:", "blob:")
-        ):
-            self.wrong.append(f"a request to {request.url}")
-
-    def open(self, question: Question | str) -> Tab:
-        """The page of a question, its table shown."""
-        self.page.goto(
-            f"{self.server}/?{question.to_url()}" if isinstance(question, Question) else question
-        )
-        if question != f"{self.server}/":
-            self.one("node-grid").locator(".ag-row").first.wait_for()
-        return self
-
-    def one(self, name: str):
-        """The visible element of that name."""
-        return self.page.get_by_test_id(name).filter(visible=True)
-
-    def says(self, name: str, text: str | re.Pattern[str]) -> None:
-        """Wait until the element of that name holds the text."""
-        sync_api.expect(self.one(name)).to_contain_text(text)
-
-    def cell(self, address: str, column: str, grid: str = "node-grid"):
-        """A cell of a table."""
-        return self.one(grid).locator(f".ag-row[row-id='{address}'] .ag-cell[col-id='{column}']")
-
-    def row(self, address: str, grid: str = "node-grid"):
-        """A row's first cell, to click on."""
-        return (
-            self.one(grid)
-            .locator(".ag-pinned-left-cols-container .ag-row")
-            .filter(has_text=re.compile(rf"^{re.escape(address)}$"))
-        )
-
-    def addressed(self, **changes) -> None:
-        """Wait until the address bar holds these parts of a question."""
-        self.page.wait_for_url(
-            lambda url: all(
-                getattr(self.question(url), name) == value for name, value in changes.items()
-            )
-        )
-
-    def question(self, url: str = "") -> Question:
-        """The question in the address bar."""
-        return Question.from_url((url or self.page.url).partition("?")[2])
-
-
-@contextmanager
-def tab_of(browser, server: str, **settings) -> Iterator[Tab]:
-    """A tab in which, at the end, nothing may have gone wrong."""
-    tab = Tab(browser, server, **settings)
-    yield tab
-    tab.page.wait_for_timeout(50)
-    assert tab.wrong == []
-    tab.page.context.close()
-
-
-@pytest.fixture
-def tab(browser, server: str) -> Iterator[Tab]:
-    with tab_of(browser, server) as made:
-        yield made
-
-
 def digits(value: float | None) -> str:
     """A number as the tables write it."""
     return numbers.plain(value)
@@ -158,9 +59,11 @@ def test_flow_1_why_one_token_rather_than_another(tab: Tab, server: str) -> None
     tab.one("distractors").fill("John")
     tab.one("ask").click()
     found, table = summary.summary(runs(ASKED)), nodes.table(runs(ASKED))
-    tab.says("question", found.question)
+    tab.holds("question", found.question)
+    tab.says("asked", "Why ' Mary' rather than ' John'?")
     tab.says("metric-value", numbers.signed(found.metric.left))
     assert tab.question() == ASKED
+    sync_api.expect(tab.page.get_by_test_id("prompt")).to_be_hidden()
     for row in (table.rows[0], table.rows[-1]):
         sync_api.expect(tab.cell(row.address, "direct")).to_have_text(digits(row.direct.left))
     tab.says(
@@ -171,14 +74,9 @@ def test_flow_1_why_one_token_rather_than_another(tab: Tab, server: str) -> None
     sync_api.expect(
         tab.one("node-grid").locator(".ag-floating-bottom .ag-cell[col-id='direct']")
     ).to_have_text([digits(table.rest.left), digits(table.sum.left)])
-    tab.says(
-        "answer",
-        f"Most for it: {table.rows[0].address} {numbers.signed(table.rows[0].direct.left)}",
-    )
-    tab.says(
-        "answer",
-        f"Most against it: {table.rows[-1].address} {numbers.signed(table.rows[-1].direct.left)}",
-    )
+    for words, row in (("Most for it:", table.rows[0]), ("Most against it:", table.rows[-1])):
+        node = row.address.partition("@")[0]
+        tab.says("verdict", f"{words} {node} {numbers.signed(row.direct.left)}")
     tab.says("totals-state", f"{len(table.rows)} of {len(table.rows)}")
     tab.says("next-tokens", "99.8%")
 
@@ -197,9 +95,9 @@ def test_flow_2_trace_a_name_movers_query_to_what_it_comes_from(tab: Tab) -> Non
     source = next(each for each in step.sources if each.address == "a0.6@13")
     assert source.direct.left is not None
     assert source.direct.left > 0.9
-    tab.says("details", "as measured by the logit difference")
+    assert source.exact.left is not None
     sync_api.expect(tab.cell(source_id(source), "exact", "upstream-grid")).to_have_text(
-        digits(source.exact.left)
+        digits(-source.exact.left)
     )
     tab.row("a0.6@13", "upstream-grid").click()
     onward = tab.page.get_by_test_id(re.compile(r"^onward a0\.6\.v@13"))
@@ -220,7 +118,8 @@ def test_flow_3_ablate_the_top_head_and_see_others_respond(tab: Tab) -> None:
     tab.one("act-zero").click()
     asked = replace(ASKED, node="a3.4@13", patches=("a3.4@13 = 0",))
     found, table = summary.summary(runs(asked)), nodes.table(runs(asked))
-    tab.says("receipt", found.receipt.words)
+    tab.holds("receipt", found.receipt.words)
+    tab.says("verdict", found.verdict)
     assert tab.question() == asked
     for value in (found.metric.left, found.metric.right, found.metric.difference):
         tab.says("metric-value", numbers.signed(value))
@@ -229,20 +128,21 @@ def test_flow_3_ablate_the_top_head_and_see_others_respond(tab: Tab) -> None:
         for row in table.rows
         if row.kind == "head"
         and not row.address.startswith("a3.4")
-        and abs(row.direct.difference or 0) > 1e-3
+        and abs(row.change.write or 0) > 1e-3
     ]
     assert changed
     for row in changed[:3]:
         sync_api.expect(tab.cell(row.address, "direct.right")).to_have_text(
             digits(row.direct.right)
         )
-        sync_api.expect(tab.cell(row.address, "direct.difference")).to_have_text(
-            digits(row.direct.difference)
-        )
+        for part in ("write", "scale"):
+            sync_api.expect(tab.cell(row.address, f"change.{part}")).to_have_text(
+                digits(getattr(row.change, part))
+            )
 
 
 def test_flow_4_patch_one_position_from_the_second_prompt(tab: Tab) -> None:
-    tab.open(ASKED)
+    tab.open(ASKED).edit()
     tab.one("add-other").click()
     tab.one("other").fill(OTHER)
     tab.one("other-answers").fill("John")
@@ -253,7 +153,7 @@ def test_flow_4_patch_one_position_from_the_second_prompt(tab: Tab) -> None:
     tab.one("new-line").press("Enter")
     asked = replace(COMPARED, patches=("resid1@9 = other",))
     found = summary.summary(runs(asked))
-    tab.says("receipt", found.receipt.words)
+    tab.holds("receipt", found.receipt.words)
     tab.says("metric-value", numbers.signed(found.metric.right))
     assert tab.question() == asked
     tab.one("compare").get_by_text("after and second prompt").click()
@@ -262,7 +162,9 @@ def test_flow_4_patch_one_position_from_the_second_prompt(tab: Tab) -> None:
         "metric-value",
         numbers.signed(summary.summary(runs(replace(asked, compare="other"))).metric.right),
     )
+    tab.one("tab-paths").click()
     tab.says("pathmap-note", pathmap.pathmap(runs(asked)).receipt)
+    tab.says("pathmap-note", "before the interventions")
 
 
 def test_flow_5_prompts_of_different_lengths_are_aligned_or_refused_with_the_reason(
@@ -270,7 +172,10 @@ def test_flow_5_prompts_of_different_lengths_are_aligned_or_refused_with_the_rea
 ) -> None:
     longer = "When Mary and John went to the store, Mary and John gave a drink to"
     tab.open(replace(ASKED, other=longer))
-    tab.says("summary", "The prompts have 14 and 16 tokens: aligned")
+    tab.holds("summary", "The prompts have 14 and 16 tokens: aligned")
+    lone = tab.one("tokens").locator(".piece:not([data-position])").all_inner_texts()
+    assert lone == ["·Mary", "·and"]
+    tab.one("tab-paths").click()
     tab.says("pathmap", "path patching between prompts of 14 and 16 tokens")
     tab.one("new-line").fill("a0.6.pattern@9 = other")
     tab.one("new-line").press("Enter")
@@ -285,10 +190,11 @@ def test_flow_6_a_shared_link_opens_the_same_view(tab: Tab, browser, server: str
         node="a2.6@13<1",
         trail=("a2.6.q@13<1",),
         patches=("a3.4@13 = 0",),
-        sort="direct.difference",
+        sort="direct.right",
         find="a2",
         k=4,
         graph=("a2.6@13", "a3.4@13"),
+        tab="nodes",
     )
     tab.open(asked)
     shown = settled(tab)
@@ -307,11 +213,11 @@ def test_flow_7_back_after_three_changes(tab: Tab) -> None:
     tab.addressed(node="a3.4@13")
     tab.one("act-zero").click()
     tab.addressed(patches=("a3.4@13 = 0",))
-    tab.one("node-grid").locator(".ag-header-cell[col-id='direct.difference']").click()
-    tab.addressed(sort="direct.difference")
+    tab.one("node-grid").locator(".ag-header-cell[col-id='direct.right']").click()
+    tab.addressed(sort="direct.right")
     tab.says("totals-state", re.compile(r"(\d+) of \1$"))
     tab.page.go_back()
-    tab.addressed(sort="direct", patches=("a3.4@13 = 0",))
+    tab.addressed(sort="", patches=("a3.4@13 = 0",))
     tab.page.go_back()
     tab.addressed(patches=(), node="a3.4@13")
     tab.page.go_back()
@@ -346,16 +252,18 @@ def test_flow_8_a_long_sweep_is_cancelled_and_what_is_known_stays(tab: Tab) -> N
 
 
 def test_flow_9_a_bad_token_is_explained_and_no_text_is_lost(tab: Tab, server: str) -> None:
-    tab.open(ASKED)
+    tab.open(ASKED).edit()
     tab.one("answers").fill("Mary, Marymary")
     tab.one("ask").click()
     tab.says("form-trouble", "' Marymary'")
+    tab.page.wait_for_selector("body.stale")
     assert tab.one("answers").input_value() == "Mary, Marymary"
     assert tab.question() == ASKED
     tab.says("metric-value", numbers.signed(summary.summary(runs(ASKED)).metric.left))
     tab.one("answers").fill("Mary")
     tab.one("ask").click()
     sync_api.expect(tab.page.get_by_test_id("form-trouble")).to_be_hidden()
+    tab.page.wait_for_selector("body:not(.stale)")
     tab.page.goto(f"{server}/?{replace(ASKED, answers=(' Marymary',)).to_url()}")
     tab.says("form-trouble", "' Marymary'")
     assert (tab.one("prompt").input_value(), tab.one("answers").input_value()) == (
@@ -368,8 +276,10 @@ def test_flow_10_an_exported_script_gives_the_same_numbers_in_a_fresh_process(
     tab: Tab, tmp_path: Path
 ) -> None:
     tab.open(replace(ASKED, patches=("a3.4@13 = 0",), node="a2.6@13", trail=("a2.6.q@13<1",)))
-    tab.says("totals-state", re.compile(r"(\d+) of \1$"))
-    for name in ("nodes", "upstream"):
+    for name, view in (("nodes", "nodes"), ("upstream", "trace")):
+        tab.one(f"tab-{view}").click()
+        if name == "nodes":
+            tab.says("totals-state", re.compile(r"(\d+) of \1$"))
         saved = {ending: saves(tab, name, ending, tmp_path) for ending in ("json", "csv", "py")}
         again = subprocess.run(
             [sys.executable, saved["py"]],
@@ -385,6 +295,7 @@ def test_flow_10_an_exported_script_gives_the_same_numbers_in_a_fresh_process(
         assert len(saved["csv"].read_text().splitlines()) == 1 + len(
             json.loads(again.stdout)["rows" if name == "nodes" else "sources"]
         )
+    tab.one("tab-nodes").click()
     known = [
         row["total"]["left"]
         for row in json.loads(saves(tab, "nodes", "json", tmp_path).read_text())["rows"]
@@ -400,14 +311,6 @@ def saves(tab: Tab, name: str, ending: str, folder: Path) -> Path:
     path = folder / download.value.suggested_filename
     download.value.save_as(path)
     return path
-
-
-def settled(tab: Tab) -> str:
-    """All the words of the page, once nothing more arrives."""
-    tab.says("totals-state", re.compile(r"(\d+) of \1$"))
-    tab.page.wait_for_function("() => !document.querySelector('.busy')")
-    tab.page.wait_for_timeout(300)
-    return re.sub(r"\s+", " ", tab.page.locator(".page").inner_text())
 
 
 # --- beside the flows -----------------------------------------------------------------------------
@@ -430,8 +333,8 @@ def test_a_prompt_of_markup_is_shown_as_text(tab: Tab) -> None:
         )
     )
     settled(tab)
-    tab.says("question", markup)
-    left = tab.one("tokens").locator(".token:first-of-type").all_inner_texts()
+    tab.holds("question", markup)
+    left = tab.one("tokens").locator(".piece > .token:first-of-type").all_inner_texts()
     assert "".join(left) == "".join(map(visible, runs(Question(prompt=markup)).left.tokens))
     assert tab.page.locator("b:text-is('Mary'), img[src=x]").count() == 0
     tab.page.goto(f"{tab.server}/?{Question(prompt=PROMPT, answers=(markup,)).to_url()}")
@@ -457,18 +360,18 @@ def test_interventions_are_undone_redone_and_removed(tab: Tab) -> None:
 
 
 def test_another_metric_is_sorted_by_its_exact_total_effects(tab: Tab) -> None:
-    tab.open(ASKED)
+    tab.open(ASKED).edit()
     tab.one("metric").click()
     tab.page.get_by_role("option", name="probability").click()
     tab.one("ask").click()
-    tab.addressed(metric="probability", sort="total")
-    asked = replace(ASKED, metric="probability", sort="total")
+    tab.addressed(metric="probability", sort="")
+    asked = replace(ASKED, metric="probability")
     known = totals.complete(
         runs(asked),
         [row.address for row in nodes.table(runs(replace(asked, sort="norm", k=MAX_K))).rows],
     ).effects
     row = nodes.table(runs(asked), known).rows[-1]
-    sync_api.expect(tab.cell(row.address, "total")).to_have_text(digits(row.total.left))
+    sync_api.expect(tab.cell(row.address, "lost")).to_have_text(digits(row.lost.left))
     tab.says("closure", "No direct effects")
 
 
@@ -490,7 +393,7 @@ def test_the_keyboard_is_enough(tab: Tab) -> None:
 
 
 def test_a_cell_of_a_map_and_a_node_of_the_graph_can_be_clicked(tab: Tab) -> None:
-    tab.open(replace(COMPARED, node="a2.6@13", graph=("a2.6@13", "a3.4@13")))
+    tab.open(replace(COMPARED, node="a2.6@13", graph=("a2.6@13", "a3.4@13"), tab="paths"))
     settled(tab)
     click_on(tab.one("attention-map").first, 9, 13)
     tab.addressed(node="a2.6@13<9")
@@ -498,6 +401,7 @@ def test_a_cell_of_a_map_and_a_node_of_the_graph_can_be_clicked(tab: Tab) -> Non
     tab.addressed(node="a0.0@13")
     tab.one("to-graph").click()
     tab.addressed(graph=("a2.6@13", "a3.4@13", "a0.0@13"))
+    tab.one("tab-graph").click()
     settled(tab)
     click_on(tab.one("graph-chart"), 0, 2)
     tab.addressed(node="a3.4@13")
@@ -516,6 +420,7 @@ def click_on(chart, x: float, y: float) -> None:
 def test_a_mistake_in_one_card_is_said_there_and_can_be_mended_there(tab: Tab) -> None:
     settled(tab.open(replace(COMPARED, trail=("a9.9.q@13<1",))))
     tab.says("upstream", "layer 9 of 4")
+    tab.one("tab-paths").click()
     tab.one("receivers").fill("nowhere")
     tab.one("receivers").press("Enter")
     tab.says("pathmap", "'nowhere' is no address")
@@ -525,6 +430,7 @@ def test_a_mistake_in_one_card_is_said_there_and_can_be_mended_there(tab: Tab) -
     tab.says(
         "pathmap-note", pathmap.pathmap(runs(replace(COMPARED, receivers=("a3.4.q",)))).receipt
     )
+    tab.one("tab-nodes").click()
     tab.row("a2.6@13").click()
     tab.page.get_by_test_id("trace a2.6.k@13<1").click()
     tab.says("upstream-closure", "score")
@@ -533,7 +439,7 @@ def test_a_mistake_in_one_card_is_said_there_and_can_be_mended_there(tab: Tab) -
 def test_means_are_over_the_prompts_that_are_given(tab: Tab) -> None:
     given = (OTHER, PROMPT.replace("store", "park"))
     tab.open(replace(ASKED, patches=("a2.6@13 = mean(reference)",)))
-    tab.says("summary", "shuffles of the prompt's own tokens")
+    tab.holds("summary", "shuffles of the prompt's own tokens")
     tab.one("reference").fill("\n".join(given))
     tab.one("reference").blur()
     tab.addressed(reference=given)
@@ -564,11 +470,11 @@ PICTURES = {
     "debugger-welcome": None,
     "debugger": replace(ASKED, node="a2.6@13"),
     "debugger-trace": replace(ASKED, node="a0.6@13", trail=("a2.6.q@13<1",)),
-    "debugger-interventions": replace(
-        ASKED, node="a3.4@13", patches=("a2.6@13 = 0",), sort="direct.difference"
-    ),
-    "debugger-two-prompts": replace(
-        COMPARED,
+    "debugger-interventions": replace(ASKED, node="a3.4@13", patches=("a2.6@13 = 0",)),
+    "debugger-lens": replace(ASKED, tab="lens"),
+    "debugger-two-prompts": replace(COMPARED, node="a0.6@9", tab="paths"),
+    "debugger-graph": replace(
+        ASKED,
         node="a0.6@9",
         graph=("emb@9", "a0.6@9", "m0@9", "a1.2@9", "a2.6@13", "a3.4@13", "m1@13", "m3@13"),
     ),
