@@ -99,7 +99,7 @@ def _body(view: View) -> None:
             views = [make(view) for make in VIEWS]
         with ui.element("aside").classes("column inspector").props("aria-label=Inspector"):
             inspector = [make(view) for make in INSPECTOR]
-    view.followers = [form, welcome, tabs, *strip, *views, *inspector]
+    view.followers = [form, welcome, tabs, *reversed(strip), *views, *inspector]
 
 
 def _acts() -> dict[str, tuple[str, Act]]:

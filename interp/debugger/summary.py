@@ -10,7 +10,6 @@ from interp.debugger.both import Both, both
 from interp.debugger.session import SHUFFLES, Runs, Side
 from interp.debugger.verdict import verdict
 from interp.why import spacing
-from minigpt import receipt as engine
 from minigpt.shown import Shown
 
 
@@ -79,7 +78,6 @@ def summary(runs: Runs, k: int = 10) -> Summary:
     tokens of each side."""
     q, text, sides = runs.question, runs.tokenizer.text, runs.sides
     metric = both(*(float(side.metric(side.trace)) for side in sides))
-    receipt = runs.after.trace.receipt if runs.after else None
     return Summary(
         question=words(runs),
         verdict=verdict(runs),
@@ -93,7 +91,7 @@ def summary(runs: Runs, k: int = 10) -> Summary:
         next=following(runs, k),
         tokens=_pieces(runs),
         patch=q.patches,
-        receipt=None if receipt is None else _receipt(receipt),
+        receipt=receipt(runs),
         notes=tuple(_notes(runs)),
     )
 
@@ -156,16 +154,13 @@ def _pieces(runs: Runs) -> tuple[Piece, ...]:
     return tuple(pieces)
 
 
-def _receipt(receipt: engine.Receipt) -> Receipt:
-    return Receipt(
-        receipt.written,
-        receipt.changed,
-        receipt.recomputed,
-        receipt.flops,
-        receipt.full_flops,
-        str(receipt),
-        receipt.changed > 0,
-    )
+def receipt(runs: Runs) -> Receipt | None:
+    """What the interventions did; None where there are none."""
+    bill = runs.after.trace.receipt if runs.after else None
+    if bill is None:
+        return None
+    spent = (bill.written, bill.changed, bill.recomputed, bill.flops, bill.full_flops)
+    return Receipt(*spent, str(bill), bill.changed > 0)
 
 
 def _notes(runs: Runs) -> Iterator[str]:

@@ -49,7 +49,7 @@ class InterventionsCard(Card):
 
     def compute(self, runs: Runs) -> Receipt | None:
         """What the interventions did."""
-        return summary.summary(runs, k=1).receipt
+        return summary.receipt(runs)
 
     async def follow(self, question: Question, runs: Runs | None) -> None:
         """Show the lines; a change of them that is neither undone nor redone ends what could be

@@ -138,7 +138,7 @@ def verdict(step: Upstream, k: int = 3) -> str:
 
 def source_id(source: Source) -> str:
     """A part's own name: what writes, and the port that reads it."""
-    return source.edge
+    return source.edge.replace(">", " ")
 
 
 def record(source: Source) -> dict[str, Any]:

@@ -58,7 +58,8 @@ def test_a_form_that_changes_nothing_keeps_the_node_and_the_trail() -> None:
         "trail": (),
         "graph": (),
     }
-    assert form.following(question, {**same, "metric": "loss"})["sort"] == ""
+    by_effect = replace(question, sort="direct.right")
+    assert form.following(by_effect, {**same, "metric": "loss"})["sort"] == ""
     assert "sort" not in form.following(replace(question, sort="norm"), {**same, "metric": "loss"})
 
 
