@@ -28,12 +28,17 @@ OPERATIONS = {
     "zero": ("0", "It writes nothing."),
     "mean": ("mean(reference)", "It writes its mean over the reference prompts."),
     "scale": ("x{factor}", "It writes so many times what it wrote in the clean run."),
+    "set": ("{factor}", "It has this value: a neuron's activation after the GELU."),
     "freeze": ("this", "It keeps writing what it wrote in the clean run, whatever else changes."),
     "other": ("other", "It writes what it wrote on the other prompt."),
 }
 MAX_FACTOR = 1e6
-SOURCES = "0, mean(reference), other, this, x0.5 (a factor)"
-_SCALED = re.compile(r"x(-?\d+(?:\.\d+)?(?:e-?\d+)?)")
+SOURCES = "0 or another number, mean(reference), other, this, x0.5 (a factor)"
+# Operations that take a number.
+NUMBERED = ("scale", "set")
+_NUMBER = r"-?\d+(?:\.\d+)?(?:e-?\d+)?"
+_SCALED = re.compile(f"x({_NUMBER})")
+_LINE = re.compile(r"(?P<target>[^=]*?)\s*(?P<sign>[+*]?=)\s*(?P<word>[^=]*)")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -52,10 +57,10 @@ def line(operation: str, target: str, factor: float | None = None) -> str:
     everywhere: "a2.6@13 = 0", "a2.6@13<1 = 0"."""
     if operation not in OPERATIONS:
         raise QuestionError(f"the operation {operation!r}", ", ".join(OPERATIONS))
-    if (factor is None) == (operation == "scale") or not math.isfinite(factor or 0.0):
+    if (factor is None) == (operation in NUMBERED) or not math.isfinite(factor or 0.0):
         raise QuestionError(
-            f"{operation} with the factor {factor}",
-            "a finite factor for scale, and for nothing else",
+            f"{operation} with the number {factor}",
+            "a finite number for scale and set, and for nothing else",
         )
     return f"{parse(target)} = {OPERATIONS[operation][0].format(factor=f'{factor or 0.0:.12g}')}"
 
@@ -68,13 +73,19 @@ def compiled(lines: Iterable[str], sources: Sources) -> Patch:
 
 
 def _line(text: str, sources: Sources) -> Patch:
-    target, sign, word = (part.strip() for part in text.partition("="))
-    if not sign or not target:
+    found = _LINE.fullmatch(text)
+    if found is None or not found["target"]:
         raise QuestionError(
             f"'{text}' is no intervention",
-            f"ADDRESS = SOURCE, a source being {SOURCES}",
+            f"ADDRESS = SOURCE, a source being {SOURCES}; ADDRESS *= NUMBER, ADDRESS += SOURCE",
             "'a2.6@13 = 0'",
         )
+    target, sign, word = found.groups()
+    if re.fullmatch(_NUMBER, word):
+        _factor(word)
+        return Patch.parse(text, {})
+    if sign != "=":
+        return _added(text, target, word, sources)
     if scaled := _SCALED.fullmatch(word):
         own = _value(sources.this, _address(target, sources), None)
         return _put(target, _factor(scaled[1]) * own, word)
@@ -82,6 +93,21 @@ def _line(text: str, sources: Sources) -> Patch:
         _check_other(text, target, sources)
         if sources.twins != tuple(range(sources.this.tokens.shape[1])):
             return _put(target, _twin(_address(target, sources), sources), word)
+    return Patch.parse(text, _named(text, target, word, sources))
+
+
+def _added(text: str, target: str, word: str, sources: Sources) -> Patch:
+    """A line that adds another run's value to what this run computes; *= takes numbers alone."""
+    if word not in ("other", "this") or "*=" in text:
+        raise QuestionError(
+            f"'{text}': '{word}'", "+= other, += this, or a number", f"'{target} *= 0.5'"
+        )
+    if word == "other":
+        _check_other(text, target, sources)
+        if sources.twins != tuple(range(sources.this.tokens.shape[1])):
+            raise QuestionError(
+                f"'{text}': the prompts differ in length", "a second prompt of as many tokens"
+            )
     return Patch.parse(text, _named(text, target, word, sources))
 
 

@@ -19,6 +19,7 @@ ACTS = {
     "zero": "Ablate (zero)",
     "mean": "Ablate (mean)",
     "scale": "Scale",
+    "set": "Set to",
     "freeze": "Freeze",
     "other": "Take from the second prompt",
 }
@@ -74,9 +75,11 @@ class DetailsCard(Card):
             for operation, label in ACTS.items():
                 if operation == "other" and not q.other:
                     continue
+                if operation == "set" and result.kind != "neuron":
+                    continue
                 if operation == "scale":
-                    self.factor = ui.number(value=0.5, step=0.5, prefix="×").classes("factor")
-                    self.factor.props("dense outlined data-testid=factor")
+                    self.factor = ui.number(value=0.5, step=0.5).classes("factor")
+                    self.factor.props("dense outlined data-testid=factor aria-label=Number")
                 act, hint = (
                     partial(self._act, operation, target),
                     intervene.OPERATIONS[operation][1],
@@ -101,7 +104,7 @@ class DetailsCard(Card):
         await self.propose(split=split, find=name, tab="nodes")
 
     async def _act(self, operation: str, target: str) -> None:
-        factor = self.factor.value if operation == "scale" else None
+        factor = self.factor.value if operation in intervene.NUMBERED else None
         try:
             line = intervene.line(operation, target, factor)
         except MiniGPTError as error:

@@ -103,7 +103,7 @@ def test_a_factor_that_is_no_number_is_said_where_it_was_typed(laptop: Tab) -> N
     settled(laptop.open(replace(ASKED, node="a2.6@13")))
     laptop.one("factor").fill("")
     laptop.one("act-scale").click()
-    laptop.says("details", "a finite factor")
+    laptop.says("details", "a finite number")
     assert laptop.question().patches == ()
 
 

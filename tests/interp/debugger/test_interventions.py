@@ -116,3 +116,35 @@ def test_an_edit_of_a_stream_is_a_row_and_the_sum_still_holds():
     found = table(exact(patches=("resid1@6 = x1.5", "a1.0@6 = x2"), sort="direct.right", k=1000))
     assert {"resid1@6"} <= {row.address for row in found.rows if row.kind == "edit"}
     assert found.sum.right == pytest.approx(found.metric.right, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["m3.n5@13 = 7", "m3.n5@13 = -0.25", "a2.6 *= 0.5", "a2.6@13<1 *= 2", "resid2@9 += other"],
+)
+def test_a_line_may_hold_a_number_and_may_scale_or_add(line):
+    found, clean = asked(other=OTHER, patches=(line,)), MODEL.run(PROMPT)
+    patched = MODEL.rerun(clean, Patch.parse(line, {"other": MODEL.run(OTHER)}))
+    assert torch.equal(found.after.trace.logits, patched.logits)
+    assert not torch.equal(patched.logits, clean.logits)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("a2.6 *= other", "or a number"),
+        ("a2.6 += nothing", "or a number"),
+        ("m3.n5 = 1e9", "no intervention|the source|factor"),
+        ("a2.6 = 99999999", "the factor 99999999"),
+        ("= 0", "no intervention"),
+        ("a2.6", "no intervention"),
+    ],
+)
+def test_what_is_no_line_is_refused_with_what_is(line, words):
+    with pytest.raises(QuestionError, match=words):
+        asked(other=OTHER, patches=(line,))
+
+
+def test_adding_from_a_prompt_of_another_length_is_refused():
+    with pytest.raises(QuestionError, match="differ in length"):
+        asked(other=LONGER, patches=("resid2@9 += other",))
