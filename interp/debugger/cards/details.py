@@ -51,6 +51,8 @@ class DetailsCard(Card):
             )
             return
         with ui.element("div").classes("name"):
+            none = partial(self.propose, node="")
+            widgets.symbol("close", none, "deselect", "Select no node", size="xs")
             ui.label(result.address).classes("mono big").props("data-testid=selected")
             ui.html(f"{escape(result.kind)} at {result.position} {tokens.chip(result.token)}")
         for side in result.sides:

@@ -72,7 +72,8 @@ class Form:
     def edit(self) -> None:
         """The fields, the prompt ready to be typed."""
         self.fold(False)
-        self.prompt.run_method("focus")
+        # Once it is visible: what is hidden cannot have the focus.
+        ui.run_javascript("setTimeout(() => document.querySelector('#form textarea').focus(), 80)")
 
     async def submit(self) -> None:
         """Ask what the fields say. What cannot be asked dims what stands below, which answers

@@ -27,7 +27,6 @@ OPTIONS = {
     "animateRows": False,
     "rowHeight": 27,
     "headerHeight": 30,
-    "groupHeaderHeight": 26,
     "suppressMovableColumns": True,
     "tooltipShowDelay": 400,
     "enableBrowserTooltips": True,
@@ -43,6 +42,7 @@ OPTIONS = {
         ":closing": "p => !!p.node.rowPinned",
     },
     ":onSortChanged": "e => debuggerPage.sorted(e)",
+    ":onGridSizeChanged": "e => debuggerPage.narrow(e)",
     ":onCellKeyDown": "e => debuggerPage.key(e)",
 }
 Column = dict[str, Any]
@@ -87,22 +87,6 @@ def number(
     }
 
 
-def sides(field: str, title: str, hint: str, names: Sequence[str], **more: Any) -> Column:
-    """A column for each side, and their difference; with one side a single one."""
-    if len(names) == 1:
-        return number(field, title, hint, field, **more)
-    parts = ((field, names[0]), (f"{field}.right", names[1]), (f"{field}.difference", "diff"))
-    return {
-        "headerName": title,
-        "headerTooltip": hint,
-        "headerClass": "group",
-        "children": [
-            number(part, name.removesuffix(" prompt"), f"{hint} {name}.", field, 78, **more)
-            for part, name in parts
-        ],
-    }
-
-
 class Grid:
     """A grid that keeps its place while its rows change."""
 
@@ -142,9 +126,7 @@ class Grid:
         self._set("columnDefs", list(columns))
         self._set("rowData", list(rows))
         self._set("pinnedBottomRowData", list(closing))
-        head = 60 if any("children" in column for column in columns) else 34
-        edge = 18 if head > 40 else 2
-        height = 27 * (max(len(rows), 1) + len(closing)) + head + edge
+        height = 27 * (max(len(rows), 1) + len(closing)) + 36
         self.element.style(f"height: min({height}px, max(var(--room), 240px))")
 
     def update(self, rows: Sequence[Record], largest: dict[str, float], chosen: str) -> None:
@@ -188,6 +170,5 @@ def closing(rest: Both, whole: Both) -> list[Record]:
 def sorted_by(field: str, columns: list[Column]) -> list[Column]:
     """The columns, one of them with the mark of what the rows are sorted by."""
     for column in columns:
-        for single in column.get("children", [column]):
-            single["sort"] = "desc" if single["field"] == field else None
+        column["sort"] = "desc" if column["field"] == field else None
     return columns

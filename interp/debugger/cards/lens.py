@@ -42,9 +42,17 @@ class LensCard(Card):
         """A table for each side."""
         sides = [("left", result.sides[0]), ("right", result.sides[-1])][: len(result.sides)]
         self.table.set_content("".join(_side(result, *side, self.view.helps) for side in sides))
+        at = _selected(self.view.question.node, result.positions)
+        ui.run_javascript(f"debuggerPage.look({at})")
 
     async def _picked(self, event: object) -> None:
         await self.propose(node=f"emb@{int(getattr(event, 'args', 0))}")
+
+
+def _selected(node: str, positions: tuple[int, ...]) -> int:
+    """The position that is looked at: the selected node's, or the last."""
+    at = node.partition("@")[2].partition("<")[0]
+    return int(at) if at.isdigit() and int(at) in positions else positions[-1]
 
 
 def _side(result: LensTable, side: str, name: str, helps: int) -> str:

@@ -22,7 +22,7 @@ class Progress:
             self.words = widgets.note("", f"{name}-state")
             self.cancel = widgets.button("Cancel", cancel, f"{name}-cancel").classes("cancel")
         self.bar = ui.linear_progress(0, show_value=False, size="3px").props(
-            f"data-testid={name}-progress instant-feedback"
+            f"data-testid={name}-progress instant-feedback aria-label='How much is computed'"
         )
 
         self.say("", 0, 0, False)

@@ -1,4 +1,5 @@
 // What only the browser can do: digits, tints, the Back button, keys, the remembered choice of light or dark.
+document.documentElement.lang = "en";
 window.debuggerPage = {
   number(x) {
     if (x === null || x === undefined) return "";
@@ -29,6 +30,19 @@ window.debuggerPage = {
   edit() {
     const shown = this.find("edit");
     shown?.offsetParent ? shown.click() : document.querySelector("#form textarea").focus();
+  },
+  look(at) {
+    // The lens is wider than its place: show the column that is asked about.
+    setTimeout(() => {
+      const column = document.querySelector(`.lens th[data-position="${at}"]`);
+      if (column) this.find("lens-table").scrollLeft = column.offsetLeft - 300;
+    }, 100);
+  },
+  narrow(e) {
+    const few = e.clientWidth < 480;
+    const two = e.api.getColumn("change.write");
+    const kept = ["address", "lost", "exact", two ? "change.write" : "direct"];
+    for (const column of e.api.getColumns() ?? []) e.api.setColumnsVisible([column], !few || kept.includes(column.getColId()));
   },
   fit() {
     // How high the strip is: what stays beside it, and the tables below, get the rest.

@@ -165,10 +165,19 @@ def _columns(sides: tuple[str, ...]) -> list[grid.Column]:
         grid.text("token", "at", 92, "The token there."),
         grid.text("edge", "edge", 160, "From the node to the port that reads it."),
     ]
+    titles = {"direct": ("direct effect", DIRECT), "exact": ("lost without it", EXACT)}
+    if len(sides) == 1:
+        return [*words, *(grid.number(name, *title, name) for name, title in titles.items())]
+    ends = [
+        (end, side.removesuffix(" prompt")) for end, side in zip(("", ".right"), sides, strict=True)
+    ]
     return [
         *words,
-        grid.sides("direct", "direct effect", DIRECT, sides),
-        grid.sides("exact", "lost without it", EXACT, sides),
+        *(
+            grid.number(f"{name}{end}", f"{title.split()[0]}, {side}", hint, name)
+            for name, (title, hint) in titles.items()
+            for end, side in ends
+        ),
     ]
 
 
