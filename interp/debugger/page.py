@@ -94,7 +94,7 @@ def _body(view: View) -> None:
         strip: list[Card] = [StripCard(view), InterventionsCard(view)]
     welcome = Welcome(view.session)
     with ui.element("main").classes("page"):
-        with ui.element("div").classes("column"):
+        with ui.element("div").classes("column main-views"):
             tabs = Tabs(view)
             views = [make(view) for make in VIEWS]
         with ui.element("aside").classes("column inspector").props("aria-label=Inspector"):
