@@ -95,7 +95,9 @@ class Map:
             options["dataZoom"] = charts.zoom(
                 key if key is not None else query, len(labels), AROUND
             )
-        self.chart.show(options, height=92 + max(15 * len(rows), 30))
+        best = max(cells, key=lambda cell: cell[2], default=(0, 0, 0.0, "nothing"))
+        words = f"{self.title.text}; most: {best[3]}"
+        self.chart.show(options, height=92 + max(15 * len(rows), 30), words=words)
 
     def _cells(
         self, name: str, values: Sequence[Sequence[float]], labels: Sequence[str]

@@ -32,8 +32,8 @@ class Chart:
         self.place, self.name, self.on_click = place, name, on_click
         self.element: ui.echart | None = None
 
-    def show(self, options: dict[str, Any], height: int) -> None:
-        """Another picture."""
+    def show(self, options: dict[str, Any], height: int, words: str) -> None:
+        """Another picture, and what it shows in words, for those who do not see it."""
         if self.element is None:
             with self.place:
                 self.element = ui.echart(
@@ -43,7 +43,8 @@ class Chart:
             self.element.options.clear()
             self.element.options.update(options)
             self.element.update()
-        self.element.style(f"width: 100%; height: {height}px")
+        self.element.style(f"width: 100%; height: {height}px").props("role=img")
+        self.element.props["aria-label"] = words
 
 
 def heat(

@@ -84,7 +84,8 @@ class GraphCard(LongCard):
             return
         strongest = _strongest(self.result, int(self.many.value))
         height = 60 + 50 * len({vertex.layer for vertex in self.result.vertices})
-        self.chart.show(options(self.result, strongest, self.view.helps), height=height)
+        drawn = options(self.result, strongest, self.view.helps)
+        self.chart.show(drawn, height=height, words=_verdict(self.result))
         weakest = abs(strongest[-1].effect or 0.0) if strongest else 0.0
         self.threshold.set_text(
             f"{len(strongest)} of {len(self.result.edges)} edges, {numbers.plain(weakest)} or more"

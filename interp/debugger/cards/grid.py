@@ -78,7 +78,7 @@ def number(
         "field": field,
         "headerName": title,
         "headerTooltip": hint,
-        "flex": 1,
+        "flex": width,
         "minWidth": width,
         "context": {"group": group, "signed": signed},
         **{"sortable": False},

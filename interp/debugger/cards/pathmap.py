@@ -63,7 +63,7 @@ class PathMapCard(LongCard):
         columns = [f"head {i}" for i in range(len(result.cells[0]))]
         rows = [f"layer {i}" for i in range(len(result.cells))]
         options = charts.heat(cells, columns, rows, signed=True, top=top, rotate=60)
-        self.chart.show(options, height=70 + 34 * len(rows))
+        self.chart.show(options, height=70 + 34 * len(rows), words=verdict(result))
         self.verdict.set_text(verdict(result))
         before = f"{result.metric_name} {numbers.signed(result.metric)} before"
         if result.before:

@@ -69,6 +69,7 @@ class TableCard(Card):
         self.typed: dict[str, widgets.Typed] = {}
         self.rows: list[dict[str, Any]] = []
         self.addresses: list[str] = []
+        self.first: order.First | None = None
         self.cancelled = False
         with self.heading.classes("controls"):
             self._controls()
@@ -79,19 +80,20 @@ class TableCard(Card):
             self.closure = ui.label().classes("closure").props("data-testid=closure")
             self.progress = Progress("totals", self.stop)
 
-    def compute(self, runs: Runs) -> tuple[Runs, Table, list[str]]:
+    def compute(self, runs: Runs) -> tuple[Runs, Table, order.First | None]:
         """The table, and the nodes whose exact total effects it needs: those shown or, to sort by
         them, those that come first (order.py)."""
         if not runs.sort.startswith(("total", "lost")):
-            result = nodes.table(runs)
-            return runs, result, [row.address for row in result.rows]
+            return runs, nodes.table(runs), None
         q, known = runs.question, "direct" if runs.left.metric.linear else "norm"
         waiting = nodes.table(replace(runs, question=replace(q, sort=known)))
-        return runs, waiting, list(order.first(runs).addresses)
+        return runs, waiting, order.first(runs)
 
-    def fill(self, result: tuple[Runs, Table, list[str]]) -> None:
+    def fill(self, result: tuple[Runs, Table, order.First | None]) -> None:
         """New rows; no total effect is known yet."""
-        self.runs, table, self.addresses = result
+        self.runs, table, self.first = result
+        shown = [row.address for row in table.rows]
+        self.addresses = list(self.first.addresses) if self.first else shown
         self.known, self.cancelled = {}, False
         self._show(table)
 
@@ -147,7 +149,8 @@ class TableCard(Card):
             self.view.question.node,
             self.view.helps,
         )
-        self.closure.set_text(closure(table))
+        exact = f" {self.first.words(len(self.known))}" if self.first else ""
+        self.closure.set_text(closure(table) + exact)
 
     def _totals_arrived(self, effects: dict[str, Both]) -> None:
         changed = [row | lost(effects[row["id"]]) for row in self.rows if row["id"] in effects]
