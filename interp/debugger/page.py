@@ -89,7 +89,7 @@ def _top(view: View) -> None:
 def _body(view: View) -> None:
     """The question, the strip that stays, the views on the left, the inspector on the right; filled
     in the order in which they are read."""
-    with ui.element("div").classes("strip-place"), ui.element("div").classes("wide"):
+    with ui.element("div").classes("strip-place"), ui.element("div").classes("broad"):
         form = Form(view)
         strip: list[Card] = [StripCard(view), InterventionsCard(view)]
     welcome = Welcome(view.session)

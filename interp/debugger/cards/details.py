@@ -40,7 +40,8 @@ class DetailsCard(Card):
         """The details; None where no node is selected. The steps are those of a new trail: what
         goes on an old one stands under it."""
         fresh = replace(runs, question=replace(runs.question, trail=()))
-        return details.details(fresh, runs.question.node, k=6) if runs.question.node else None
+        k = 6 if runs.right is None else 4
+        return details.details(fresh, runs.question.node, k=k) if runs.question.node else None
 
     def draw(self, result: Details | None) -> None:
         """Name, next questions, what can be done, what it read and wrote."""
@@ -132,7 +133,7 @@ def _step(step: str) -> str:
 
 def _side(side: SideDetails, named: bool) -> str:
     """What one side's node read and wrote, as tables side by side."""
-    parts = [_looked(side.looked)] if side.looked else []
+    parts = [_looked(side.looked, len(side.promotes))] if side.looked else []
     parts += [_list("Switched on most by", side.inputs, "for")] if side.inputs else []
     parts += [
         _list("Promotes", side.promotes, "for"),
@@ -143,11 +144,11 @@ def _side(side: SideDetails, named: bool) -> str:
     ) + f"<div class=lists>{''.join(parts)}</div>"
 
 
-def _looked(rows: tuple[Looked, ...]) -> str:
+def _looked(rows: tuple[Looked, ...], k: int) -> str:
     cells = "".join(
         f"<tr><td>{row.position} {tokens.chip(row.token)}<td class=n>{numbers.plain(row.weight)}"
         f"<i class=bar style='width:{100 * row.weight:.1f}%'></i>"
-        for row in rows[:6]
+        for row in rows[:k]
     )
     return (
         "<table><thead><tr><th title='The positions with most of its attention, and their "
