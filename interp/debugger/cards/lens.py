@@ -8,7 +8,7 @@ from html import escape
 from nicegui import ui
 
 from interp.debugger import lens, numbers
-from interp.debugger.cards import tokens
+from interp.debugger.cards import tokens, widgets
 from interp.debugger.cards.card import Card
 from interp.debugger.cards.view import View
 from interp.debugger.lens import LensTable, Point, Row, Said
@@ -31,6 +31,7 @@ class LensCard(Card):
     def __init__(self, view: View) -> None:
         super().__init__(view)
         with self.body:
+            self.verdict = widgets.sentence("lens-verdict")
             self.table = ui.html("").classes("lens").props("data-testid=lens-table")
         self.table.on("click", self._picked, js_handler=PICKED)
 
@@ -42,11 +43,20 @@ class LensCard(Card):
         """A table for each side."""
         sides = [("left", result.sides[0]), ("right", result.sides[-1])][: len(result.sides)]
         self.table.set_content("".join(_side(result, *side, self.view.helps) for side in sides))
+        self.verdict.set_text(verdict(result))
         at = _selected(self.view.question.node, result.positions)
         ui.run_javascript(f"debuggerPage.look({at})")
 
     async def _picked(self, event: object) -> None:
         await self.propose(node=f"emb@{int(getattr(event, 'args', 0))}")
+
+
+def verdict(result: LensTable) -> str:
+    """From which point on what stands first at the last position shown is what is said there."""
+    said = [point.left[-1][0].token for point in result.points]
+    steady = next(i for i in range(len(said)) if set(said[i:]) == {said[-1]})
+    first = result.points[steady].address
+    return f"After {result.tokens[-1]!r}, {said[-1]!r} stands first from {first} on."
 
 
 def _selected(node: str, positions: tuple[int, ...]) -> int:

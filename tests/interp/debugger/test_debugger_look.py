@@ -221,3 +221,10 @@ def test_a_long_prompt_keeps_its_strip_low(laptop: Tab) -> None:
     long = replace(ASKED, prompt="Then Mary and John had a lot of fun at the store. " * 8 + PROMPT)
     settled(laptop.open(replace(long, node="a2.6@110")))
     assert laptop.page.locator(".strip-place").bounding_box()["height"] < 270
+
+
+def test_the_lens_says_from_where_on_the_answer_stands_first(laptop: Tab) -> None:
+    settled(laptop.open(replace(ASKED, tab="lens")))
+    laptop.says("lens-verdict", "After ' to', ' Mary' stands first from resid3 on.")
+    last = laptop.one("lens-table").locator("th[data-position='13']").bounding_box()
+    assert last["x"] + last["width"] < 1280
