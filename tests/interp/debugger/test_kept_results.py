@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from interp import attribution
-from interp.debugger import columns, export, totals, upstream
+from interp.debugger import columns, export, order, totals, upstream
 from interp.debugger import session as sessions
 from interp.debugger.question import Question
 from interp.debugger.session import Session
@@ -145,3 +145,17 @@ def test_results_and_runs_share_the_room_and_the_least_used_goes_first():
         assert 0 < session.kept.used <= room
     sizes = [taken for _, taken in session.kept._found.values()]
     assert session.kept.used == sum(sizes)
+
+
+def test_one_question_runs_its_reference_once_though_it_cannot_be_kept(monkeypatch):
+    asks = replace(LETTER, instead="mean(reference)", trail=STEP, patches=("m1 = mean(reference)",))
+    with counted(monkeypatch) as done:
+        runs = Session({"tiny": EXACT}, memory=0).runs(asks)
+        upstream.upstream(runs)
+        order.first(runs)
+        totals.complete(runs, NAMES)
+    assert done.count("run") == 2
+    monkeypatch.setattr(sessions, "cache", lambda reference: reference)
+    with counted(monkeypatch) as done:
+        upstream.upstream(Session({"tiny": EXACT}, memory=0).runs(asks))
+    assert done.count("run") > 10

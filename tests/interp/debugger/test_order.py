@@ -94,3 +94,13 @@ def test_the_answer_says_how_many_are_exact():
     found = order.First(("a",) * 200, 28_800)
     assert found.words(200).startswith("Exact for 200 of 28,800 nodes, the others estimated")
     assert found.words(28_800) == "Exact for all 28,800 nodes."
+
+
+def test_the_table_says_of_how_many_nodes_the_effects_are_computed():
+    runs = asked(sort="total", find="a1 @13")
+    names = order.first(runs).addresses
+    some, every = (totals.complete(runs, some).effects for some in (names[:3], names))
+    said = "Total effects are computed of 3 of 9 nodes; only these have rows."
+    assert nodes.table(runs, some).notes == (said,)
+    assert len(nodes.table(runs, some).rows) == 3
+    assert nodes.table(runs, every).notes == ()
