@@ -44,6 +44,8 @@ class First(Shown):
         """How far a table sorted by total effects is exact, when so many of them are known."""
         if exact >= self.of:
             return f"Exact for all {self.of:,} nodes."
+        if exact < len(self.addresses):
+            return f"Exact for {exact:,} of {self.of:,} nodes; {len(self.addresses):,} are to be."
         return (
             f"Exact for {exact:,} of {self.of:,} nodes, the others estimated smaller: by how long "
             "what they write is, and how much of it comes to the last position."

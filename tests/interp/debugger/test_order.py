@@ -93,6 +93,7 @@ def test_where_another_write_is_put_in_the_place_only_what_differs_is_computed()
 def test_the_answer_says_how_many_are_exact():
     found = order.First(("a",) * 200, 28_800)
     assert found.words(200).startswith("Exact for 200 of 28,800 nodes, the others estimated")
+    assert found.words(150) == "Exact for 150 of 28,800 nodes; 200 are to be."
     assert found.words(28_800) == "Exact for all 28,800 nodes."
 
 
