@@ -115,7 +115,8 @@ class Form:
         except MiniGPTError:
             asked = {}
         same = all(getattr(self.view.question, name) == value for name, value in asked.items())
-        changed = not (asked and same)
+        begun = bool(self.view.question.prompt or self.prompt.value)
+        changed = begun and not (asked and same)
         self.ask.classes(add="changed" if changed else "", remove="" if changed else "changed")
 
     async def afterwards(self) -> None:

@@ -38,6 +38,14 @@ window.debuggerPage = {
       if (column) this.find("lens-table").scrollLeft = column.offsetLeft - 300;
     }, 100);
   },
+  reach() {
+    // A long prompt is one row: show the selected token, or the last.
+    setTimeout(() => {
+      const row = document.querySelector(".strip.long");
+      const token = row?.querySelector(".selected") ?? row?.querySelector(".answer-position");
+      if (token) row.scrollLeft = token.offsetLeft - row.clientWidth / 2;
+    }, 60);
+  },
   narrow(e) {
     const few = e.clientWidth < 480;
     const two = e.api.getColumn("change.write");

@@ -19,6 +19,8 @@ from interp.debugger.session import Runs
 from interp.debugger.summary import Piece, Summary
 from minigpt.errors import MiniGPTError
 
+# Tokens of a prompt that is shown whole; a longer one is a row that scrolls.
+ROW = 48
 # What a click on a token gives: its position.
 PICKED = "e => { const t = e.target.closest('[data-position]'); if (t) emit(t.dataset.position) }"
 
@@ -80,6 +82,9 @@ class StripCard(Card):
         self.verdict.set_text(found.verdict)
         self.question.set_text(found.question)
         self.tokens.set_content(strip(found.tokens, found.sides, marks))
+        is_long = len(found.tokens) > ROW
+        self.tokens.classes(add="long" if is_long else "", remove="" if is_long else "long")
+        ui.run_javascript("debuggerPage.reach()")
         self.menu.clear()
         notes = len(found.notes)
         self.count.set_text(f"details, {notes} note{'s' * (notes > 1)}" if notes else "details")
