@@ -10,6 +10,11 @@
             times its value there, through W_O); at every query
     place   any of them @14  @-1  @S2       (a name is resolved by the batch of prompts)
     layer   a9.q  a9.k  a9.v  a9.z  a9.pattern          all heads at once
+    latent  m3.l127  m3.l.b  m3.e           by a dictionary (minigpt.dictionary): a latent, the
+                                            decoder's bias, what the dictionary leaves over
+            a5.l9  a5.l.b  a5.e             likewise of an attention layer, and to be read only
+            resid6.l12  resid6.l.b  resid6.e  resid6.mid.l3     of a stream point
+            m3.l  a5.l  resid6.l            all latents at once, to be read only
 
 Knows the order in which a model computes. Knows nothing of tensors.
 """
@@ -48,7 +53,17 @@ GRAMMAR: dict[str, tuple[str, str | None, str | None]] = {
     "pattern": ("inside", "a{layer}.{part}.pattern", "a{layer}.pattern"),
     "z": ("inside", "a{layer}.{part}.z", "a{layer}.z"),
 }
+# What a dictionary splits, and how its parts are written behind that.
+SPLIT = {"attn": "a{layer}", "mlp": "m{layer}", "resid": "resid{layer}", "mid": "resid{layer}.mid"}
+for _kind, _text in SPLIT.items():
+    _role = "node" if _kind in ("attn", "mlp") else "reading"
+    GRAMMAR[f"{_kind}.l"] = (_role, f"{_text}.l{{part}}", None)
+    GRAMMAR[f"{_kind}.l.b"] = (_role, None, f"{_text}.l.b")
+    GRAMMAR[f"{_kind}.e"] = (_role, None, f"{_text}.e")
+    GRAMMAR[f"{_kind}.ls"] = ("reading", None, f"{_text}.l")
+LATENT = frozenset(f"{kind}.{part}" for kind in SPLIT for part in ("l", "l.b", "e", "ls"))
 _WHOLE = {"emb": "input", "pos": "input", "attn.b": "attn", "mlp.b": "mlp"}
+_WHOLE |= {kind: kind.partition(".")[0] for kind in LATENT if not kind.endswith(".ls")}
 _STAGE = {
     "resid": 1,
     "q": 2,
@@ -64,6 +79,7 @@ _STAGE = {
     "mlp": 8,
     "mlp.b": 8,
 }
+_STAGE |= {kind: _STAGE[kind.partition(".")[0]] for kind in LATENT}
 _LAST = 10**9
 _NUMBER = r"(?:0|[1-9][0-9]{0,6})"
 _AT = re.compile(rf"-[1-9][0-9]{{0,6}}|{_NUMBER}|[A-Za-z][A-Za-z0-9_]*(?:[+-][0-9]+)?")
@@ -104,10 +120,10 @@ class Site(Shown):
 
     @property
     def role(self) -> str:
-        """ "node", "stream", "port" or "inside".
+        """ "node", "stream", "port", "inside"; or "reading", of what can only be read.
 
-        >>> [parse(text).site.role for text in ('m3.n7', 'resid2', 'a1.0.q', 'a1.0.z')]
-        ['node', 'stream', 'port', 'inside']
+        >>> [parse(text).site.role for text in ('m3.n7', 'resid2', 'a1.0.q', 'a1.0.z', 'resid2.e')]
+        ['node', 'stream', 'port', 'inside', 'reading']
         """
         return GRAMMAR[self.kind][0]
 
@@ -124,6 +140,25 @@ class Site(Shown):
         [True, False, False, False]
         """
         return self.kind == "mlp" and self.part is not None
+
+    @property
+    def is_latent(self) -> bool:
+        """Whether it is of a dictionary's cut: a latent, the decoder's bias or the error.
+
+        >>> [parse(text).site.is_latent for text in ('m3.l7', 'm3.l.b', 'm3.e', 'm3.b', 'm3')]
+        [True, True, True, False, False]
+        """
+        return self.kind in LATENT
+
+    @property
+    def whole(self) -> Site:
+        """What a dictionary's parts sum to, of one of them: m3.l7 -> m3, resid6.mid.e ->
+        resid6.mid.
+
+        >>> str(Site('mlp.l', 3, 7).whole), str(Site('mid.e', 6).whole)
+        ('m3', 'resid6.mid')
+        """
+        return Site(self.kind.partition(".")[0], self.layer)
 
     @property
     def source(self) -> int:
@@ -153,8 +188,8 @@ class Site(Shown):
         return Site("mlp" if self.kind == "in" else "attn", self.layer, self.part)
 
     def contains(self, other: Site) -> bool:
-        """Whether this is a whole and other a part of it: a9 and a9.9, m3 and m3.n127, a9.9 and
-        a9.9<1.
+        """Whether this is a whole and other a part of it, of either cut: a9 and a9.9, m3 and
+        m3.n127 or m3.l7, a9.9 and a9.9<1.
 
         >>> layer, head = Site('attn', 9), Site('attn', 9, 9)
         >>> layer.contains(head), head.contains(layer)
@@ -255,7 +290,7 @@ def _site(text: str, whole: str) -> Site:
     raise AddressError(
         f"'{whole}' is no address" + (f": '{text}' names nothing" if text != whole else ""),
         "a9.9 a9.b a9 m3.n127 m3.b m3 emb pos input out.b | resid5 resid5.mid | a8.6.q .k .v "
-        "m3.in out | a9.9.pattern .z, "
+        "m3.in out | a9.9.pattern .z | m3.l127 m3.l.b m3.e, "
         "an edge such as a5.5>a8.6.v, each with or without @position",
         _meant(text),
     )
@@ -303,7 +338,7 @@ def _check_step(a: Site, b: Site, text: str) -> None:
 
 
 def _check_range(site: Site, config: Config) -> None:
-    layers = config.n_layer + (site.kind == "resid")
+    layers = config.n_layer + (site.kind.partition(".")[0] == "resid")
     if site.layer is not None and site.layer >= layers:
         raise AddressError(
             f"'{site}': layer {site.layer} of {config.n_layer}",
@@ -311,7 +346,7 @@ def _check_range(site: Site, config: Config) -> None:
             f"'{replace(site, layer=layers - 1)}'",
         )
     parts, word = (config.d_mlp, "neuron") if site.kind == "mlp" else (config.n_head, "head")
-    if site.part is not None and site.part >= parts:
+    if site.part is not None and site.part >= parts and not site.is_latent:
         raise AddressError(
             f"'{site}': {word} {site.part} of {parts}",
             f"{word}s 0 to {parts - 1}",

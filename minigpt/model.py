@@ -21,6 +21,7 @@ from minigpt import ops
 from minigpt.batch import Batch, as_batch
 from minigpt.config import Config
 from minigpt.device import sent
+from minigpt.dictionary import Dictionary
 from minigpt.errors import PatchError
 from minigpt.params import Block, Params, tensors
 from minigpt.patch import Patch
@@ -113,6 +114,14 @@ class GPT2(Shown):
     ) -> GPT2:
         """The same model on another device or in another type."""
         return replace(self, params=self.params.to(device, dtype))
+
+    def with_dictionaries(self, *dictionaries: Dictionary) -> GPT2:
+        """The same model, every bit of its logits, whose runs can also be read and edited by
+        latents: "m3.l127", "m3.l.b", "m3.e" of a dictionary that explains m3.
+
+        ParamsError where a dictionary does not fit this model, or two explain one write.
+        """
+        return replace(self, params=self.params.with_dictionaries(dictionaries))
 
     @property
     def words(self) -> Tokenizer:

@@ -7,14 +7,16 @@ is folded or centred. Knows nothing of files.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from minigpt.address import Site, parse
 from minigpt.config import Config
-from minigpt.errors import ParamsError
+from minigpt.dictionary import Dictionary
+from minigpt.errors import AddressError, ParamsError
 from minigpt.shown import Shown
 
 # field: (name in the checkpoint, shape); D d_model, N d_mlp, V n_vocab, C n_ctx
@@ -61,7 +63,10 @@ class Block(Shown):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Params(Shown):
-    """All parameters of a model. unembed is the very tensor wte where the two are tied."""
+    """All parameters of a model. unembed is the very tensor wte where the two are tied.
+
+    dictionaries: what stands beside them, by what each explains; no logit depends on one.
+    """
 
     config: Config
     wte: Float[Tensor, "vocab d_model"]
@@ -70,6 +75,7 @@ class Params(Shown):
     ln_w: Float[Tensor, "d_model"]
     ln_b: Float[Tensor, "d_model"]
     unembed: Float[Tensor, "vocab d_model"]
+    dictionaries: Mapping[str, Dictionary] = field(default_factory=dict)
 
     @property
     def tied(self) -> bool:
@@ -93,11 +99,63 @@ class Params(Shown):
             )
         try:
             moved = {name: x.to(device=device, dtype=dtype) for name, x in tensors(self).items()}
+            beside = {at: known.to(device, dtype) for at, known in self.dictionaries.items()}
         # torch raises AssertionError for a device that it was built without
         except (RuntimeError, AssertionError, TypeError) as error:
             reason = str(error).splitlines()[0]
             raise ParamsError(f"device={device!r}: {reason}", "cpu, cuda, cuda:0, mps") from error
-        return build(self.config, moved)
+        return replace(build(self.config, moved), dictionaries=beside)
+
+    def dictionary(self, part: Site) -> Dictionary:
+        """The dictionary that a latent, a bias or an error is of.
+
+        AddressError where there is none, or it has no such latent.
+        """
+        if (found := self.dictionaries.get(str(part.whole))) is None:
+            raise AddressError(
+                f"'{part}': this model has no dictionary of {part.whole}",
+                ", ".join(self.dictionaries) or "no dictionary is there yet",
+                f"model.with_dictionaries(dictionary), one that explains {str(part.whole)!r}",
+            )
+        if part.part is not None and part.part >= found.n_latents:
+            raise AddressError(
+                f"'{part}': latent {part.part} of {found.n_latents}",
+                f"latents 0 to {found.n_latents - 1}",
+                f"'{replace(part, part=found.n_latents - 1)}'",
+            )
+        return found
+
+    def with_dictionaries(self, dictionaries: Iterable[Dictionary]) -> Params:
+        """The same parameters, and these beside them, in their type and on their device.
+
+        ParamsError where two explain one thing, or one is of another shape of model.
+        """
+        beside = dict(self.dictionaries)
+        for known in dictionaries:
+            _check_dictionary(known, self.config, beside)
+            beside[known.explains] = known.to(self.wte.device, self.wte.dtype)
+        return replace(self, dictionaries=beside)
+
+
+def _check_dictionary(known: Dictionary, config: Config, beside: Mapping[str, Dictionary]) -> None:
+    """ParamsError unless a model of this shape has what a dictionary reads and explains, which no
+    other explains."""
+    said, whole = f"dictionary {known.name!r} of {known.explains}", parse(known.explains).site
+    last = config.n_layer - (whole.kind != "resid")
+    if whole.depth > last:
+        raise ParamsError(f"{said}: layer {whole.depth}", f"layers 0 to {last}")
+    width = config.d_mlp if known.reads.endswith(".act") else config.d_model
+    if (known.d_in, known.d_out) != (width, width):
+        raise ParamsError(
+            f"{said}: reads {known.d_in} and gives back {known.d_out} numbers",
+            f"{width} and {width}, the width of {known.reads}",
+        )
+    if other := beside.get(known.explains):
+        raise ParamsError(
+            f"{said}: dictionary {other.name!r} explains that already",
+            "one dictionary for each write or stream point",
+            "the other in a model of its own",
+        )
 
 
 def shapes(config: Config, *, tied: bool = True) -> dict[str, tuple[int, ...]]:
@@ -117,19 +175,19 @@ def build(config: Config, given: Mapping[str, Tensor]) -> Params:
     Raises ParamsError that lists every missing, extra, mis-shaped and not finite tensor at once.
     """
     check(config, given)
-    stem = {field: given[name] for field, (name, _) in STEM.items()}
+    stem = {own: given[name] for own, (name, _) in STEM.items()}
     blocks = tuple(
-        Block(**{field: given[f"h.{layer}.{name}"] for field, (name, _) in BLOCK.items()})
+        Block(**{own: given[f"h.{layer}.{name}"] for own, (name, _) in BLOCK.items()})
         for layer in range(config.n_layer)
     )
-    return Params(
-        config=config, blocks=blocks, unembed=given.get(UNEMBED, given["wte.weight"]), **stem
-    )
+    unembed = given.get(UNEMBED, given["wte.weight"])
+    wte, wpe, ln_w, ln_b = (stem[own] for own in ("wte", "wpe", "ln_w", "ln_b"))
+    return Params(config, wte, wpe, blocks, ln_w, ln_b, unembed)
 
 
 def tensors(params: Params) -> dict[str, Tensor]:
     """The inverse of build: every tensor by its name in the checkpoint."""
-    named = {name: getattr(params, field) for field, (name, _) in STEM.items()}
+    named = {name: getattr(params, own) for own, (name, _) in STEM.items()}
     for layer, block in enumerate(params.blocks):
         named |= {f"h.{layer}.{BLOCK[f.name][0]}": getattr(block, f.name) for f in fields(block)}
     return named if params.tied else {**named, UNEMBED: params.unembed}

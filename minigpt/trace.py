@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from minigpt import ops
-from minigpt.address import Address, Site
+from minigpt.address import GRAMMAR, LATENT, Address, Site
 from minigpt.batch import Batch
 from minigpt.config import Config
 from minigpt.device import sent
@@ -25,6 +25,7 @@ from minigpt.names import parse
 from minigpt.params import Block, Params
 from minigpt.receipt import Receipt
 from minigpt.shown import Row, Shown
+from minigpt.split import Split
 
 # Takes the positions that are wanted out of a [batch, pos, ...] tensor.
 Pick = Callable[[Tensor], Tensor]
@@ -72,6 +73,11 @@ class Trace(Shown):
     ports: Mapping[Site, Float[Tensor, "batch pos d_model"]] = field(default_factory=dict)
     pairs: Mapping[Site, Override] = field(default_factory=dict)
 
+    @cached_property
+    def _splits(self) -> dict[Site, Split]:
+        """What dictionaries made of whole writes; each is computed when it is first asked for."""
+        return {}
+
     @property
     def config(self) -> Config:
         """The model's shape."""
@@ -94,21 +100,32 @@ class Trace(Shown):
         return self._logits(self._picker(at))
 
     def __getitem__(self, address: str | Address) -> Float[Tensor, "batch *rest"]:
-        """The value at an address: a node's write (a pair's too), a stream, q, k, v, z, a pattern,
-        or what m3 or the output reads."""
+        """The value at an address: a node's write (a pair's, a latent's too), a stream, q, k, v, z,
+        a pattern, or what m3 or the output reads."""
         asked = parse(address, self.config)
-        self.batch.check(asked)
+        self.check(asked)
         return self._read(asked, _READERS[asked.site.kind])
 
     def act(self, address: str | Address) -> Float[Tensor, "batch *rest"]:
         """Neurons' activations (after the GELU): act("m3") [batch, pos, d_mlp], act("m3.n127@-1")
-        [batch]."""
+        [batch]; latents' likewise: act("m3.l") [batch, pos, n], act("m3.l7@-1") [batch]."""
         asked = parse(address, self.config)
-        if asked.site.kind != "mlp":
+        if asked.site.kind != "mlp" and asked.site.kind.partition(".")[2] not in ("l", "ls"):
             raise AddressError(
-                f"'{asked}' has no activation", "an MLP or a neuron", "act('m3') or act('m3.n127')"
+                f"'{asked}' has no activation",
+                "an MLP or a neuron, a latent or all of them",
+                "act('m3'), act('m3.n127'), act('m3.l7') or act('m3.l')",
             )
-        return self._read(asked, _act)
+        self.check(asked)
+        return self._read(asked, _act_of_latents if asked.site.is_latent else _act)
+
+    def check(self, address: Address) -> None:
+        """AddressError for a part by a dictionary that is not there; PositionError for a pair whose
+        key some prompt lacks, or has only after the query."""
+        for site in address.sites:
+            if site.is_latent:
+                self.params.dictionary(site)
+        self.batch.check(address)
 
     def scale(self, address: str | Address) -> Float[Tensor, "batch *rest"]:
         """LayerNorm's standard deviation at a port: scale("out") [batch, pos], scale("a9.9.q@-1")
@@ -137,6 +154,15 @@ class Trace(Shown):
     def write(self, site: Site) -> Float[Tensor, "batch pos d_model"]:
         """What a node wrote, behind the end of a short prompt too."""
         return _READERS[site.kind](self, site, _whole)
+
+    def split(self, site: Site, pick: Pick | None = None) -> Split:
+        """The parts of the write or stream point that this site, a latent or its like, is a part
+        of: as its dictionary cuts what was written before edits of these parts."""
+        if pick is None:
+            if site.whole not in self._splits:
+                self._splits[site.whole] = _split(self, site, _whole)
+            return self._splits[site.whole]
+        return _split(self, site, pick)
 
     def weights(self, site: Site) -> Float[Tensor, "batch pos *rest"]:
         """A pattern likewise: [batch, pos, key] of a head, [batch, pos, head, key] of a layer."""
@@ -219,16 +245,22 @@ def _node(read: Callable[[Trace, Site, Pick], Tensor]) -> Callable[[Trace, Site,
     parts."""
 
     def reader(t: Trace, site: Site, pick: Pick) -> Tensor:
-        x = read(t, site, pick)
-        for other, override in t.overrides.items():
-            if other == site:
-                x = torch.where(pick(override.rows)[..., None], pick(override.values), x)
-            elif site.contains(other):
-                own = _OWN[other.kind](t, other, pick)
-                x = x + torch.where(pick(override.rows)[..., None], pick(override.values) - own, 0)
-        return x
+        return _edited(t, site, pick, read(t, site, pick), t.overrides)
 
     return reader
+
+
+def _edited(
+    t: Trace, site: Site, pick: Pick, x: Tensor, overrides: Mapping[Site, Override]
+) -> Tensor:
+    """A node's write put right where these overrides are of the node or its parts."""
+    for other, override in overrides.items():
+        if other == site:
+            x = torch.where(pick(override.rows)[..., None], pick(override.values), x)
+        elif site.contains(other):
+            own = _OWN[other.kind](t, other, pick)
+            x = x + torch.where(pick(override.rows)[..., None], pick(override.values) - own, 0)
+    return x
 
 
 def _input(t: Trace, site: Site, pick: Pick) -> Tensor:
@@ -284,6 +316,32 @@ def _mlp(t: Trace, site: Site, pick: Pick) -> Tensor:
 def _act(t: Trace, site: Site, pick: Pick) -> Tensor:
     act = pick(t.cells[site.depth].act)
     return act if site.part is None else act[..., site.part]
+
+
+def _latent(t: Trace, site: Site, pick: Pick) -> Tensor:
+    """What a part by a dictionary writes: a latent, all of them, the decoder's bias, the error."""
+    return t.split(site, None if pick is _whole else pick).write(site)
+
+
+def _act_of_latents(t: Trace, site: Site, pick: Pick) -> Tensor:
+    act = t.split(site, None if pick is _whole else pick).act
+    return act if site.part is None else act[..., site.part]
+
+
+def _split(t: Trace, site: Site, pick: Pick) -> Split:
+    """What a dictionary makes of a write, edits of neurons, heads and biases in it, or of a stream
+    point."""
+    known, whole = t.params.dictionary(site), site.whole
+    if whole.role == "stream":
+        return Split(known, pick(t.stream(whole)), pick(t.stream(whole)))
+    others = {site: override for site, override in t.overrides.items() if not site.is_latent}
+    wrote = _edited(t, whole, pick, _OWN[whole.kind](t, whole, pick), others)
+    if known.reads.endswith(".act"):
+        bias = _READERS["mlp.b"](t, Site("mlp.b", whole.layer), pick)
+        return Split(known, pick(t.cells[whole.depth].act), wrote - bias, _block(t, whole).w_out)
+    if known.reads.endswith(".in"):
+        return Split(known, _mlp_in(t, Site("in", whole.layer), pick), wrote)
+    return Split(known, wrote, wrote)
 
 
 def _bias(t: Trace, site: Site, pick: Pick) -> Tensor:
@@ -363,6 +421,7 @@ _OWN: dict[str, Callable[[Trace, Site, Pick], Tensor]] = {
     "mlp": _mlp,
     "mlp.b": _bias,
     "out.b": _bias,
+    **{kind: _latent for kind in LATENT if GRAMMAR[kind][0] == "node"},
 }
 _READERS: dict[str, Callable[[Trace, Site, Pick], Tensor]] = {
     **{kind: _node(read) for kind, read in _OWN.items()},
@@ -376,4 +435,5 @@ _READERS: dict[str, Callable[[Trace, Site, Pick], Tensor]] = {
     "out": _out,
     "pattern": _pattern,
     "z": _z,
+    **{kind: _latent for kind in LATENT if GRAMMAR[kind][0] == "reading"},
 }

@@ -237,6 +237,16 @@ def own_value(
         ) from error
 
 
+def refuse_reading(address: Address) -> None:
+    """PatchError for what can only be read."""
+    for site in address.sites:
+        if site.is_latent:
+            raise PatchError(
+                f"an edit of '{address}': what '{site}' is can be read, and not written",
+                f"edits of '{site.whole}' itself",
+            )
+
+
 def _node(text: str, config: Config | None = None) -> Site:
     address = _sender(text, config)
     if address.at is not None:
@@ -248,6 +258,7 @@ def _node(text: str, config: Config | None = None) -> Site:
 
 def _sender(text: str, config: Config | None = None) -> Address:
     address = parse(text, config)
+    refuse_reading(address)
     if len(address.sites) > 1 or address.site.role != "node":
         raise PatchError(f"hold '{text}'", "'heads', 'mlps', or nodes side by side: 'a9.9 m3'")
     return address

@@ -36,7 +36,7 @@ from minigpt.address import Address
 from minigpt.errors import PatchError
 from minigpt.names import parse
 from minigpt.patch.conflict import refuse
-from minigpt.patch.edit import NAME, ZERO, Edit, Given, Hold, Source, source
+from minigpt.patch.edit import NAME, ZERO, Edit, Given, Hold, Source, refuse_reading, source
 from minigpt.shown import ROWS, Row, Shown
 from minigpt.trace import Trace
 
@@ -219,6 +219,7 @@ class Patch(Shown):
 
 def _edit(target: Address, value: Source, how: str = "=") -> Edit:
     """An edit; PatchError where there can be none."""
+    refuse_reading(target)
     if len(target.sites) > 2:
         raise PatchError(
             f"'{target}' is a path of several edges",

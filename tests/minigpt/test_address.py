@@ -107,7 +107,7 @@ def test_no_two_sites_of_a_model_print_the_same() -> None:
         for layer in (range(3) if "{layer}" in form else [None])
     ]
     texts = [str(site) for site in sites]
-    assert len(set(texts)) == len(texts) == 3 * (3 * 8 + 12) + 5
+    assert len(set(texts)) == len(texts) == 3 * (3 * 8 + 12) + 5 + 4 * 3 * (3 + 3)
     assert [parse(text).site for text in texts] == sites
 
 
