@@ -53,8 +53,8 @@ GROUPS = ("direct", "change", "lost", "activation", "norm")
 
 
 class TableCard(Card):
-    """The grid stays; only its rows change. Sorted by total effects, it waits for all of them
-    before it moves a row."""
+    """The grid stays; only its rows change. Sorted by total effects, it moves its rows once there
+    are enough for a page, and again when all have come."""
 
     name, title, tab = "nodes", "Every node", "nodes"
     hint = (
@@ -116,9 +116,11 @@ class TableCard(Card):
             arrived = {
                 address: effect for chunk in chunks for address, effect in chunk.effects.items()
             }
-            self.known |= arrived
+            before, self.known = len(self.known), self.known | arrived
             self._totals_arrived(arrived)
             self._say_progress(running=True)
+            if before < 2 * self.runs.question.k <= len(self.known):
+                await self._resort()
         await self._resort()
         self._say_progress(running=False)
 
