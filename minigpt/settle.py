@@ -171,6 +171,13 @@ def measure(dtype: torch.dtype) -> Cut:
     return next(agree, BLOCKS)
 
 
+def is_plain(w: Float[Tensor, "a b"], rows: int) -> bool:
+    """Whether the library's own product with w, of so many rows on this many threads, gives each
+    the bits that it has among more: only then can another program's bits be promised."""
+    x = torch.randn(rows + max(ROWS), len(w), generator=torch.Generator().manual_seed(0)).to(w)
+    return torch.equal(x[:rows] @ w, (x @ w)[:rows])
+
+
 def _cases(dtype: torch.dtype) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Products to try; weights as the unembedding has them, transposed, last."""
     draws = torch.Generator().manual_seed(0)

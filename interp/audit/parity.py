@@ -22,7 +22,7 @@ from interp.audit.row import Row, Section
 from interp.numerics import ulp
 from interp.tasks import Prompts
 from minigpt import GPT2, Batch, Params, Trace, ops
-from minigpt.settle import Cut
+from minigpt.settle import Cut, is_plain
 
 ATTENTION = {"eager": ops.eager, "sdpa": ops.sdpa}
 # How far float64 numbers may be from the reference's, relative to the largest of their kind.
@@ -94,7 +94,8 @@ def _values(
         "Face's own products are settled; these are on one thread"
     )
     if not settled:
-        return Row.skipped(promise, f"no prompts of one length come to {LEAST} tokens", how)
+        why = f"no prompts of one length come to {LEAST} tokens, or this processor's own products"
+        return Row.skipped(promise, f"{why} of these widths depend on the number of rows", how)
     return Row.bitwise(promise, gap, how)
 
 
@@ -110,7 +111,14 @@ def _skipped(kind: str, outside: bool) -> list[Row]:
 
 
 def _settled(model: GPT2, tokens: Tensor) -> bool:
-    return tokens.numel() >= LEAST and (model.dtype == torch.float32 or tokens.numel() % 4 == 0)
+    """Whether Hugging Face's own products, of so many tokens on one thread, give each the bits that
+    it has in any company: what is then to be found in ours."""
+    rows, block = tokens.numel(), model.params.blocks[0]
+    products = (block.w_qkv, block.w_o, block.w_in, block.w_out, model.params.unembed.T)
+    if rows < LEAST or (model.dtype != torch.float32 and rows % 4):
+        return False
+    with threads(1):
+        return all(is_plain(w, rows) for w in products)
 
 
 # ---- the float64 reference

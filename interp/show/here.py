@@ -6,8 +6,6 @@ import sys
 
 from rich.console import Console
 
-from interp.figures.figure import kernel, library
-from interp.show import page, terminal
 from interp.show.document import Document
 
 
@@ -16,6 +14,10 @@ def show(shown: Document) -> None:
 
     show(views.effects(effects))
     """
+    # Loads plotly, which nobody needs who shows nothing.
+    from interp.figures.figure import kernel, library
+    from interp.show import page, terminal
+
     if kernel() is None:
         Console(highlight=False).print(terminal.document(shown))
         return

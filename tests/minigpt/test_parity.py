@@ -21,7 +21,7 @@ from torch import Tensor
 from interp.audit.determinism import threads
 from minigpt import GPT2, ops
 from minigpt.params import tensors
-from minigpt.settle import Cut
+from minigpt.settle import Cut, is_plain
 from tests.conftest import tiny
 
 SMALL = (12, 12, 768, 3072, 1024, 50257)
@@ -71,11 +71,14 @@ def ours(model: GPT2, attention: str, given: Tensor) -> Tensor:
 
 
 def settled(model: GPT2, given: Tensor) -> bool:
-    """Whether Hugging Face's products in this shape, on one thread, have the bits of settled ones,
-    which run() has in every shape."""
-    return given.numel() >= Cut().least and (
-        model.dtype == torch.float32 or given.numel() % Cut().grain == 0
-    )
+    """Whether Hugging Face's own products in this shape, on one thread, have bits that do not
+    depend on the number of rows: those that run() has in every shape."""
+    rows, block = given.numel(), model.params.blocks[0]
+    if rows < Cut().least or (model.dtype != torch.float32 and rows % Cut().grain):
+        return False
+    products = (block.w_qkv, block.w_o, block.w_in, block.w_out, model.params.unembed.T)
+    with threads(1):
+        return all(is_plain(w, rows) for w in products)
 
 
 def check(model: GPT2, attention: str, batch: int, pos: int, *, run: bool = True) -> None:

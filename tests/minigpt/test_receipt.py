@@ -42,7 +42,9 @@ def test_what_is_printed_is_the_share_of_full_runs():
     assert str(Receipt(flops=10**9)).endswith("1.000 GFLOP")
     receipt = MODEL.rerun(CLEAN, Patch.write("a1.0@3", CORRUPT)).receipt
     assert f"({receipt.flops / receipt.full_flops:.2%} of full runs)" in str(receipt)
-    assert 0 < receipt.needed_flops <= receipt.flops < receipt.full_flops
+    assert 0 < receipt.needed_flops <= receipt.flops
+    # Rows are filled up as the processor needs: more may be spent than by a run of so few.
+    assert receipt.needed_flops < receipt.full_flops
 
 
 def test_receipts_add_up_entry_by_entry():

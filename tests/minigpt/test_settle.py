@@ -164,3 +164,12 @@ def test_the_measurement_itself_says_a_cut(folder):
     """In a process of its own, for a type that takes least."""
     assert settle.cut(torch.float32) in (*CUTS, BLOCKS)
     assert len(list(Path(folder).iterdir())) == 1
+
+
+def test_a_librarys_own_product_is_plain_where_company_changes_no_bit(monkeypatch):
+    w = numbers(48, 16, torch.float64, 0)
+    with threads(1):
+        assert settle.is_plain(w, 20)
+    plain = torch.Tensor.__matmul__
+    monkeypatch.setattr(torch.Tensor, "__matmul__", lambda x, w: plain(x, w) + len(x))
+    assert not settle.is_plain(w, 20)

@@ -86,7 +86,7 @@ def test_a_link_that_means_nothing_is_refused_with_what_is_legal(url, parts):
         ({"compare": "other"}, ["without another prompt"]),
         ({"patches": ("a9.9 = 0",)}, ["layer 9 of 4"]),
         ({"patches": ("a2.6 = other",)}, ["another prompt", "second prompt"]),
-        ({"patches": ("a2.6 = 1",)}, ["the source '1'", "mean(reference)"]),
+        ({"patches": ("a2.6 = one",)}, ["the source 'one'", "mean(reference)"]),
         ({"patches": ("a2.6",)}, ["no intervention"]),
         ({"patches": ("a2.6 = 0", "a2.6@3 = this")}, ["both decide"]),
         ({"patches": ("a2.6@40 = x2",)}, ["@40", "14 tokens"]),
