@@ -314,6 +314,7 @@ def saves(tab: Tab, name: str, ending: str, folder: Path) -> Path:
 # --- beside the flows -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_five_worked_questions_lead_to_their_answers(tab: Tab, server: str) -> None:
     for number, each in enumerate(worked(), 1):
         tab.open(f"{server}/")

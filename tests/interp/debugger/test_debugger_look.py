@@ -190,8 +190,17 @@ def serious(tab: Tab) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("view", ["welcome", "nodes", "trace", "graph", "paths", "lens"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+QUICK = {("light", "nodes"), ("dark", "nodes"), ("light", "graph"), ("light", "lens")}
+
+
+@pytest.mark.parametrize(
+    ("scheme", "view"),
+    [
+        pytest.param(scheme, view, marks=() if (scheme, view) in QUICK else pytest.mark.slow)
+        for scheme in ("light", "dark")
+        for view in ("welcome", "nodes", "trace", "graph", "paths", "lens")
+    ],
+)
 def test_axe_finds_nothing_serious(browser, server: str, view: str, scheme: str) -> None:
     asked = replace(CHANGED, other=OTHER, trail=("a2.6.q@13<1",), graph=("a2.6@13", "a3.4@13"))
     with tab_of(browser, server, 1280, 800, color_scheme=scheme) as tab:
