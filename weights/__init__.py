@@ -2,9 +2,10 @@
 here."""
 
 from weights.catalog import models
+from weights.dictionaries import load_dictionary
 from weights.errors import WeightsError, WeightsWarning
 from weights.fetch import fetch
 from weights.load import load
 from weights.save import save
 
-__all__ = ["WeightsError", "WeightsWarning", "fetch", "load", "models", "save"]
+__all__ = ["WeightsError", "WeightsWarning", "fetch", "load", "load_dictionary", "models", "save"]
