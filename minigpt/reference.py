@@ -10,13 +10,14 @@ through two doors only:
                          another stream, it sees that
 
 Behind the doors, in `Sheet`, is all that a patch means; the tests hold the fast engine to it. Knows
-addresses, patches as plain data, and NumPy; shares no code with the engine.
+addresses, patches and dictionaries as plain data, and NumPy; shares no code with the engine.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 
 from minigpt.address import Address, Site, parse
 from minigpt.config import Config
+from minigpt.dictionary import Activation, Dictionary, Gated, JumpRelu, TopK
 from minigpt.patch import Patch
 from minigpt.patch.edit import Edit, Source
 
@@ -61,7 +63,7 @@ def attention(w: Weights, c: Config, i: int, sheet: Sheet) -> Float[Array, "pos 
     """What layer a{i} writes: its heads and its bias."""
     parts = [head(w, c, i, n, sheet) for n in range(c.n_head)]
     parts.append(sheet.fill(f"a{i}.b", np.tile(w["attn.c_proj.bias"], (len(parts[0]), 1))))
-    return sheet.fill(f"a{i}", np.sum(parts, axis=0))
+    return latents(f"a{i}", sheet.fill(f"a{i}", np.sum(parts, axis=0)), {}, w, sheet)
 
 
 def head(w: Weights, c: Config, i: int, n: int, sheet: Sheet) -> Float[Array, "pos d_model"]:
@@ -98,7 +100,64 @@ def mlp(w: Weights, c: Config, i: int, sheet: Sheet) -> Float[Array, "pos d_mode
     act = sheet.activate(i, gelu(x @ w["mlp.c_fc.weight"] + w["mlp.c_fc.bias"]))  # [pos, d_mlp]
     parts = [fill(f"m{i}.n{n}", np.outer(act[:, n], w_out[n])) for n in range(c.d_mlp)]
     parts.append(fill(f"m{i}.b", np.tile(w["mlp.c_proj.bias"], (len(x), 1))))
-    return fill(f"m{i}", np.sum(parts, axis=0))
+    wrote, reads = fill(f"m{i}", np.sum(parts, axis=0)), {".in": x, ".act": sheet.acted(i, act)}
+    return latents(f"m{i}", wrote, reads, w, sheet)
+
+
+def latents(
+    name: str, wrote: Float[Array, "pos d_model"], reads: Cells, w: Weights, sheet: Sheet
+) -> Float[Array, "pos d_model"]:
+    """What a layer writes once latents are edited, where a dictionary splits it: each part of what
+    it wrote changes the sum by what it differs by. The error is that of what was written."""
+    if (d := sheet.dictionaries.get(name)) is None:
+        return wrote
+    within = d.reads.removeprefix(name)
+    out = w["mlp.c_proj.weight"] if within == ".act" else np.eye(wrote.shape[-1])
+    beside = sheet.cells[f"{name}.b"] if within == ".act" else 0.0
+    z, units, bias = split(d, reads.get(within, wrote))
+    units, bias = units @ out, bias @ out  # [latent, pos, d_model], [pos, d_model]
+    parts = {f"{name}.l{n}": z[:, n, None] * unit for n, unit in enumerate(units)}
+    parts[f"{name}.l.b"], sheet.cells[f"{name}.z"] = bias, z
+    parts[f"{name}.e"] = wrote - beside - bias - np.sum([*parts.values()][:-1], axis=0)
+    total = wrote
+    for (part, own), unit in zip_longest(parts.items(), units):
+        total = total + sheet.fill(part, own, unit) - own
+    sheet.cells[name] = total
+    return total
+
+
+def split(
+    d: Dictionary, x: Float[Array, "pos d_in"]
+) -> tuple[Float[Array, "pos latent"], Float[Array, "latent pos d_out"], Float[Array, "pos d_out"]]:
+    """Activations of a dictionary's latents, what each writes for a unit of it, and the bias."""
+    w, b, w_out, b_out = (
+        np.asarray(t, dtype=np.float64)
+        for t in (d.encoder, d.encoder_bias, d.decoder, d.decoder_bias)
+    )
+    mean, s = np.zeros((len(x), 1)), np.ones((len(x), 1))
+    if d.normalise != "none":
+        mean = x.mean(-1, keepdims=True)
+    if d.normalise == "layer_norm":
+        s = x.std(-1, ddof=1, keepdims=True) + 1e-5
+    seen = (x - mean) / s * d.scale - (b_out if d.centred else 0.0)
+    skipped = 0.0 if d.skip is None else seen @ np.asarray(d.skip, dtype=np.float64)
+    z = activations(seen @ w + b, d.activation)
+    return z, w_out[:, None, :] / d.scale * s, (b_out + skipped) / d.scale * s + mean
+
+
+def activations(p: Float[Array, "pos latent"], how: Activation) -> Float[Array, "pos latent"]:
+    """What a dictionary's latents make of the encoder's numbers."""
+    if isinstance(how, Gated):
+        gate, factor, bias = (np.asarray(x, dtype=np.float64) for x in vars(how).values())
+        return np.where(p + gate > 0, np.maximum(p * factor + bias, 0), 0)
+    if isinstance(how, JumpRelu):
+        return np.where(p > np.asarray(how.threshold, dtype=np.float64), np.maximum(p, 0), 0)
+    if isinstance(how, TopK):  # of equals, those of the lower numbers
+        kept = np.argsort(-p, axis=-1, kind="stable")[:, : how.k]
+        on = np.zeros_like(p)
+        np.put_along_axis(on, kept, 1.0, axis=-1)
+        p = p * on
+    return np.maximum(p, 0)
 
 
 def layer_norm(
@@ -172,15 +231,25 @@ class Sheet:
     sizes: Mapping[str, int]  # of each axis that a tensor in a patch can have
     cells: Cells
     neurons: Collection[int] | None = None  # whose single writes are kept; None: every one's
+    dictionaries: Mapping[str, Dictionary] = field(default_factory=dict)
 
-    def fill(self, name: str, x: Float[Array, "pos *rest"]) -> Float[Array, "pos *rest"]:
+    def fill(
+        self,
+        name: str,
+        x: Float[Array, "pos *rest"],
+        unit: Float[Array, "pos *rest"] | None = None,
+    ) -> Float[Array, "pos *rest"]:
         """The cell holds x, but in rows where it, or the whole that it is a part of, is written,
         what is written there: from here on everybody sees that. (A port's cell, such as a9.9.q,
-        holds what was made of what it read; none is written.)"""
+        holds what was made of what it read; none is written.) A number that is put for a latent, or
+        added to it, is its activation, of which each unit writes `unit`."""
         site, x = parse(name).site, x.copy()
         for change in self.changes:
             if change.kind == "write" and change.concerns(site):
-                x[change.rows] = change.of(x[change.rows], self.value(change, site))
+                value = self.value(change, site)
+                if unit is not None and change.source.number and change.how != "*=":
+                    value = value * unit[change.rows]
+                x[change.rows] = change.of(x[change.rows], value)
         if site.kind != "mlp" or site.part is None or self.keeps(site.part):
             self.cells[name] = x
         return x
@@ -206,6 +275,24 @@ class Sheet:
             if change.activates and change.site.layer == layer:
                 place = change.rows, change.site.part
                 act[place] = change.of(act[place], change.source.number or 0.0)
+        return act
+
+    def acted(self, layer: int, act: Float[Array, "pos d_mlp"]) -> Float[Array, "pos d_mlp"]:
+        """Activations as a dictionary reads them: where a neuron, or the whole MLP, is what it is
+        in a run, or scaled, so are they."""
+        name, act = f"m{layer}.act", act.copy()
+        for change in self.changes:
+            if (
+                change.kind == "write"
+                and (change.site.kind, change.site.layer) == ("mlp", layer)
+                and not change.activates
+                and (change.how == "*=" or (change.how == "=" and change.source.value is None))
+            ):
+                own = slice(None) if change.site.part is None else change.site.part
+                given = change.source.number
+                value = given if given is not None else self.of_run(change, name)[..., own]
+                act[change.rows, own] = change.of(act[change.rows, own], value)
+        self.cells[name] = act
         return act
 
     def keeps(self, neuron: int) -> bool:
@@ -235,15 +322,22 @@ class Sheet:
             return self.tensor(change, site)
         if source.run is None:
             return 0.0
-        if source.mean and change.at is not None and site.kind != "pattern":
+        return self.of_run(change, site)
+
+    def of_run(self, change: Change, site: Site | str) -> Float[Array, "rows *rest"]:
+        """The same of a run, or of its mean; a name of a cell is what has no address."""
+        source, kind = change.source, "" if isinstance(site, str) else site.kind
+        if source.mean and change.at is not None and kind != "pattern":
             return self.mean_at(change, site, change.at)
         every = [self.there(change, site, index) for index in self.members(source)]
         x: Array = np.mean(every, axis=0)
-        if site.kind == "pattern":  # over this prompt's keys; there is no weight beyond the other's
+        if kind == "pattern":  # over this prompt's keys; there is no weight beyond the other's
             x = np.pad(x, ((0, 0), (0, self.length)))[:, : self.length]
         return x[change.rows]
 
-    def mean_at(self, change: Change, site: Site, at: int | str) -> Float[Array, "rows *rest"]:
+    def mean_at(
+        self, change: Change, site: Site | str, at: int | str
+    ) -> Float[Array, "rows *rest"]:
         """The mean at one position of all the run's prompts, or of its group's: where each of them
         has it."""
         run, found = self.runs[change.source.name], []
@@ -253,11 +347,11 @@ class Sheet:
         mean: Array = np.mean(found, axis=0)
         return mean
 
-    def there(self, change: Change, site: Site, index: int) -> Float[Array, "pos *rest"]:
+    def there(self, change: Change, site: Site | str, index: int) -> Float[Array, "pos *rest"]:
         """What a prompt of the change's run holds at this site; of a pair, from the same source, or
         for a mean from the prompt's own."""
         run = self.runs[change.source.name]
-        if change.site.kind != "pair":
+        if isinstance(site, str) or change.site.kind != "pair":
             return run.prompts[index][str(site)]
         head = Site("z" if site.kind == "z" else "attn", site.layer, site.part)
         x = run.prompts[index][f"{head}<"]
@@ -310,10 +404,12 @@ def changes(
 
 
 def unless_whole(change: Change, held: Sequence[Change]) -> Change:
-    """A node that is held; a pair, but where its head is held, whose z does not tell of it."""
+    """A node that is held; a pair, but where its head is held, whose z does not tell of it; a part
+    by a dictionary likewise, but where the whole is held."""
     wholes = [other.rows for other in held if other.site.contains(change.site)]
     kept = [row for row in change.rows if not any(row in some for some in wholes)]
-    return change._replace(rows=kept) if change.site.kind == "pair" else change
+    gives_way = change.site.kind == "pair" or change.site.is_latent
+    return change._replace(rows=kept) if gives_way else change
 
 
 def edited(edit: Edit, length: int, index: int, positions: Mapping[str, Sequence[int]]) -> Change:
@@ -330,7 +426,9 @@ def edited(edit: Edit, length: int, index: int, positions: Mapping[str, Sequence
 
 def covers(written: Site, site: Site) -> bool:
     """Whether this is written with that: it is the same, or a part of it, or the z that a head's
-    write is made of."""
+    write is made of. Parts by a dictionary are made of what was written."""
+    if site.is_latent:
+        return written == site
     head = Site("attn", site.layer, site.part) if site.kind == "z" else site
     return written in (site, head) or written.contains(site) or written.contains(head)
 
@@ -427,17 +525,20 @@ def run(
     runs: Mapping[str, Run] | None = None,
     positions: Mapping[str, Sequence[int]] | None = None,
     neurons: Collection[int] | None = None,
+    dictionaries: Mapping[str, Dictionary] | None = None,
 ) -> Run:
     """The prompts, each by itself, under a patch. `runs`: for each run that the patch takes values
     from, this file's own Run of it, by its name there. `positions`: for each name of a position,
     which one it is in each prompt. `neurons`: those of each MLP whose single writes are kept, for a
-    patch to read (all of GPT-2 small's would take 3 GB for a short prompt); None: all."""
+    patch to read (all of GPT-2 small's would take 3 GB for a short prompt); None: all.
+    `dictionaries`: by what each explains, as plain data."""
     w = {name: np.asarray(x, dtype=np.float64) for name, x in weights.items()}
     sizes = axis_sizes(config, len(tokens), max(map(len, tokens)))
     prompts: list[Cells] = []
     for index, prompt in enumerate(tokens):
         prompts.append({})
         said = changes(patch or Patch(), config, len(prompt), index, positions or {})
-        sheet = Sheet(index, len(prompt), said, runs or {}, sizes, prompts[-1], neurons)
+        own, known = prompts[-1], dictionaries or {}
+        sheet = Sheet(index, len(prompt), said, runs or {}, sizes, own, neurons, known)
         forward(w, config, list(prompt), sheet)
     return Run(config, prompts, positions or {})

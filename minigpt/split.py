@@ -20,13 +20,20 @@ from minigpt.shown import Shown
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Split(Shown):
-    """The parts at some rows. x: what the dictionary reads there; whole: what its parts sum to;
-    through: W_out, where they go through it."""
+    """The parts at some rows. x: what the dictionary reads there; wrote: what was written there,
+    before edits of the parts; through, beside: W_out and what the layer's own bias writes, where
+    activations are split."""
 
     dictionary: Dictionary
     x: Float[Tensor, "*rows d_in"]
-    whole: Float[Tensor, "*rows d_model"]
+    wrote: Float[Tensor, "*rows d_model"]
     through: Float[Tensor, "d_mlp d_model"] | None = None
+    beside: Float[Tensor, "*rows d_model"] | None = None
+
+    @cached_property
+    def whole(self) -> Float[Tensor, "*rows d_model"]:
+        """What the parts sum to."""
+        return self.wrote if self.beside is None else self.wrote - self.beside
 
     @cached_property
     def act(self) -> Float[Tensor, "*rows n"]:

@@ -338,7 +338,8 @@ def _split(t: Trace, site: Site, pick: Pick) -> Split:
     wrote = _edited(t, whole, pick, _OWN[whole.kind](t, whole, pick), others)
     if known.reads.endswith(".act"):
         bias = _READERS["mlp.b"](t, Site("mlp.b", whole.layer), pick)
-        return Split(known, pick(t.cells[whole.depth].act), wrote - bias, _block(t, whole).w_out)
+        act, w_out = pick(t.cells[whole.depth].act), _block(t, whole).w_out
+        return Split(known, act, wrote, w_out, bias)
     if known.reads.endswith(".in"):
         return Split(known, _mlp_in(t, Site("in", whole.layer), pick), wrote)
     return Split(known, wrote, wrote)

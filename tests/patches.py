@@ -489,7 +489,13 @@ def reference_of(
     }
     positions = places_of(trace.batch)
     return reference.run(
-        _weights(model), model.config, rows_of(trace.batch), patch, found, positions
+        _weights(model),
+        model.config,
+        rows_of(trace.batch),
+        patch,
+        found,
+        positions,
+        dictionaries=model.params.dictionaries,
     )
 
 
@@ -517,7 +523,8 @@ def _weights(model: GPT2) -> dict[str, np.ndarray]:
 
 @lru_cache(maxsize=64)
 def _unpatched(model: GPT2, tokens: tuple[tuple[int, ...], ...]) -> reference.Run:
-    return reference.run(_weights(model), model.config, tokens)
+    known = model.params.dictionaries
+    return reference.run(_weights(model), model.config, tokens, dictionaries=known)
 
 
 def disagreements(

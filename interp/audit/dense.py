@@ -7,19 +7,24 @@ reference checks) and the operations of the pass; nothing of which rows and colu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from minigpt import GPT2, Patch, Site, Trace, ops
+from minigpt.dictionary import Dictionary
 from minigpt.model import grouped
 from minigpt.recompute.plan import plan
 from minigpt.recompute.record import Record
+from minigpt.split import Split
 
 Rows = Float[Tensor, "rows _columns"]
+NOTHING: Mapping[str, Rows] = MappingProxyType({})
 
 
 def patched(model: GPT2, trace: Trace, patch: Patch) -> dict[str, Tensor]:
@@ -65,7 +70,7 @@ class _Pass:
         self.wrote |= {Site("attn", layer, n): ops.settled(*pair) for n, pair in heads.items()}
         write = ops.settled(z, b.w_o, b.b_o)
         self.wrote |= {Site("attn", layer): write, Site("attn.b", layer): b.b_o.expand_as(write)}
-        return self._added("attn", layer, write + x)
+        return self._added("attn", layer, write + x, {"": write})
 
     @property
     def _h(self) -> range:
@@ -130,7 +135,7 @@ class _Pass:
         for n in self._neurons(layer):
             self.wrote[Site("mlp", layer, n)] = act[:, n : n + 1] * b.w_out[n]
         self.wrote |= {Site("mlp", layer): write, Site("mlp.b", layer): b.b_out.expand_as(write)}
-        return self._added("mlp", layer, write + mid)
+        return self._added("mlp", layer, write + mid, {"": write, ".act": act, ".in": read})
 
     def _neurons(self, layer: int) -> set[int]:
         """The neurons whose own writes some edit needs."""
@@ -152,17 +157,48 @@ class _Pass:
             put[rows, own] = now if record.values is None else self._values(record, now)
         return put
 
-    def _added(self, kind: str, layer: int, x: Rows) -> Rows:
-        """The stream, with what vectors that are written differ by from the nodes' own writes."""
+    def _added(self, kind: str, layer: int, x: Rows, reads: Mapping[str, Rows] = NOTHING) -> Rows:
+        """The stream, with what vectors that are written differ by from the nodes' own writes; then
+        the same of latents, by what a dictionary can read."""
+        added, hit = self._changes(kind, layer, x)
+        if known := self.model.params.dictionaries.get(str(Site(kind, layer))) if reads else None:
+            split = self._split(known, layer, reads, added)
+            more, too = self._changes(f"{kind}.l", layer, x, split)
+            added, hit = added + more, hit | too
+        return torch.where(hit[:, None], x + added, x)
+
+    def _changes(
+        self, kind: str, layer: int, x: Rows, split: Split | None = None
+    ) -> tuple[Rows, Bool[Tensor, "rows"]]:
+        """What the vectors of a stage add up to, and the rows that they are of."""
         added, hit = torch.zeros_like(x), x.new_zeros(len(x), dtype=torch.bool)
         for record in self.plan.at(kind, layer):
             rows, mine = record.rows, self.wrote[record.site][record.rows]
-            written = self._values(record, mine)
+            given = record.given(rows)
+            if split and record.activates:
+                given = given * split.unit(record.site).expand_as(x)[rows]
+            written = record.laid(given, mine)
             change = written - mine
             added[rows] += change
             hit[rows] = True
             self._overwrite(record, written, change)
-        return torch.where(hit[:, None], x + added, x)
+        return added, hit
+
+    def _split(
+        self, known: Dictionary, layer: int, reads: Mapping[str, Rows], added: Rows
+    ) -> Split:
+        """The parts by a dictionary, of which those are kept that some edit needs."""
+        wrote, within = reads[""] + added, known.reads.removeprefix(known.explains)
+        split = Split(known, reads[within] if within else wrote, wrote)
+        if within == ".act":
+            w_out, bias = self.model.params.blocks[layer].w_out, self.wrote[Site("mlp.b", layer)]
+            split = replace(split, through=w_out, beside=bias)
+        senders = (record.sender for some in self.plan.reads.values() for record in some)
+        written = (record.site for stage in self.plan.stages.values() for record in stage)
+        for site in {s for s in (*senders, *written) if s and s.is_latent}:
+            if str(site.whole) == known.explains:
+                self.wrote[site] = split.write(site).expand_as(wrote)
+        return split
 
     def _overwrite(self, record: Record, written: Rows, change: Rows) -> None:
         """From here on the node wrote this, and so did the whole that it is part of."""

@@ -11,7 +11,8 @@ from minigpt.address import Site
 from minigpt.errors import PatchError
 from minigpt.patch.edit import Edit, Hold
 
-Part = tuple[bool, ...]
+# In which cut of a whole each site is a part of it: "nodes" or "latents"; "" for the site itself.
+Part = tuple[str, ...]
 Thing = tuple[Site | None, ...]
 
 
@@ -74,27 +75,27 @@ def clash(a: Edit, b: Edit) -> bool:
 
 
 def _decided(edit: Edit) -> Iterator[tuple[Thing, Part]]:
-    """What an edit decides, then the larger things that this is a part of, and in which respect
-    (True). A write decides a node, or its like; a read an edge, by its sender and its port; an
+    """What an edit decides, then the larger things that this is a part of, and in which cut of
+    them. A write decides a node, or its like; a read an edge, by its sender and its port; an
     input all edges into a port, its sender None."""
     chains = [_things(site) for site in edit.target.sites]
     if edit.kind == "read":
-        chains[0] += ((None, True),)
+        chains[0] += ((None, "nodes"),)
     elif edit.kind == "input":
-        chains.insert(0, ((None, False),))
+        chains.insert(0, ((None, ""),))
     for things in product(*chains):
         yield tuple(site for site, _ in things), tuple(part for _, part in things)
 
 
 def _both_decide(a: Part, b: Part) -> bool:
-    """Whether two edits that meet at a thing decide more than different parts of it."""
-    return not any(x and y for x, y in zip(a, b, strict=True))
+    """Whether two edits that meet at a thing decide more than different parts of one cut of it."""
+    return not any(x and x == y for x, y in zip(a, b, strict=True))
 
 
 @lru_cache(maxsize=65536)
-def _things(site: Site) -> tuple[tuple[Site | None, bool], ...]:
-    """A site (False), then the wholes of which it is a part (True). A head, its pattern and its z
-    are one thing, of which its pairs are parts."""
+def _things(site: Site) -> tuple[tuple[Site | None, str], ...]:
+    """A site (""), then the wholes of which it is a part, and in which cut. A head, its pattern and
+    its z are one thing, of which its pairs are parts."""
     layer, part = site.layer, site.part
     if site.kind in ("z", "pattern", "pair") or (site.kind == "attn" and part is not None):
         line = [Site("z", layer, part), Site("z", layer), Site("attn", layer)][part is None :]
@@ -102,7 +103,8 @@ def _things(site: Site) -> tuple[tuple[Site | None, bool], ...]:
     else:
         wholes = (Site("attn", layer), Site("mlp", layer), Site("input"), Site(site.kind, layer))
         line = [site, *dict.fromkeys(whole for whole in wholes if whole.contains(site))]
-    return tuple((thing, i > 0) for i, thing in enumerate(line))
+    cut = "latents" if site.is_latent else "nodes"
+    return tuple((thing, cut * (i > 0)) for i, thing in enumerate(line))
 
 
 def may_meet(a: int | str | None, b: int | str | None) -> bool:

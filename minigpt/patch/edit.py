@@ -105,10 +105,15 @@ class Source(Shown):
 
 
 ZERO = Source.of(0)
-# name: (the kinds of the nodes in it, of their wholes and of their parts; its nodes)
-SETS: dict[str, tuple[set[str], Callable[[Config], Iterator[Site]]]] = {
-    "heads": ({"attn", "pair"}, heads),
-    "mlps": ({"mlp", "mlp.b"}, lambda c: (Site("mlp", layer) for layer in range(c.n_layer))),
+WHY = ", since a stream point is no write: its latents stand for all writes before it"
+# name: (the kind of its nodes, those of what shares their writes; its nodes)
+SETS: dict[str, tuple[str, set[str], Callable[[Config], Iterator[Site]]]] = {
+    "heads": ("attn", {"pair", "attn.l", "attn.l.b", "attn.e"}, heads),
+    "mlps": (
+        "mlp",
+        {"mlp.b", "mlp.l", "mlp.l.b", "mlp.e"},
+        lambda c: (Site("mlp", layer) for layer in range(c.n_layer)),
+    ),
 }
 
 
@@ -186,7 +191,7 @@ class Hold(Shown):
         for free in self.free:
             parse(free, config)
         every = (
-            SETS[word][1](config) if word in SETS else [_node(word, config)]
+            SETS[word][2](config) if word in SETS else [_node(word, config)]
             for word in self.nodes.split()
         )
         return tuple(chain.from_iterable(every))
@@ -240,10 +245,11 @@ def own_value(
 def refuse_reading(address: Address) -> None:
     """PatchError for what can only be read."""
     for site in address.sites:
-        if site.is_latent:
+        if site.role == "reading":
             raise PatchError(
-                f"an edit of '{address}': what '{site}' is can be read, and not written",
-                f"edits of '{site.whole}' itself",
+                f"an edit of '{address}': what '{site}' is can be read, and not written"
+                + WHY * (site.whole.role == "stream"),
+                f"edits of '{site.whole}' itself, or of a latent of what an a5 or m5 writes",
             )
 
 
@@ -267,14 +273,19 @@ def _sender(text: str, config: Config | None = None) -> Address:
 def _holds(word: str, site: Site) -> bool:
     """Whether a word of a hold stands for this node, or for nodes that are parts of it."""
     if word in SETS:
-        return site.kind in SETS[word][0] - {"mlp.b"} and (site.kind == "attn" or site.part is None)
+        return site.kind == SETS[word][0] and (site.kind == "attn" or site.part is None)
     return site == _node(word) or site.contains(_node(word))
+
+
+def _kinds(word: str) -> set[str]:
+    """The kinds of a word's nodes, and of what shares their writes."""
+    return SETS[word][1] | {SETS[word][0]} if word in SETS else {_node(word).kind}
 
 
 def _overlap(a: str, b: str) -> bool:
     """Whether two words of holds speak of the same node, or of a whole and its part."""
     if a in SETS or b in SETS:
-        m, n = (SETS[word][0] if word in SETS else {_node(word).kind} for word in (a, b))
+        m, n = (_kinds(word) for word in (a, b))
         return not m.isdisjoint(n)
     x, y = _node(a), _node(b)
     return x == y or x.contains(y) or y.contains(x)

@@ -91,13 +91,16 @@ class Edits:
 
     # ---- free vectors
 
-    def vectors(self, kind: str, layer: int, own: Own) -> Rows:
+    def vectors(self, kind: str, layer: int, own: Own, unit: Own | None = None) -> Rows:
         """Free vectors written by nodes of this kind: what each differs by from what the node
-        itself wrote."""
+        itself wrote. unit: what latents write for each unit of their activation."""
         added, pairs = [Rows.none(self.plan.cell("resid", 0))], []
         for record in self.plan.at(kind, layer):
             mine = own(record.site, record.ids)
-            written = Rows(record.ids, record.laid(record.given(record.ids), mine))
+            given = record.given(record.ids)
+            if unit and record.activates:
+                given = given * unit(record.site, record.ids)
+            written = Rows(record.ids, record.laid(given, mine))
             self.overrides.setdefault(record.site, []).append(written)
             pairs.append((written.x, mine))
             added.append(Rows(record.ids, written.x - mine))
@@ -117,7 +120,7 @@ class Edits:
             sent = [self._spread(record, clean)] if clean else []
             if len(clean) < len(record.variants):
                 ids = replace(record, variants=[v for v in record.variants if v in again]).ids
-                wrote = self._wrote(record.sender, ids, own)
+                wrote = self.wrote(record.sender, ids, own)
                 sent.append(self._differing(ids, record.laid(record.given(ids), wrote) - wrote))
             self._sent[record] = summed(sent)
 
@@ -158,7 +161,7 @@ class Edits:
         )
         return {variant for ids in written for variant in torch.unique(ids // self.plan.n).tolist()}
 
-    def _wrote(self, sender: Site, ids: Tensor, own: Own) -> Float[Tensor, "ids d_model"]:
+    def wrote(self, sender: Site, ids: Tensor, own: Own) -> Float[Tensor, "ids d_model"]:
         """What a sender wrote in these rows after all edits."""
         mine = own(sender, ids).clone()
         for site, many in self.overrides.items():

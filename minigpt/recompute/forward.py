@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -22,10 +23,12 @@ from minigpt.device import sent
 from minigpt.receipt import Receipt
 from minigpt.recompute.attention import HeadInput, attend
 from minigpt.recompute.edits import Edits, Own
+from minigpt.recompute.latents import Latents
 from minigpt.recompute.needed import Asked, Needed
 from minigpt.recompute.plan import Plan
 from minigpt.recompute.record import cell_columns
-from minigpt.recompute.rows import Rows, same, taken, union
+from minigpt.recompute.rows import Rows, same, summed, taken, union
+from minigpt.split import Split
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +48,7 @@ class Recalculation:
     """One chunk of a plan's variants, calculated. `layers`: what changed in each; `points`: of the
     stream, those that were asked for.
 
-    most: the most rows that a product had.
+    most: the most rows that a product had. seen: what the port of the MLP at hand sees.
     """
 
     def __init__(self, plan: Plan, asked: Asked = None) -> None:
@@ -56,6 +59,7 @@ class Recalculation:
         self.points: dict[Site, Rows] = {}
         self.layers: list[Changed] = []
         self.most = 0
+        self.seen = Rows.none(plan.cell("resid", 0))
         self._run()
 
     def _run(self) -> None:
@@ -134,6 +138,7 @@ class Recalculation:
         """Activations of the rows whose input changed, and those that edits write."""
         block, need = self.params.blocks[layer], self.needed.stream[layer + 1]
         read = self.edits.port(Site("in", layer), mid, self.plan.cell("mid", layer), need)
+        self.seen = read
         read = read.keep(self.needed.computed(layer, read.ids))
         x = self._norm(read.x, block.ln2_w, block.ln2_b)
         act = ops.gelu(self.receipt.linear(x, block.w_in, block.b_in))
@@ -144,9 +149,13 @@ class Recalculation:
         to, and free vectors."""
         layer, attn = node.depth, node.kind == "attn"
         need = self.needed.mid[layer] if attn else self.needed.stream[layer + 1]
-        own: Own = lambda site, ids: self._own(site, ids, cell)  # noqa: E731
-        added = self.edits.vectors(node.kind, layer, own)
-        self._send(node.kind, layer, cell.ids, own)
+        nodes: Own = lambda site, ids: self._own(site, ids, cell)  # noqa: E731
+        added = self.edits.vectors(node.kind, layer, nodes)
+        latents = self._latents(node, cell, added, nodes)
+        own: Own = lambda site, ids: (latents.own if site.is_latent else nodes)(site, ids)  # noqa: E731
+        split = self.edits.vectors(f"{node.kind}.l", layer, own, latents.unit)
+        added = summed([added, split])
+        self._send(node.kind, layer, latents.rows, own)
         ids = union(stream.ids, cell.ids, added.ids)
         ids = ids[need[ids]]
         x = self._written(node, ids, cell).add_(
@@ -156,13 +165,40 @@ class Recalculation:
 
     # ---- what nodes write
 
-    def _written(self, node: Site, ids: Tensor, cell: Rows) -> Float[Tensor, "ids d_model"]:
+    def _latents(self, node: Site, cell: Rows, added: Rows, own: Own) -> Latents:
+        """What dictionaries make of what the attention or the MLP writes, these free vectors in
+        it."""
+        rows = cell.ids
+        if self.params.dictionaries:
+            rows = union(rows, added.ids, *[self.seen.ids] * (node.kind == "mlp"))
+        return Latents(self.plan, rows, partial(self._split, node, cell, added, own))
+
+    def _split(
+        self, node: Site, cell: Rows, added: Rows, own: Own, part: Site, ids: Tensor
+    ) -> Split:
+        """The parts of what it writes at these rows."""
+        base = self.trace.split(part)
+        known, clean = base.dictionary, base.wrote.flatten(0, 1)
+        wrote = self._written(node, ids, cell, taken(clean, ids % self.plan.n)) + added.at(ids)
+        if known.reads.endswith(".act"):
+            act = cell.over(self.plan.cell("act", node.depth), ids)
+            bias = self.edits.wrote(Site("mlp.b", node.layer), ids, own)
+            return Split(known, act, wrote, base.through, bias)
+        if known.reads.endswith(".in"):
+            block, read = self.params.blocks[node.depth], base.x.flatten(0, 1)
+            x = Rows(self.seen.ids, self._norm(self.seen.x, block.ln2_w, block.ln2_b))
+            return Split(known, x.over(read, ids), wrote)
+        return Split(known, wrote, wrote)
+
+    def _written(
+        self, node: Site, ids: Tensor, cell: Rows, clean: Tensor | None = None
+    ) -> Float[Tensor, "ids d_model"]:
         """What the attention or the MLP writes at these rows: a product where its cell is new, as
-        it was elsewhere. To be used up."""
+        it was (or these values, used up) elsewhere. To be used up."""
         w, b = self._weights(node)
         if same(ids, cell.ids):
             return self.receipt.linear(cell.x, w, b)
-        write = self._clean(node, ids)
+        write = self._clean(node, ids) if clean is None else clean
         if not len(cell.ids):
             return write
         hit, place = cell.find(ids)

@@ -67,7 +67,7 @@ class Lowering:
     def _edit(self, edit: Edit) -> Iterator[Record]:
         parse(edit.target, self.trace.config)
         self.read.check(edit.source, edit.target)
-        self.trace.batch.check(edit.target)
+        self.trace.check(edit.target)
         rows, site = self.rows(edit.target.at), edit.target.sites[-1]
         if edit.kind == "write":
             yield from self._written(edit, site, rows)
@@ -124,7 +124,7 @@ class Lowering:
         """A node in whose place the patched run has a vector has no cells that could be scaled."""
         for other, vector in self.trace.overrides.items():
             kin = other == site or site.contains(other) or other.contains(site)
-            kin &= other.kind in (*CELL, "pair")
+            kin &= other.kind in (*CELL, "pair") or other.is_latent
             if kin and bool(fetched(vector.rows).flatten()[rows].any()):
                 raise PatchError(
                     f"'{edit}': the run that is patched has a vector in the place of {other}",
@@ -180,6 +180,8 @@ class Lowering:
         taken together, as its z, where none of them is free anywhere and cells tell of all."""
         if hold not in self._nodes:
             nodes = hold.sites(self.trace.config)
+            for node in nodes:
+                self.trace.check(Address((node,)))
             self.read.check(hold.source, Address((nodes[0],)))
             wholes_of = {node: _among(nodes, node) for node in nodes}
             self._nodes[hold] = self._by_layers(hold, wholes_of)

@@ -21,12 +21,14 @@ from minigpt.patch.edit import Source
 from minigpt.recompute.values import Values
 
 # The stage at which a write to a site of this kind acts. A layer's stages in order: resid, port
-# (q, k, v), pattern, pair, z, attn, mid, port (in), act, mlp; before them all emb, after them all
-# port (out), out.b.
+# (q, k, v), pattern, pair, z, attn, attn.l, mid, port (in), act, mlp, mlp.l; before them all emb,
+# after them all port (out), out.b.
 STAGE = {
     **dict.fromkeys(("emb", "pos", "input"), "emb"),
     **dict.fromkeys(("attn", "attn.b"), "attn"),
     **dict.fromkeys(("mlp", "mlp.b"), "mlp"),
+    **dict.fromkeys(("attn.l", "attn.l.b", "attn.e"), "attn.l"),
+    **dict.fromkeys(("mlp.l", "mlp.l.b", "mlp.e"), "mlp.l"),
     **dict.fromkeys(("q", "k", "v", "in", "out"), "port"),
     **{kind: kind for kind in ("resid", "mid", "pattern", "pair", "z", "out.b")},
 }
@@ -73,6 +75,12 @@ class Record:
         """Whether what the pass computes there does not matter."""
         return self.values is not None and self.how == "="
 
+    @property
+    def activates(self) -> bool:
+        """Whether it is a number for a latent: its activation, which is put or added."""
+        number = self.source.number is not None and self.how != "*="
+        return number and self.sender is None and self.site.kind in ("attn.l", "mlp.l")
+
     @cached_property
     def ids(self) -> Int[Tensor, "ids"]:
         """The rows' numbers among all variants, in order; to be asked for once all variants are
@@ -110,7 +118,7 @@ class Record:
 
 def cell_columns(site: Site, config: Config) -> slice:
     """Which columns of its cell (z or activations) a node has: a head's, a neuron's, or all."""
-    if site.part is None:
+    if site.part is None or site.is_latent:
         return slice(None)
     if site.kind == "mlp":
         return slice(site.part, site.part + 1)

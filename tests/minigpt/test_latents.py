@@ -20,13 +20,13 @@ from tests.minigpt.test_trace import prompts
 DICTIONARIES = (
     random_dictionary("m0", activation=TopK(5), normalise="layer_norm", centred=True),
     random_dictionary("a1", activation=THRESHOLD, normalise="centre", scale=0.7),
-    random_dictionary("m1.act", 32, 32, activation=GATED),
+    random_dictionary("m1.act", 8, 8, activation=GATED),
     random_dictionary("m2.in", skip=random_dictionary().encoder[:, :16]),
     random_dictionary("resid1", normalise="layer_norm", centred=True),
     random_dictionary("resid2.mid", activation=TopK(3)),
 )
 WHOLES = ("m0", "a1", "m1", "m2", "resid1", "resid2.mid")
-PLAIN = tiny(3, 2, 16, 32, dtype=torch.float64)
+PLAIN = tiny(3, 2, 16, 8, dtype=torch.float64)
 MODEL = PLAIN.with_dictionaries(*DICTIONARIES)
 
 
@@ -147,10 +147,10 @@ def test_what_has_no_activation_is_refused():
     [
         ([random_dictionary("m3")], "layers 0 to 2"),
         ([random_dictionary("resid4")], "layers 0 to 3"),
-        ([random_dictionary("m0.act")], r"16 and gives back 16 numbers\n.*32 and 32"),
+        ([random_dictionary("m0.act")], r"16 and gives back 16 numbers\n.*8 and 8"),
         ([random_dictionary("m0", 32, 32)], "16 and 16, the width of m0"),
         ([random_dictionary("m0"), random_dictionary("m0")], "explains that already"),
-        ([random_dictionary("m0"), random_dictionary("m0.act", 32, 32)], "explains that already"),
+        ([random_dictionary("m0"), random_dictionary("m0.act", 8, 8)], "explains that already"),
     ],
 )
 def test_a_dictionary_that_does_not_fit_the_model_is_refused(given, said):
