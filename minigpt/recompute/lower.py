@@ -273,7 +273,8 @@ class Lowering:
         for a, b in combinations(placed, 2):
             last, other = a.target.sites[-1], b.target.sites[-1]
             same_layer = last.layer == other.layer
-            meet = same_layer and a.kind == b.kind and (clash(a, b) or _same_head(last, other))
+            alike = (a.kind == "write") == (b.kind == "write")
+            meet = same_layer and alike and (clash(a, b) or _same_head(last, other))
             if meet and bool(self._meets(self.rows(None), a.target, b.target).any()):
                 raise conflict(a, b)
 

@@ -211,6 +211,15 @@ def test_parts_of_two_cuts_are_refused_together():
         Patch.parse("hold mlps but m0.e = c", GIVEN)
 
 
+def test_an_edge_and_an_input_that_meet_in_one_prompt_alone_are_refused():
+    """@-3 is @2 in the prompt of five tokens."""
+    for sender in ("m0.b", "m0.l.b"):
+        for port in ("a2.q@2", "a2.1.q@2"):
+            with pytest.raises(PatchError, match="both decide"):
+                MODEL.rerun(CLEAN, Patch.parse(f"{sender}>a2.1.q@-3 = 0; {port} = o", GIVEN))
+        MODEL.rerun(CLEAN, Patch.parse(f"{sender}>a2.1.q@-3 = 0; a2.0.q@2 = o", GIVEN))
+
+
 def test_an_edit_without_its_dictionary_says_how_to_have_one():
     clean = run(1, PLAIN)
     for line in ("m0.l3 = 0", "m0.l3>out = 0", "hold m0.l3 = 0"):
