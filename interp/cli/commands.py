@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from interp.cli.debug import debug
+from interp.cli.dictionaries import dictionaries
 from interp.cli.models import card, fetch, models
 from interp.cli.numerics import audit
 from interp.cli.patching import patch, paths
@@ -33,7 +34,7 @@ app = typer.Typer(
 # In the order in which --help lists them.
 for command in (
     *(debug, why, patch, paths, models, fetch, trace, generate, card),
-    *(ioi, circuit, audit, verify),
+    *(dictionaries, ioi, circuit, audit, verify),
 ):
     app.command()(tracked(command))
 
