@@ -20,8 +20,9 @@ from interp import rounding
 from interp.effects import Effects
 from interp.metrics import Metric, MetricError
 from interp.parts import Part, Parts, granted
-from minigpt import Site, Trace, ops
+from minigpt import Site, Trace, ops, parse
 from minigpt.address import streams
+from minigpt.errors import AddressError
 from minigpt.shown import Shown
 
 Row = tuple[str, Float[Tensor, "batch"]]
@@ -42,21 +43,27 @@ def direct(
     *,
     neurons: bool | Sequence[int] = False,
     sources: bool = False,
+    latents: Sequence[str] = (),
     scale: Float[Tensor, "batch"] | None = None,
 ) -> Effects:
     """Every node's direct effect on a metric that is linear in the logits; the rows sum to the
     metric.
 
     neurons: split the MLPs (True: all; or these layers) into neurons and bias. sources: split every
-    head by the position whose value it read ("a9.9.v@5"). Known in the field as direct logit
-    attribution. In a patched run, what an edit wrote into a stream or the output's input is a row
-    of its own, as is a vector written to a whole. scale: divide by this, the final LayerNorm's
-    scale of another run; then the rows do not sum to the metric, but show what the writes alone do.
+    head by the position whose value it read ("a9.9.v@5"). latents: split these writes, "m3" or "a5"
+    (not with sources), by the model's dictionaries into latents, decoder's bias and error. Known in
+    the field as direct logit attribution. In a patched run, what an edit wrote into a stream or the
+    output's input is a row of its own, as is a vector written to a whole. scale: divide by this,
+    the final LayerNorm's scale of another run; then the rows do not sum to the metric, but show
+    what the writes alone do.
     """
     split = range(trace.config.n_layer) if neurons is True else neurons or ()
     out = Parts(trace, Site("out"), _reader(trace, metric), gradient(trace, metric, scale))
+    wholes = [_split(trace, text, sources) for text in latents]
     parts = [part for part in out.nodes(split) if not (sources and part[0].kind == "attn")]
-    edits = out.edits([site for site, _ in parts])
+    parts = [(s, x) for s, x in parts if not any(w == s or w.contains(s) for w in wholes)]
+    parts += [part for whole in wholes for part in out.latents(whole)]
+    edits = out.edits([*wholes, *(site for site, _ in parts)])
     rows = [
         *_named(parts),
         *(_sources(trace, metric, out.toward) if sources else ()),
@@ -65,6 +72,20 @@ def direct(
         *_port(out),
     ]
     return _effects("direct effect", trace, metric, rows)
+
+
+def _split(trace: Trace, text: str, sources: bool) -> Site:
+    """A write that is split by its dictionary."""
+    site = parse(text, trace.config).site
+    if (
+        site.kind not in ("attn", "mlp")
+        or site.part is not None
+        or (sources and site.kind == "attn")
+    ):
+        raise AddressError(
+            f"latents of '{text}'", "what an MLP writes, or (sources=False) an attention layer"
+        )
+    return site
 
 
 def changed(

@@ -44,6 +44,21 @@ class Parts(Shown):
             else:
                 yield site, self.dot(self.trace.write(site))
 
+    def latents(self, whole: Site) -> Iterator[Part]:
+        """The parts of a write by a dictionary: latents that are on at some of the rows or that an
+        edit wrote, the decoder's bias, the error; and the layer's own bias where that is none of
+        them."""
+        split = self.trace.split(Site(f"{whole.kind}.ls", whole.layer))
+        on = self.pick(split.act).flatten(0, -2).any(0).nonzero().flatten().tolist()
+        kind = f"{whole.kind}.l"
+        edited = {
+            s.part or 0 for s in self.trace.overrides if (s.kind, s.layer) == (kind, whole.layer)
+        }
+        sites = [Site(kind, whole.layer, n) for n in sorted({*on, *edited})]
+        sites += [Site(f"{whole.kind}.{part}", whole.layer) for part in ("l.b", "e")]
+        sites += [Site("mlp.b", whole.layer)] * (split.beside is not None)
+        yield from ((site, self.dot(self.trace.write(site))) for site in sites)
+
     def edits(self, listed: Collection[Site]) -> Iterator[Part]:
         """The difference that edits make beyond the writes of the nodes that are listed: in a
         stream, and in a whole whose parts are listed."""

@@ -76,7 +76,8 @@ def bound(split: Split) -> Float[Tensor, "*rows d_model"]:
 def _parts(trace: Trace, site: Site, split: Split) -> Iterator[Site]:
     """Those parts that write anything: active latents, those that edits wrote, and the rest."""
     active = set(split.act.flatten(0, -2).any(0).nonzero().flatten().tolist())
-    edited = {part.part or 0 for part in trace.overrides if part.kind == f"{site.kind}.l"}
+    kind = f"{site.kind}.l", site.layer
+    edited = {part.part or 0 for part in trace.overrides if (part.kind, part.layer) == kind}
     for latent in sorted(active | edited):
         yield Site(f"{site.kind}.l", site.layer, latent)
     yield Site(f"{site.kind}.l.b", site.layer)
