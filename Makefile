@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # GPT-2's vocabulary, where a copy lies beside the repository; tiktoken fetches it once otherwise.
 export TIKTOKEN_CACHE_DIR ?= $(wildcard $(abspath ../shared/tokenizer))
 
-.PHONY: demo debug screenshots check test test-slow test-gpt2 mutants lint bench bench-engine gpu clean
+.PHONY: demo debug screenshots check test test-slow test-gpt2 test-peers mutants lint bench bench-engine gpu clean
 
 demo: $(BIN)/.runtime
 	$(BIN)/interp why "When Mary and John went to the store, John gave a drink to" --answer " Mary" --over " John" --html report.html
@@ -39,6 +39,16 @@ screenshots: $(BIN)/.test
 test-gpt2: $(BIN)/.test
 	$(BIN)/interp fetch gpt2
 	$(BIN)/python -m pytest -q -m gpt2
+
+# SAELens and dictionary_learning in an environment of their own: what they write is read the same here.
+test-peers: $(BIN)/.test .peers-venv/.done
+	$(BIN)/python -m pytest -q -m peers
+
+.peers-venv/.done:
+	$(PYTHON) -m venv .peers-venv
+	.peers-venv/bin/python -m pip install -q torch==2.13.0 sae-lens==6.54.12
+	.peers-venv/bin/python -m pip install -q --no-deps dictionary_learning==0.1.0
+	touch $@
 
 # Hundreds of small changes of the engine, each against its tests: hours; goes on where it stopped.
 # make mutants ARGS="--module minigpt/patch --number 30 --seed 1"

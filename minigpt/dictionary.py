@@ -143,8 +143,9 @@ class Dictionary(Shown):
         """What the encoder sees of x, and what is put back on the way out."""
         zero, one = x.new_zeros(*x.shape[:-1], 1), x.new_ones(*x.shape[:-1], 1)
         mean, s = (zero, one) if self.normalise == "none" else _moments(x)
-        s = s + EPS if self.normalise == "layer_norm" else one
-        seen = x if self.normalise == "none" else (x - mean) / s
+        s = s if self.normalise == "layer_norm" else one
+        seen = x if self.normalise == "none" else x - mean
+        seen = seen / (s + EPS) if self.normalise == "layer_norm" else seen
         seen = seen if self.scale == 1.0 else seen * self.scale
         return Prepared(seen - self.decoder_bias if self.centred else seen, mean, s)
 

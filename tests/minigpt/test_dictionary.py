@@ -62,9 +62,10 @@ def formula(d: Dictionary, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if d.normalise != "none":
         mean = x.mean(-1, keepdims=True)
     if d.normalise == "layer_norm":
-        s = x.std(-1, ddof=1, keepdims=True) + 1e-5
+        s = x.std(-1, ddof=1, keepdims=True)
     b = d.decoder_bias.numpy()
-    seen = (x - mean) / s * d.scale - (b if d.centred else 0)
+    by = s + 1e-5 if d.normalise == "layer_norm" else s
+    seen = (x - mean) / by * d.scale - (b if d.centred else 0)
     z = activated(seen @ d.encoder.numpy() + d.encoder_bias.numpy(), d.activation)
     y = z @ d.decoder.numpy() + b
     y = y if d.skip is None else y + seen @ d.skip.numpy()

@@ -50,8 +50,8 @@ def top(p, k):
 
 def layer_normed(x):
     mean = x.mean(-1, keepdims=True)
-    std = (x - mean).std(-1, ddof=1, keepdims=True) + 1e-5
-    return (x - mean) / std, mean, std
+    std = (x - mean).std(-1, ddof=1, keepdims=True)
+    return (x - mean) / (std + 1e-5), mean, std
 
 
 def saelens(folder, tensors, config, flat=False):
