@@ -24,6 +24,11 @@ MAY_LOAD = ("interp.cli", "interp.debugger")
 SERVERS = ("fastapi", "starlette", "uvicorn", "nicegui")
 MAY_SERVE = (
     "interp.debugger.api",
+    "interp.debugger.arrival",
+    "interp.debugger.departure",
+    "interp.debugger.guard",
+    "interp.debugger.handshake",
+    "interp.debugger.refusal",
     "interp.debugger.start",
     "interp.debugger.page",
     "interp.debugger.cards",

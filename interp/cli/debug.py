@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Annotated, Any
 
@@ -79,8 +79,11 @@ def debug(
 ) -> None:
     """Ask a model why, in the browser: nodes, attention, interventions, circuits. With --ask or
     --link: in the terminal."""
-    loaded = [load(name, vocabulary=tokenizer, ids=ids) for name in model or ["ioi-mini"]]
-    session = Session({each.name: each for each in loaded})
+
+    def session() -> Session:
+        loaded = [load(name, vocabulary=tokenizer, ids=ids) for name in model or ["ioi-mini"]]
+        return Session({each.name: each for each in loaded})
+
     if ask is None and not link:
         _serve(session, host, port, show)
         return
@@ -89,11 +92,12 @@ def debug(
         **{name: text for name, text in (("prompt", ask), ("other", other)) if text},
         **{name: tuple(texts) for name, texts in many.items() if texts},
     }
-    asked = _question(session, link, typed)
-    _answer(session, asked, result or ["summary", "upstream" if asked.trail else "nodes"], as_json)
+    models = session()
+    asked = _question(models, link, typed)
+    _answer(models, asked, result or ["summary", "upstream" if asked.trail else "nodes"], as_json)
 
 
-def _serve(session: Session, host: str, port: int, show: bool) -> None:
+def _serve(session: Callable[[], Session], host: str, port: int, show: bool) -> None:
     try:
         from interp.debugger import start  # its libraries are an extra
     except ModuleNotFoundError as error:

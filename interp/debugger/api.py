@@ -1,9 +1,8 @@
 """The JSON API: /api/..., one POST a result, a question as its body. It calls the same functions as
 the page and computes nothing itself.
 
-Every answer is JSON, every refusal too: {"detail": what was given, what is legal, what to type}.
-Long work (totals, graph, pathmap) also comes as a stream, a JSON record a line; when the client
-goes away, nothing more of it is computed.
+Every answer is JSON, every refusal and failure too (refusal.py). Long work (totals, graph, pathmap)
+also comes as a stream, a JSON record a line.
 """
 
 from __future__ import annotations
@@ -14,10 +13,9 @@ from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
 from fastapi import Body, FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from fastapi.responses import HTMLResponse, Response, StreamingResponse
 
-from interp.debugger import export
+from interp.debugger import export, refusal
 from interp.debugger.attention import Attention
 from interp.debugger.details import Details
 from interp.debugger.graph import Graph, graphs
@@ -25,12 +23,13 @@ from interp.debugger.lens import LensTable
 from interp.debugger.nodes import DEFINITIONS, Table
 from interp.debugger.openapi_page import reference
 from interp.debugger.pathmap import PathMap, pathmaps
-from interp.debugger.question import MAX_PROMPTS, MAX_TOKENS, Question
+from interp.debugger.question import Question
+from interp.debugger.refusal import Refusal
 from interp.debugger.session import Runs, Session
 from interp.debugger.summary import Summary
 from interp.debugger.totals import Totals, totals
 from interp.debugger.upstream import Upstream
-from interp.debugger.workers import Busy, Workers
+from interp.debugger.workers import Workers
 from minigpt import GPT2
 from minigpt.errors import MiniGPTError
 from minigpt.params import tensors
@@ -71,13 +70,6 @@ class Model:
     parameters: int
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """Why a request was refused: what was given, what is legal, what to type."""
-
-    detail: str
-
-
 def build(session: Session, workers: Workers | None = None) -> FastAPI:
     """The application with its OpenAPI page at /api/docs; the page is put onto it by
     page.build(app, session, workers)."""
@@ -91,8 +83,6 @@ def build(session: Session, workers: Workers | None = None) -> FastAPI:
         openapi_url="/api/openapi.json",
         responses={400: {"model": Refusal}, 422: {"model": Refusal}, 503: {"model": Refusal}},
     )
-    app.add_exception_handler(MiniGPTError, _refused)
-    app.add_exception_handler(RequestValidationError, _unreadable)
     _add_facts(app, session)
     for name in RECORDS:
         _add_result(app, session, pool, name)
@@ -100,6 +90,7 @@ def build(session: Session, workers: Workers | None = None) -> FastAPI:
     for name in STREAMS:
         _add_stream(app, session, pool, name)
     _add_export(app, session, pool)
+    refusal.install(app)
     return app
 
 
@@ -154,9 +145,9 @@ def _add_totals(app: FastAPI, session: Session, workers: Workers) -> None:
         responses=LINES,
     )
     async def stream(
-        request: Request, question: Question, addresses: Annotated[list[str] | None, Body()] = None
+        question: Question, addresses: Annotated[list[str] | None, Body()] = None
     ) -> StreamingResponse:
-        return await _streamed(request, workers, lambda: totals(session.runs(question), addresses))
+        return await _streamed(workers, lambda: totals(session.runs(question), addresses))
 
 
 def _add_stream(app: FastAPI, session: Session, workers: Workers, name: str) -> None:
@@ -168,27 +159,21 @@ def _add_stream(app: FastAPI, session: Session, workers: Workers, name: str) -> 
         response_class=StreamingResponse,
         responses=LINES,
     )
-    async def stream(
-        request: Request, question: Annotated[Question, Body(embed=True)]
-    ) -> StreamingResponse:
-        return await _streamed(request, workers, lambda: STREAMS[name](session.runs(question)))
+    async def stream(question: Annotated[Question, Body(embed=True)]) -> StreamingResponse:
+        return await _streamed(workers, lambda: STREAMS[name](session.runs(question)))
 
 
-async def _streamed(
-    request: Request, workers: Workers, start: Callable[[], Iterator[Any]]
-) -> StreamingResponse:
+async def _streamed(workers: Workers, start: Callable[[], Iterator[Any]]) -> StreamingResponse:
     """What cannot be asked is refused before the first line."""
     return StreamingResponse(
-        _lines(request, workers, await workers.run(start)), media_type="application/x-ndjson"
+        _lines(workers, await workers.run(start)), media_type="application/x-ndjson"
     )
 
 
-async def _lines(request: Request, workers: Workers, items: Iterator[Any]) -> AsyncIterator[str]:
-    """Records as lines while somebody listens; an error on the way is the last line."""
+async def _lines(workers: Workers, items: Iterator[Any]) -> AsyncIterator[str]:
+    """Records as lines; an error on the way is the last line."""
     try:
         async for item in workers.stream(items):
-            if await request.is_disconnected():
-                return
             yield export.as_json(item) + "\n"
     except MiniGPTError as error:
         yield json.dumps(asdict(Refusal(str(error)))) + "\n"
@@ -216,27 +201,6 @@ def _add_export(app: FastAPI, session: Session, workers: Workers) -> None:
             media_type=MEDIA[format],
             headers={"content-disposition": f'attachment; filename="{name}.{ending}"'},
         )
-
-
-async def _refused(_: Request, error: Exception) -> JSONResponse:
-    return JSONResponse(asdict(Refusal(str(error))), 503 if isinstance(error, Busy) else 400)
-
-
-async def _unreadable(_: Request, error: Exception) -> JSONResponse:
-    """What does not fit the schema: where, and why; never what was sent, which may be no text at
-    all."""
-    assert isinstance(error, RequestValidationError)
-    found = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()[:8]]
-    legal = (
-        f"a question as /api/docs has it: up to {MAX_TOKENS:,} tokens a prompt, {MAX_PROMPTS} "
-        "prompts"
-    )
-    return JSONResponse(
-        asdict(
-            Refusal("; ".join(found).encode("utf-8", "replace").decode() + f"\n  legal: {legal}")
-        ),
-        422,
-    )
 
 
 def _model(name: str, model: GPT2) -> Model:

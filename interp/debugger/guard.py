@@ -1,4 +1,4 @@
-"""Who may speak to the server: requests for its own name, from its own pages, of a bounded size.
+"""Who may speak to the server: requests for its own name, from its own pages.
 
 A page of another site that a browser has open can make it send requests here, under a foreign Host
 (DNS rebinding) or a foreign Origin.
@@ -6,20 +6,20 @@ A page of another site that a browser has open can make it send requests here, u
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Iterable
 from ipaddress import ip_address
-from typing import Any
 from urllib.parse import urlsplit
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Message, Receive, Send], Awaitable[None]]
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from interp.debugger.refusal import refusal
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 EVERYWHERE = frozenset({"0.0.0.0", "::"})
-# Bytes of one request's body.
-MAX_BODY = 2**20
+# A page's scheme by a request's, and the port that is meant where none is said.
+SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
+PORTS = {"http": 80, "https": 443}
 
 
 class Guard:
@@ -30,69 +30,46 @@ class Guard:
     never one.
     """
 
-    def __init__(self, app: App, names: Iterable[str] = ()) -> None:
+    def __init__(self, app: ASGIApp, names: Iterable[str] = ()) -> None:
         given = frozenset(names)
         self.app, self.numbers, self.names = app, bool(given & EVERYWHERE), LOOPBACK | given
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it with the reason."""
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
-        elif reason := self.refusal(dict(scope["headers"])):
-            await _refuse(scope, send, 403, reason)
-        elif _length(scope) > MAX_BODY:
-            await _refuse(
-                scope, send, 413, f"a body of {_length(scope):,} bytes; up to {MAX_BODY:,} are read"
-            )
+        elif reason := self.refused(Headers(scope=scope), SCHEMES[scope["scheme"]]):
+            await refuse(scope, receive, send, *reason)
         else:
-            await self.app(scope, _bounded(receive), send)
+            await self.app(scope, receive, send)
 
-    def refusal(self, headers: dict[bytes, bytes]) -> str:
-        """Why a request is refused, or nothing."""
-        host, origin = (headers.get(name, b"").decode("latin-1") for name in (b"host", b"origin"))
-        if not self._known(_name(f"//{host}")):
-            return (
-                f"the Host {host!r} is not this server's; it answers to "
-                f"{', '.join(sorted(self.names))}"
-            )
-        if origin and _location(origin) != host:
-            return (
-                f"the Origin {origin!r} is another site's; requests may come from "
-                f"http://{host} only"
-            )
-        return ""
+    def refused(self, headers: Headers, scheme: str) -> tuple[int, str] | None:
+        """A status, and why a request is refused; None where it is not."""
+        for name in ("host", "origin"):
+            if len(said := headers.getlist(name)) > 1:
+                return 400, f"{len(said)} {name.title()} headers: {', '.join(said)}\n  legal: one"
+        host, origin = headers.get("host", ""), headers.get("origin", "")
+        if not self._known(_place(f"{scheme}://{host}")[1]):
+            legal = ", ".join(sorted(self.names))
+            return 403, f"the Host {host!r} is not this server's\n  legal: {legal}"
+        own = f"{scheme}://{host}"
+        if origin and _place(origin) != _place(own):
+            return 403, f"the Origin {origin!r} is another site's\n  legal: {own}"
+        return None
 
     def _known(self, name: str) -> bool:
         return name in self.names - EVERYWHERE or (self.numbers and _is_number(name))
 
 
-def _bounded(receive: Receive) -> Receive:
-    """The same, but ended where the body is longer than its header said it may be."""
-    read = 0
-
-    async def bounded() -> Message:
-        nonlocal read
-        message = await receive()
-        read += len(message.get("body", b"")) if message["type"] == "http.request" else 0
-        return {"type": "http.disconnect"} if read > MAX_BODY else message
-
-    return bounded
-
-
-def _location(url: str) -> str:
-    """A URL's host and port; nothing where it is no URL."""
+def _place(url: str) -> tuple[str, str, int | None]:
+    """A URL's scheme, host and port; nothing where it is no URL of these three alone."""
     try:
-        return urlsplit(url).netloc
+        parts = urlsplit(url)
+        name, port = parts.hostname or "", parts.port or PORTS.get(parts.scheme)
     except ValueError:
-        return ""
-
-
-def _name(url: str) -> str:
-    """The host that a URL names, without its port."""
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
-        return ""
+        return "", "", None
+    bare = "@" not in parts.netloc and not (parts.path or parts.query or parts.fragment)
+    return (parts.scheme, name, port) if bare else ("", "", None)
 
 
 def _is_number(name: str) -> bool:
@@ -102,20 +79,9 @@ def _is_number(name: str) -> bool:
         return False
 
 
-def _length(scope: Message) -> int:
-    text = dict(scope["headers"]).get(b"content-length", b"0").decode("latin-1")
-    return int(text) if text.isascii() and text.isdigit() else 0
-
-
-async def _refuse(scope: Message, send: Send, status: int, reason: str) -> None:
+async def refuse(scope: Scope, receive: Receive, send: Send, status: int, reason: str) -> None:
+    """Refuse a request, or a websocket before it is open."""
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1008, "reason": reason[:120]})
-        return
-    await send(
-        {
-            "type": "http.response.start",
-            "status": status,
-            "headers": [(b"content-type", b"text/plain; charset=utf-8")],
-        }
-    )
-    await send({"type": "http.response.body", "body": f"refused: {reason}\n".encode()})
+    else:
+        await refusal(status, reason)(scope, receive, send)

@@ -7,11 +7,14 @@ import threading
 import time
 import warnings
 import webbrowser
+from collections.abc import Callable
 
 import uvicorn
 from fastapi import FastAPI
 
 from interp.debugger import api
+from interp.debugger.arrival import Arrival, Punctual
+from interp.debugger.departure import Departure
 from interp.debugger.guard import Guard
 from interp.debugger.session import Session
 from interp.debugger.workers import Workers
@@ -21,35 +24,55 @@ from minigpt.errors import MiniGPTError, NoEffectWarning
 def application(session: Session, workers: Workers, host: str = "127.0.0.1") -> FastAPI:
     """The API and the page, answering to the loopback's names and to `host`."""
     # NiceGUI changes a process on import: only one that serves pages has it.
-    from interp.debugger import page
+    from interp.debugger import handshake, page
 
     app = api.build(session, workers)
     page.build(app, session, workers)
+    handshake.check()
+    return protected(app, host)
+
+
+def protected(app: FastAPI, host: str = "127.0.0.1") -> FastAPI:
+    """The same behind the guard; from the outside in: who, what, and for how long."""
+    app.add_middleware(Departure)
+    app.add_middleware(Arrival)
     app.add_middleware(Guard, names=[host])
     return app
 
 
 def serve(
-    session: Session, host: str = "127.0.0.1", port: int = 8080, *, show: bool = True
+    load: Callable[[], Session], host: str = "127.0.0.1", port: int = 8080, *, show: bool = True
 ) -> None:
-    """Serve until interrupted. MiniGPTError where the port cannot be had."""
+    """Listen, say where, load the models, and serve until interrupted. MiniGPTError where the port
+    cannot be had."""
     bound, workers = _socket(host, port), Workers()
+    url = f"http://{f'[{host}]' if ':' in host else host}:{bound.getsockname()[1]}/"
+    print(f"{url} listens; the model is still loading", flush=True)
+    with bound:
+        _run(application(load(), workers, host), bound, workers, url, show)
+
+
+def _run(app: FastAPI, bound: socket.socket, workers: Workers, url: str, show: bool) -> None:
+    made = server(app)
+    threading.Thread(target=_once_up, args=(made, url, show), daemon=True).start()
+    try:
+        made.run(sockets=[bound])
+    finally:
+        workers.close()
+
+
+def server(app: FastAPI) -> uvicorn.Server:
+    """The server of an application."""
     _quiet()
-    server = uvicorn.Server(
+    return uvicorn.Server(
         uvicorn.Config(
-            application(session, workers, host),
+            app,
+            http=Punctual,
             log_level="warning",
             server_header=False,
             timeout_graceful_shutdown=3,
         )
     )
-    if show:
-        url = f"http://{host}:{bound.getsockname()[1]}/"
-        threading.Thread(target=_open, args=(server, url), daemon=True).start()
-    try:
-        server.run(sockets=[bound])
-    finally:
-        workers.close()
 
 
 def _quiet() -> None:
@@ -74,8 +97,10 @@ def _socket(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def _open(server: uvicorn.Server, url: str) -> None:
-    """Open the page in a browser, once there is something to see."""
+def _once_up(server: uvicorn.Server, url: str, show: bool) -> None:
+    """Say so once there is something to see, and open it in a browser."""
     while not server.started:
         time.sleep(0.05)
-    webbrowser.open(url)
+    print(f"{url} is ready; Ctrl+C ends it", flush=True)
+    if show:
+        webbrowser.open(url)

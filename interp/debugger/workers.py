@@ -12,10 +12,23 @@ from minigpt.errors import MiniGPTError
 
 T = TypeVar("T")
 THREADS, QUEUE = 2, 128
+# How torch says that there is no memory, on a CPU and on a GPU, and Python that it has none for a
+# thread.
+_NO_MEMORY = (
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "bad_alloc",
+    "can't start new thread",
+)
 
 
 class Busy(MiniGPTError):
     """More work is waiting than will be accepted."""
+
+
+class Exhausted(MiniGPTError):
+    """The memory is used up."""
 
 
 class Workers:
@@ -37,6 +50,10 @@ class Workers:
         self.pending += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+        except Exception as error:
+            if is_memory(error):
+                raise exhausted() from error
+            raise
         finally:
             self.pending -= 1
 
@@ -49,3 +66,20 @@ class Workers:
     def close(self) -> None:
         """End the threads; what waits is dropped."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def is_memory(error: Exception) -> bool:
+    """Whether an error says that memory is used up, as Python or as torch says it."""
+    said = str(error)
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in said for words in _NO_MEMORY)
+    )
+
+
+def exhausted() -> Exhausted:
+    """What is said then, and what helps."""
+    return Exhausted(
+        "more memory than there is",
+        "a question that fits: fewer tokens, fewer columns split, one at a time",
+        "the same with a shorter prompt, or without split=neurons and split=keys",
+    )

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 import pytest
 from starlette.testclient import TestClient
 
-from interp.debugger import api
-from interp.debugger.guard import Guard
+from interp.debugger import api, start
 from interp.debugger.session import Session
 from tests.browser import CHROMIUM, served
 from tests.interp.debugger.questions import MODEL
@@ -16,8 +15,8 @@ from tests.interp.debugger.questions import MODEL
 
 @pytest.fixture(scope="module")
 def client():
-    app = api.build(Session({"ioi-mini": MODEL}))
-    with TestClient(Guard(app), base_url="http://127.0.0.1:8080") as client:
+    app = start.protected(api.build(Session({"ioi-mini": MODEL})))
+    with TestClient(app, base_url="http://127.0.0.1:8080") as client:
         yield client
 
 

@@ -10,10 +10,12 @@ import time
 from dataclasses import asdict
 
 import pytest
-import uvicorn
+from starlette.datastructures import Headers
+from starlette.testclient import TestClient
 
-from interp.debugger import api, totals
-from interp.debugger.guard import MAX_BODY, Guard
+from interp.debugger import api, arrival, start, totals
+from interp.debugger.arrival import MAX_BODY
+from interp.debugger.guard import Guard
 from interp.debugger.session import Session
 from interp.debugger.start import serve
 from minigpt import GPT2
@@ -65,9 +67,64 @@ def test_a_server_for_others_answers_to_its_name_and_to_numbers():
     async def app(*_):
         raise AssertionError("never called")
 
-    headers = [{b"host": name} for name in (b"box.example:80", b"192.168.1.5:80", b"evil.example")]
-    assert [bool(Guard(app, ["box.example"]).refusal(h)) for h in headers] == [False, True, True]
-    assert [bool(Guard(app, ["0.0.0.0"]).refusal(h)) for h in headers] == [True, False, True]
+    names = ("box.example:80", "192.168.1.5:80", "evil.example")
+    headers = [Headers({"host": name}) for name in names]
+    box, every = Guard(app, ["box.example"]), Guard(app, ["0.0.0.0"])
+    assert [box.refused(h, "http") is None for h in headers] == [True, False, False]
+    assert [every.refused(h, "http") is None for h in headers] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "said"),
+    [
+        ([("host", "127.0.0.1:8080"), ("host", "localhost:8080")], 400, "2 Host headers"),
+        (
+            [("origin", "http://127.0.0.1:8080"), ("origin", "http://evil.example")],
+            400,
+            "2 Origin headers",
+        ),
+        ([("origin", "https://127.0.0.1:8080")], 403, "another site's"),
+        ([("origin", "http://127.0.0.1")], 403, "another site's"),
+    ],
+)
+def test_two_headers_of_one_kind_and_another_scheme_are_refused(client, headers, status, said):
+    reply = client.get("/api/models", headers=headers)
+    assert (reply.status_code, said in reply.json()["detail"]) == (status, True)
+
+
+@pytest.mark.parametrize("path", ["/api/nothing", "/api", "/api/nodes/x", "/apis"])
+def test_an_unknown_path_is_no_page(client, path):
+    reply = client.get(path)
+    if path.startswith("/api/") or path == "/api":
+        assert reply.status_code == 404
+        assert "/api/nodes" in reply.json()["detail"]
+    assert "<html" not in reply.text
+
+
+def test_an_unknown_method_names_those_that_there_are(client):
+    reply = client.get("/api/nodes")
+    assert (reply.status_code, reply.headers["allow"]) == (405, "POST")
+    assert "POST" in reply.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (MemoryError(), 503),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried ..."), 503),
+        (KeyError("a fault"), 500),
+        (RuntimeError("a fault"), 500),
+    ],
+)
+def test_every_failure_is_json(client, monkeypatch, error, status):
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr(Session, "runs", fails)
+    told = TestClient(client.app, base_url="http://127.0.0.1:8080", raise_server_exceptions=False)
+    reply = told.post("/api/summary", json=asdict(ASKED))
+    assert reply.status_code == status
+    assert ("memory" if status == 503 else "a fault of this program") in reply.json()["detail"]
 
 
 def test_a_full_queue_says_so_at_once():
@@ -116,9 +173,7 @@ def test_a_stream_stops_when_its_listener_goes():
 @pytest.fixture
 def server():
     """The API on a real socket."""
-    made = uvicorn.Server(
-        uvicorn.Config(Guard(api.build(Session({"ioi-mini": MODEL}))), port=0, log_level="warning")
-    )
+    made = start.server(start.protected(api.build(Session({"ioi-mini": MODEL}))))
     bound = socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=made.run, kwargs={"sockets": [bound]})
     thread.start()
@@ -157,3 +212,25 @@ def test_a_client_that_is_gone_computes_nothing_more(server, monkeypatch):
     done = len(swept)
     time.sleep(0.5)
     assert len(swept) == done < 1500
+
+
+def test_a_request_that_never_ends_is_ended(server, monkeypatch):
+    """Headers and body each have a deadline."""
+    monkeypatch.setattr(arrival.Punctual, "seconds", 0.3)
+    monkeypatch.setattr(arrival.Arrival, "seconds", 0.3, raising=False)
+    head = b"POST /api/summary HTTP/1.1\r\nhost: 127.0.0.1:%d\r\n" % server
+    with socket.create_connection(("127.0.0.1", server), timeout=5) as line:
+        line.sendall(head)
+        assert line.recv(4096).startswith(b"HTTP/1.1 408")
+
+
+def test_a_server_says_where_it_is_before_its_models_are_there(monkeypatch, capsys):
+    class Stop(Exception):
+        pass
+
+    def load():
+        raise Stop
+
+    with pytest.raises(Stop):
+        serve(load, port=0, show=False)
+    assert "http://127.0.0.1:" in capsys.readouterr().out
