@@ -16,6 +16,7 @@ from torch import Tensor
 from minigpt.dictionary import NORMALISE, Dictionary
 from minigpt.errors import ParamsError
 from minigpt.model import GPT2
+from minigpt.shown import Shown
 from weights import catalog, files
 from weights.dictionaries import (
     circuit_tracer,
@@ -39,8 +40,8 @@ def _nowhere(_: Found) -> str:
     return ""
 
 
-@dataclass(frozen=True)
-class Layout:
+@dataclass(frozen=True, repr=False)
+class Layout(Shown):
     """How one tool keeps its dictionaries: what one is made of, where it reads and writes, of which
     model, all by its file."""
 

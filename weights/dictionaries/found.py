@@ -11,14 +11,15 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from minigpt.shown import Shown
 from weights.errors import WeightsError
 
 T = TypeVar("T")
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
-@dataclass(frozen=True)
-class Found:
+@dataclass(frozen=True, repr=False)
+class Found(Shown):
     """The facts and the tensors of a dictionary in a file; dtype is that asked for, if one is."""
 
     path: Path
