@@ -480,7 +480,8 @@ PICTURES = {
 }
 
 
-@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_pictures_of_the_finished_pages(browser, server: str, scheme: str, tmp_path: Path) -> None:
     """Nothing is wider than 1280 px. PICTURES=docs/img keeps the pictures (make screenshots)."""
     folder = Path(os.environ.get("PICTURES", tmp_path))
