@@ -23,7 +23,7 @@ from interp.metrics import ABSENT
 from interp.tasks import files
 from minigpt import Batch, Tokenizer
 from minigpt.errors import PositionError, PromptError
-from minigpt.shown import LINE, ROWS, Row, Shown, cut
+from minigpt.shown import LINE, ROWS, Row, Shown, cut, short
 from minigpt.vocabulary import Ids
 
 Rows = Tensor | Sequence[Sequence[int] | Tensor]
@@ -304,6 +304,10 @@ def _many(x: Any) -> bool:
 def _column(said: Sequence[Any], tokenizer: Tokenizer | None, name: str) -> list[list[int]]:
     """Ids from ids, texts, or (answers) single tokens."""
     words = {i: x for i, x in enumerate(said) if not _are_ids(x)}
+    for i, x in words.items():
+        if not (isinstance(x, str) or (_many(x) and all(isinstance(y, str) for y in x))):
+            legal = "a text or token ids; vectors are no prompts of a language model"
+            raise PromptError(f"{name} of prompt {i}: {short(x)}", legal)
     if words and tokenizer is None:
         first = next(iter(words.values()))
         raise PromptError(

@@ -213,3 +213,25 @@ def test_a_file_without_answers_says_what_it_has(tmp_path):
     rows = [{"clean": "a", "corrupted": "b", "label": "yes"}]
     with pytest.warns(PromptsWarning), pytest.raises(PromptError, match="has no answers"):
         Prompts.load(table(rows, tmp_path / "a.csv"))
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"clean": [[3.0, 3.0], [2.0, 2.0]], "corrupt": [[1.0, 1.0], [0.0, 0.0]]},
+        {
+            "clean": [3, 0, 1],
+            "corrupt": [3, 1, 0],
+            "answers": [[0], [1]],
+            "wrong_answers": [[1], [0]],
+        },
+    ],
+)
+def test_vectors_and_nested_answers_are_no_prompts(tmp_path, record):
+    """What AutoCircuit keeps for its hand-built models."""
+    file = tmp_path / "pairs.json"
+    answers = {"answers": [" Mary"], "wrong_answers": [" John"]}
+    file.write_text(json.dumps({"prompts": [{**answers, **record}]}))
+    with pytest.raises(PromptError, match="of prompt 0: ") as error:
+        Prompts.load(file, weights.load("ioi-mini").tokenizer)
+    assert "a text or token ids" in str(error.value)
