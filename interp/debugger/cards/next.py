@@ -9,11 +9,13 @@ from html import escape
 from nicegui import ui
 
 from interp.debugger import numbers, summary
-from interp.debugger.cards import tokens
+from interp.debugger.cards import tokens, widgets
 from interp.debugger.cards.card import Card
 from interp.debugger.cards.view import View
+from interp.debugger.continuation import continued
 from interp.debugger.session import Runs
 from interp.debugger.summary import Next
+from minigpt.errors import MiniGPTError
 
 PICKED = "e => { const t = e.target.closest('[data-pick]'); if (t) emit(t.dataset.pick) }"
 
@@ -28,6 +30,8 @@ class NextCard(Card):
         super().__init__(view)
         with self.body:
             self.table = ui.html("").props("data-testid=next-tokens")
+            widgets.button("Continue the text", self._continue, "continue", look="flat")
+            self.text = ui.html("").props("data-testid=continuation")
         self.table.on("click", self._picked, js_handler=PICKED)
 
     def compute(self, runs: Runs) -> tuple[Next, ...]:
@@ -35,8 +39,19 @@ class NextCard(Card):
         return summary.following(runs, k=8 if runs.right is None else 6)
 
     def fill(self, result: tuple[Next, ...]) -> None:
-        """Other rows."""
+        """Other rows; what was written before goes on another text."""
+        self.text.set_content("")
         self.table.set_content(_table(result, [side.name for side in self.runs.sides]))
+
+    async def _continue(self) -> None:
+        """What each side writes next, the interventions in force."""
+        try:
+            found = await self.view.workers.run(lambda: continued(self.runs))
+        except MiniGPTError as error:
+            self.say(str(error))
+            return
+        self.say("")
+        self.text.set_content("".join(_written(*side) for side in found.items()))
 
     async def _picked(self, event: object) -> None:
         """A token becomes the answer, or the one that it is compared with."""
@@ -46,6 +61,10 @@ class NextCard(Card):
         kept = tuple(each for each in getattr(q, others) if each != text)
         changes = {role: (text,), others: kept}
         await self.propose(node="", trail=(), graph=(), **changes)
+
+
+def _written(side: str, text: str) -> str:
+    return f"<p class=small-title>{escape(side)}</p><p class=written>{escape(text)}</p>"
 
 
 def _table(rows: tuple[Next, ...], sides: Sequence[str]) -> str:

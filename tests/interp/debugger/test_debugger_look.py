@@ -9,9 +9,11 @@ from dataclasses import replace
 import pytest
 
 from interp.debugger.cards.welcome import worked
+from interp.debugger.continuation import continued
 from interp.debugger.question import Question
+from interp.debugger.session import runs
 from tests.browser import needs_chromium
-from tests.interp.debugger.questions import ASKED, LONGER, OTHER, PROMPT
+from tests.interp.debugger.questions import ASKED, LONGER, MODEL, OTHER, PROMPT
 from tests.interp.debugger.tab import Tab, settled, sync_api, tab_of
 
 axe = pytest.importorskip(
@@ -237,3 +239,11 @@ def test_the_lens_says_from_where_on_the_answer_stands_first(laptop: Tab) -> Non
     laptop.says("lens-verdict", "After ' to', ' Mary' stands first from resid3 on.")
     last = laptop.one("lens-table").locator("th[data-position='13']").bounding_box()
     assert last["x"] + last["width"] < 1280
+
+
+def test_the_text_is_continued_on_both_sides(laptop: Tab) -> None:
+    question = replace(ASKED, patches=("a0.6 = 0",))
+    settled(laptop.open(question))
+    laptop.one("continue").click()
+    for text in continued(runs(MODEL, question)).values():
+        laptop.says("continuation", text.strip()[:20])
