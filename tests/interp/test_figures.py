@@ -152,7 +152,6 @@ class Kernel:
 def kernel(monkeypatch) -> Kernel:
     kernel = Kernel()
     monkeypatch.setattr(shown, "kernel", lambda: kernel)
-    monkeypatch.setattr(here, "kernel", lambda: kernel)
     return kernel
 
 
