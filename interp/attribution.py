@@ -51,19 +51,21 @@ def direct(
 
     neurons: split the MLPs (True: all; or these layers) into neurons and bias. sources: split every
     head by the position whose value it read ("a9.9.v@5"). latents: split these writes, "m3" or "a5"
-    (not with sources), by the model's dictionaries into latents, decoder's bias and error. Known in
-    the field as direct logit attribution. In a patched run, what an edit wrote into a stream or the
+    (not with sources), by the model's dictionaries into latents, decoder's bias and error; or one
+    stream point, "resid6", whose latents stand for all writes before it. Known in the field as
+    direct logit attribution. In a patched run, what an edit wrote into a stream or the
     output's input is a row of its own, as is a vector written to a whole. scale: divide by this,
     the final LayerNorm's scale of another run; then the rows do not sum to the metric, but show
     what the writes alone do.
     """
     split = range(trace.config.n_layer) if neurons is True else neurons or ()
     out = Parts(trace, Site("out"), _reader(trace, metric), gradient(trace, metric, scale))
-    wholes = [_split(trace, text, sources) for text in latents]
+    wholes = _wholes(trace, latents, sources)
     parts = [part for part in out.nodes(split) if not (sources and part[0].kind == "attn")]
-    parts = [(s, x) for s, x in parts if not any(w == s or w.contains(s) for w in wholes)]
+    parts = [part for part in parts if not _within(part[0], wholes)]
     parts += [part for whole in wholes for part in out.latents(whole)]
     edits = out.edits([*wholes, *(site for site, _ in parts)])
+    edits = (part for part in edits if not _within(part[0], wholes))
     rows = [
         *_named(parts),
         *(_sources(trace, metric, out.toward) if sources else ()),
@@ -74,18 +76,30 @@ def direct(
     return _effects("direct effect", trace, metric, rows)
 
 
-def _split(trace: Trace, text: str, sources: bool) -> Site:
-    """A write that is split by its dictionary."""
-    site = parse(text, trace.config).site
-    if (
-        site.kind not in ("attn", "mlp")
-        or site.part is not None
-        or (sources and site.kind == "attn")
-    ):
-        raise AddressError(
-            f"latents of '{text}'", "what an MLP writes, or (sources=False) an attention layer"
-        )
-    return site
+def _wholes(trace: Trace, latents: Sequence[str], sources: bool) -> list[Site]:
+    """The writes, or the stream point, that are split by their dictionaries."""
+    sites = [parse(text, trace.config).site for text in dict.fromkeys(latents)]
+    for site in sites:
+        legal = ("mlp",) if sources else ("mlp", "attn", "resid", "mid")
+        if site.kind not in legal or site.part is not None:
+            raise AddressError(
+                f"latents of '{site}'",
+                "what an MLP writes, or (sources=False) an attention layer, or a stream point",
+            )
+        if _within(site, [other for other in sites if other != site]):
+            raise AddressError(
+                f"latents of '{site}' and of a stream point behind it, which stand for all before",
+                "writes behind the stream point, or those alone",
+            )
+    return sites
+
+
+def _within(site: Site, wholes: Sequence[Site]) -> bool:
+    """Whether one of these is the site, or contains it, or is a stream point behind it."""
+    later = (whole for whole in wholes if whole.role == "stream")
+    return any(whole == site or whole.contains(site) for whole in wholes) or any(
+        site.stage < point.stage for point in later
+    )
 
 
 def changed(
@@ -95,6 +109,7 @@ def changed(
     *,
     neurons: bool | Sequence[int] = False,
     sources: bool = False,
+    latents: Sequence[str] = (),
 ) -> Changed:
     """The difference of every node's direct effect between two runs of the same prompts, split into
     *write changed* (at the scale that the final LayerNorm had before) and *scale changed*.
@@ -104,7 +119,7 @@ def changed(
     """
 
     def read(trace: Trace, scale: Float[Tensor, "batch"] | None) -> Effects:
-        return direct(trace, metric, neurons=neurons, sources=sources, scale=scale)
+        return direct(trace, metric, neurons=neurons, sources=sources, latents=latents, scale=scale)
 
     first, fixed, last = (
         read(before, None),

@@ -12,8 +12,8 @@
     layer   a9.q  a9.k  a9.v  a9.z  a9.pattern          all heads at once
     latent  m3.l127  m3.l.b  m3.e           by a dictionary (minigpt.dictionary): a latent, the
                                             decoder's bias, what the dictionary leaves over
-            a5.l9  a5.l.b  a5.e             likewise of an attention layer, and to be read only
-            resid6.l12  resid6.l.b  resid6.e  resid6.mid.l3     of a stream point
+            a5.l9  a5.l.b  a5.e             likewise of an attention layer, and of a stream point
+            resid6.l12  resid6.l.b  resid6.e  resid6.mid.l3
             m3.l  a5.l  resid6.l            all latents at once, to be read only
 
 Knows the order in which a model computes. Knows nothing of tensors.
@@ -56,10 +56,9 @@ GRAMMAR: dict[str, tuple[str, str | None, str | None]] = {
 # What a dictionary splits, and how its parts are written behind that.
 SPLIT = {"attn": "a{layer}", "mlp": "m{layer}", "resid": "resid{layer}", "mid": "resid{layer}.mid"}
 for _kind, _text in SPLIT.items():
-    _role = "node" if _kind in ("attn", "mlp") else "reading"
-    GRAMMAR[f"{_kind}.l"] = (_role, f"{_text}.l{{part}}", None)
-    GRAMMAR[f"{_kind}.l.b"] = (_role, None, f"{_text}.l.b")
-    GRAMMAR[f"{_kind}.e"] = (_role, None, f"{_text}.e")
+    GRAMMAR[f"{_kind}.l"] = ("node", f"{_text}.l{{part}}", None)
+    GRAMMAR[f"{_kind}.l.b"] = ("node", None, f"{_text}.l.b")
+    GRAMMAR[f"{_kind}.e"] = ("node", None, f"{_text}.e")
     GRAMMAR[f"{_kind}.ls"] = ("reading", None, f"{_text}.l")
 LATENT = frozenset(f"{kind}.{part}" for kind in SPLIT for part in ("l", "l.b", "e", "ls"))
 _WHOLE = {"emb": "input", "pos": "input", "attn.b": "attn", "mlp.b": "mlp"}
@@ -122,7 +121,7 @@ class Site(Shown):
     def role(self) -> str:
         """ "node", "stream", "port", "inside"; or "reading", of what can only be read.
 
-        >>> [parse(text).site.role for text in ('m3.n7', 'resid2', 'a1.0.q', 'a1.0.z', 'resid2.e')]
+        >>> [parse(text).site.role for text in ('m3.n7', 'resid2', 'a1.0.q', 'a1.0.z', 'resid2.l')]
         ['node', 'stream', 'port', 'inside', 'reading']
         """
         return GRAMMAR[self.kind][0]

@@ -43,10 +43,10 @@ def forward(w: Weights, c: Config, tokens: list[int], sheet: Sheet) -> None:
     stream = fill("input", embedded)  # [pos, d_model]
     for i in range(c.n_layer):
         block = of_layer(w, i)
-        stream = fill(f"resid{i}", stream)
-        stream = fill(f"resid{i}.mid", stream + attention(block, c, i, sheet))
+        stream = point(f"resid{i}", stream, sheet)
+        stream = point(f"resid{i}.mid", stream + attention(block, c, i, sheet), sheet)
         stream = stream + mlp(block, c, i, sheet)
-    fill(f"resid{c.n_layer}", stream)
+    point(f"resid{c.n_layer}", stream, sheet)
     bias = fill("out.b", np.tile(w["ln_f.bias"], (n, 1)))
     seen = read("out", f"resid{c.n_layer}")
     out = fill("out", layer_norm(seen, w["ln_f.weight"], bias, c.eps))  # [pos, d_model]
@@ -57,6 +57,13 @@ def of_layer(w: Weights, i: int) -> Weights:
     """One layer's weights, by their names within it."""
     prefix = f"h.{i}."
     return {name.removeprefix(prefix): x for name, x in w.items() if name.startswith(prefix)}
+
+
+def point(
+    name: str, stream: Float[Array, "pos d_model"], sheet: Sheet
+) -> Float[Array, "pos d_model"]:
+    """The stream at a point, its latents among it, where a dictionary splits it."""
+    return latents(name, sheet.fill(name, stream), {}, {}, sheet)
 
 
 def attention(w: Weights, c: Config, i: int, sheet: Sheet) -> Float[Array, "pos d_model"]:
@@ -107,8 +114,9 @@ def mlp(w: Weights, c: Config, i: int, sheet: Sheet) -> Float[Array, "pos d_mode
 def latents(
     name: str, wrote: Float[Array, "pos d_model"], reads: Cells, w: Weights, sheet: Sheet
 ) -> Float[Array, "pos d_model"]:
-    """What a layer writes once latents are edited, where a dictionary splits it: each part of what
-    it wrote changes the sum by what it differs by. The error is that of what was written."""
+    """What a layer writes, or the stream at a point is, once latents are edited, where a dictionary
+    splits it: each part changes the sum by what it differs by. The error is that of what was
+    there."""
     if (d := sheet.dictionaries.get(name)) is None:
         return wrote
     within = d.reads.removeprefix(name)

@@ -57,8 +57,9 @@ class Trace(Shown):
     """A run: trace["a9.9@-1"], trace.logits, trace.act("m3"), trace.scale("out"). Immutable; share
     it freely.
 
-    A run after edits has a receipt, the vectors that edits wrote (overrides), what single ports
-    saw (ports), and what heads took from sources at which edits act (pairs; before W_O).
+    A run after edits has a receipt, the vectors that edits wrote (overrides), what single ports,
+    and dictionaries of stream points, saw (ports), and what heads took from sources at which edits
+    act (pairs; before W_O).
 
     Reading without @ gives [batch, pos, ...]; with @ [batch, ...]. In a batch of prompts of
     different lengths, what lies behind a prompt's end reads as NaN, so that nothing can be averaged
@@ -142,10 +143,11 @@ class Trace(Shown):
         )
 
     def stream(self, site: Site) -> Float[Tensor, "batch pos d_model"]:
-        """The whole stream at a point, or as a port reads it before its LayerNorm, behind the end
-        of a short prompt too."""
+        """The whole stream at a point, or as a port reads it before its LayerNorm, or a dictionary
+        of the point ("resid6.l") before edits of latents; behind the end of a short prompt too."""
         if site in self.ports:
             return self.ports[site]
+        site = site.whole if site.is_latent else site
         if site.kind == "out" or site.layer == self.config.n_layer:
             return self.cells[-1].out
         cells = self.cells[site.depth]
@@ -333,7 +335,8 @@ def _split(t: Trace, site: Site, pick: Pick) -> Split:
     point."""
     known, whole = t.params.dictionary(site), site.whole
     if whole.role == "stream":
-        return Split(known, pick(t.stream(whole)), pick(t.stream(whole)))
+        x = pick(t.stream(Site(f"{whole.kind}.ls", whole.layer)))
+        return Split(known, x, x)
     others = {site: override for site, override in t.overrides.items() if not site.is_latent}
     wrote = _edited(t, whole, pick, _OWN[whole.kind](t, whole, pick), others)
     if known.reads.endswith(".act"):

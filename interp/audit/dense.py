@@ -161,11 +161,17 @@ class _Pass:
         """The stream, with what vectors that are written differ by from the nodes' own writes; then
         the same of latents, by what a dictionary can read."""
         added, hit = self._changes(kind, layer, x)
-        if known := self.model.params.dictionaries.get(str(Site(kind, layer))) if reads else None:
+        more, too = self._lit(kind, layer, reads, added)
+        return torch.where((hit | too)[:, None], x + (added + more), x)
+
+    def _lit(
+        self, kind: str, layer: int, reads: Mapping[str, Rows], added: Rows
+    ) -> tuple[Rows, Bool[Tensor, "rows"]]:
+        """What edits of latents add up to, by what a dictionary can read, these vectors in it."""
+        if known := self.model.params.dictionaries.get(str(Site(kind, layer))):
             split = self._split(known, layer, reads, added)
-            more, too = self._changes(f"{kind}.l", layer, x, split)
-            added, hit = added + more, hit | too
-        return torch.where(hit[:, None], x + added, x)
+            return self._changes(f"{kind}.l", layer, added, split)
+        return torch.zeros_like(added), torch.zeros_like(added[:, 0], dtype=torch.bool)
 
     def _changes(
         self, kind: str, layer: int, x: Rows, split: Split | None = None
@@ -210,11 +216,12 @@ class _Pass:
         self.wrote[record.site][record.rows] = written
 
     def _set(self, stage: str, layer: int, x: Rows) -> Rows:
-        """The stream, in rows where it is written."""
+        """The stream, in rows where it is written, and where its latents are."""
         set_, records = x.clone(), self.plan.at(stage, layer)
         for record in records:
             set_[record.rows] = self._values(record, x[record.rows])
-        return set_
+        added, hit = self._lit(stage, layer, {"": set_}, torch.zeros_like(x))
+        return torch.where(hit[:, None], set_ + added, set_)
 
     def _seen(self, port: Site, x: Rows) -> tuple[Rows, Bool[Tensor, "rows"]]:
         """The stream as a port sees it: another run's, or with another write of a sender; and the

@@ -101,7 +101,8 @@ def _things(site: Site) -> tuple[tuple[Site | None, str], ...]:
         line = [Site("z", layer, part), Site("z", layer), Site("attn", layer)][part is None :]
         line[:0] = [site] * (site.kind == "pair")
     else:
-        wholes = (Site("attn", layer), Site("mlp", layer), Site("input"), Site(site.kind, layer))
+        wholes = [Site("attn", layer), Site("mlp", layer), Site("input"), Site(site.kind, layer)]
+        wholes = [site.whole] if site.is_latent else wholes
         line = [site, *dict.fromkeys(whole for whole in wholes if whole.contains(site))]
     cut = "latents" if site.is_latent else "nodes"
     return tuple((thing, cut * (i > 0)) for i, thing in enumerate(line))

@@ -105,7 +105,6 @@ class Source(Shown):
 
 
 ZERO = Source.of(0)
-WHY = ", since a stream point is no write: its latents stand for all writes before it"
 # name: (the kind of its nodes, those of what shares their writes; its nodes)
 SETS: dict[str, tuple[str, set[str], Callable[[Config], Iterator[Site]]]] = {
     "heads": ("attn", {"pair", "attn.l", "attn.l.b", "attn.e"}, heads),
@@ -247,9 +246,8 @@ def refuse_reading(address: Address) -> None:
     for site in address.sites:
         if site.role == "reading":
             raise PatchError(
-                f"an edit of '{address}': what '{site}' is can be read, and not written"
-                + WHY * (site.whole.role == "stream"),
-                f"edits of '{site.whole}' itself, or of a latent of what an a5 or m5 writes",
+                f"an edit of '{address}': what '{site}' is can be read, and not written",
+                f"edits of '{site.whole}' itself, or of its latents one by one",
             )
 
 

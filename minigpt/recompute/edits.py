@@ -14,6 +14,7 @@ from torch import Tensor
 from minigpt.address import Site
 from minigpt.device import fetched, sent
 from minigpt.receipt import Receipt
+from minigpt.recompute.latents import Latents
 from minigpt.recompute.plan import Plan
 from minigpt.recompute.record import Record
 from minigpt.recompute.rows import Rows, find, hits, summed, taken, union
@@ -37,7 +38,8 @@ class Edits:
     """The edits of a plan as a recalculation meets them, stage by stage.
 
     overrides: vectors that edits put in place of what a node wrote or a stream was, and patterns.
-    ports: what single ports saw. pairs: what heads took from single sources, before W_O.
+    ports: what single ports, and dictionaries of stream points, saw. pairs: what heads took from
+    single sources, before W_O.
     """
 
     def __init__(self, plan: Plan, receipt: Receipt) -> None:
@@ -106,6 +108,13 @@ class Edits:
             added.append(Rows(record.ids, written.x - mine))
         differ = self.count(pairs)
         return summed([added[0], *map(Rows.keep, added[1:], differ)])
+
+    def lit(self, site: Site, stream: Rows, latents: Latents) -> Rows:
+        """The same of latents of a stream point. What the dictionary saw, before them, is kept."""
+        stage, saw = f"{site.kind}.l", Site(f"{site.kind}.ls", site.layer)
+        if saw in self.trace.ports or self.plan.at(stage, site.depth):
+            self.ports.setdefault(saw, []).append(stream)
+        return self.vectors(stage, site.depth, latents.own, latents.unit)
 
     # ---- edges and ports
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from minigpt import ops
@@ -73,6 +73,25 @@ class Recalculation:
             Site("out"), stream, self.plan.cell("out", last - 1), self.needed.stream[last]
         )
 
+    def passes(self, port: Site) -> Rows:
+        """The rows of the stream at a port that may differ from the patched run's."""
+        if port.kind == "out":
+            return self.points[Site("resid", self.config.n_layer)]
+        layer = self.layers[port.depth]
+        return layer.mid if port.kind == "in" else layer.resid
+
+    def anew(self, site: Site) -> Int[Tensor, "rows"]:
+        """The rows where what stands at a node, a stream point or inside a head is computed anew,
+        whatever an edit of the patched run wrote there."""
+        kind, nothing = site.kind.partition(".")[0], torch.empty(0, dtype=torch.long)
+        if site.layer is None:
+            return nothing
+        if site.layer == self.config.n_layer:
+            return self.points[Site("resid", site.layer)].ids
+        layer = self.layers[site.layer]
+        cells = {"resid": layer.resid, "mid": layer.mid, "mlp": layer.act}
+        return cells.get(kind, layer.z).ids
+
     # ---- the five stages of a layer
 
     def _layer(self, layer: int, stream: Rows) -> Changed:
@@ -95,14 +114,28 @@ class Recalculation:
         return Rows(ids, taken(self.plan.cell("resid", 0), ids % self.plan.n) + added.at(ids))
 
     def _point(self, site: Site, stream: Rows) -> Rows:
-        """A point of the stream, after writes to itself; it is kept, if it is asked for."""
+        """A point of the stream, after writes to itself and to its latents; it is kept, if it is
+        asked for."""
         last = self.config.n_layer
         name, layer = ("out", last - 1) if site.layer == last else (site.kind, site.depth)
         base = self.plan.cell(name, layer)
-        stream = self.edits.stream(site, stream, base)
+        stream = self._lit(site, self.edits.stream(site, stream, base), base)
         if site in self.needed.sites:
             self.points[site] = stream
         return stream
+
+    def _lit(self, site: Site, stream: Rows, base: Float[Tensor, "n d_model"]) -> Rows:
+        """The same after edits of what a dictionary makes of it."""
+
+        def split(part: Site, ids: Tensor) -> Split:
+            x = stream.at(ids)
+            return Split(self.params.dictionary(part), x, x)
+
+        latents = Latents(self.plan, stream.ids, split)
+        added = self.edits.lit(site, stream, latents)
+        self._send(site.kind, site.depth, latents.rows, latents.own)
+        ids = union(stream.ids, added.ids)
+        return Rows(ids, stream.over(base, ids) + added.at(ids)) if len(added.ids) else stream
 
     def _attention(self, layer: int, stream: Rows) -> tuple[Rows, Rows]:
         """The queries, keys and values of dirty rows, and the z of every row that they or the edits

@@ -2,7 +2,7 @@
 error write there, before edits of them.
 
 Where a row is as it was in the run that is patched, so are its parts; elsewhere they are read off
-what the layer writes now, edits of its neurons, heads and biases in it.
+what is written, or what stands in the stream, now: edits of neurons, heads and biases in it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from minigpt.split import Split
 
 @dataclass(eq=False)
 class Latents:
-    """The parts of what one attention layer or MLP writes. rows: where these may differ from the
-    patched run's; split: the parts at some of those rows."""
+    """The parts of what one attention layer or MLP writes, or of a stream point. rows: where these
+    may differ from the patched run's; split: the parts at some of those rows."""
 
     plan: Plan
     rows: Int[Tensor, "rows"]

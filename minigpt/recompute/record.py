@@ -15,20 +15,19 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from minigpt.address import Site
+from minigpt.address import SPLIT, Site
 from minigpt.config import Config
 from minigpt.patch.edit import Source
 from minigpt.recompute.values import Values
 
-# The stage at which a write to a site of this kind acts. A layer's stages in order: resid, port
-# (q, k, v), pattern, pair, z, attn, attn.l, mid, port (in), act, mlp, mlp.l; before them all emb,
-# after them all port (out), out.b.
+# The stage at which a write to a site of this kind acts. A layer's stages in order: resid, resid.l,
+# port (q, k, v), pattern, pair, z, attn, attn.l, mid, mid.l, port (in), act, mlp, mlp.l; before
+# them all emb, after them all port (out), out.b.
 STAGE = {
     **dict.fromkeys(("emb", "pos", "input"), "emb"),
     **dict.fromkeys(("attn", "attn.b"), "attn"),
     **dict.fromkeys(("mlp", "mlp.b"), "mlp"),
-    **dict.fromkeys(("attn.l", "attn.l.b", "attn.e"), "attn.l"),
-    **dict.fromkeys(("mlp.l", "mlp.l.b", "mlp.e"), "mlp.l"),
+    **{f"{whole}.{part}": f"{whole}.l" for whole in SPLIT for part in ("l", "l.b", "e")},
     **dict.fromkeys(("q", "k", "v", "in", "out"), "port"),
     **{kind: kind for kind in ("resid", "mid", "pattern", "pair", "z", "out.b")},
 }
@@ -79,7 +78,7 @@ class Record:
     def activates(self) -> bool:
         """Whether it is a number for a latent: its activation, which is put or added."""
         number = self.source.number is not None and self.how != "*="
-        return number and self.sender is None and self.site.kind in ("attn.l", "mlp.l")
+        return number and self.sender is None and self.site.kind.endswith(".l")
 
     @cached_property
     def ids(self) -> Int[Tensor, "ids"]:

@@ -4,9 +4,11 @@ that was patched."""
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from minigpt.address import Site
@@ -28,11 +30,6 @@ def rerun(trace: Trace, patch: Patch) -> Trace:
     if patch and not calc.receipt.changed:
         warn_of_no_effect(str(patch))
     cells = _cells(trace, calc)
-    ports = {
-        site: _scatter(Trace(trace.params, trace.batch, cells).stream(site), rows)
-        for site, many in calc.edits.ports.items()
-        for rows in many
-    }
     pairs = {site: _override(trace, many) for site, many in calc.edits.pairs.items()}
     overrides = {site: _override(trace, many) for site, many in calc.edits.overrides.items()}
     return Trace(
@@ -40,9 +37,9 @@ def rerun(trace: Trace, patch: Patch) -> Trace:
         trace.batch,
         cells,
         calc.receipt,
-        {**trace.overrides, **overrides},
-        {**trace.ports, **ports},
-        {**trace.pairs, **pairs},
+        {**_still(trace.overrides, calc), **overrides},
+        {site: _saw(trace, site, calc) for site in {**trace.ports, **calc.edits.ports}},
+        {**_still(trace.pairs, calc), **pairs},
     )
 
 
@@ -63,6 +60,25 @@ def warn_of_no_effect(what: str) -> None:
         ),
         stacklevel=4,
     )
+
+
+def _still(edited: Mapping[Site, Override], calc: Recalculation) -> dict[Site, Override]:
+    """What earlier edits wrote, but where it is computed anew."""
+    still = {}
+    for site, override in edited.items():
+        rows = override.rows.clone()
+        rows.view(-1)[sent(calc.anew(site), rows)] = False
+        still[site] = Override(rows, override.values)
+    return still
+
+
+def _saw(trace: Trace, site: Site, calc: Recalculation) -> Float[Tensor, "batch pos d_model"]:
+    """What a port saw, or a dictionary of a stream point: as before, or the stream as it is now, or
+    what edits show it."""
+    x = trace.stream(site) if site.is_latent else _scatter(trace.stream(site), calc.passes(site))
+    for rows in calc.edits.ports.get(site, ()):
+        x = _scatter(x, rows)
+    return x
 
 
 def _cells(trace: Trace, calc: Recalculation) -> tuple[Cells, ...]:

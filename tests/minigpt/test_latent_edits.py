@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from interp import split
 from interp.audit import dense
-from minigpt import Patch, Site, Trace
+from minigpt import Patch, Site, Trace, parse
 from minigpt.address import Address
 from minigpt.batch import Batch
 from minigpt.errors import AddressError, PatchError
@@ -33,7 +33,7 @@ from tests.patches import (
 
 LENGTHS = (7, 5, 7)
 V = torch.linspace(-1, 1, 16, dtype=torch.float64)
-SPLIT = WHOLES[:4]
+SPLIT = WHOLES
 ACTIVE = {whole: [3, 5, 8, 20] for whole in SPLIT}
 PARTS = [f"{whole}.{part}" for whole in SPLIT for part in ("l3", "l5", "l8", "l20", "l.b", "e")]
 NAMES = ("logits", "resid1.mid", "resid2", *SPLIT, "m0.n3", "m0.b", "a1.0", "a1.1.z", *PARTS)
@@ -63,7 +63,7 @@ def parsed(text: str) -> Patch:
 
 LINES = """
     m0.L = 0 | m0.L = 2.5 | m0.L = o | m0.L = v | m0.L += v | m0.L += 1.5 | m0.L += o | m0.L *= 0.5
-    m0.L@3 = 0 | m0.L@E = mean(o) | m0.L@S = mean(o by groups) | m0.L.b = 0 | m0.l.b = o | m0.e = 0
+    m0.L@3 = 0 | m0.L@E = mean(o) | m0.L@S = mean(o by groups) | m0.l.b = 0 | m0.l.b = o | m0.e = 0
     m0.e = o | m0.e *= 0.5 | m0.L@3 = 0; m0.e = c | a1.L = 0 | a1.L = 2 | a1.L += o | a1.e = 0
     a1.l.b *= 2 | m1.L = 0 | m1.L = -1.5 | m1.L += 1 | m1.e = o | m1.l.b = 0 | m2.L = 0 | m2.L = 3
     m2.e = o | m2.l.b += v | emb@1 = o; m0.L = 0 | emb = o; m0.L *= 2; m0.e = c; a1.L = 1; m1.L = 1
@@ -77,6 +77,13 @@ LINES = """
     m1@2 *= 0.5; m1.L>out@3 = o | m1@2 = o; m1.L@3 = 0; m1.n4@4 = o | m0@3 = 0; m0.L@4 = 0
     a1.0@2 = v; a1.L@3 = 0; a1.b@4 = 0 | a1.0@3<1 = o; a1.L@4 = 2
     a1.0.pattern@3 = o; a1.L@4 *= 3; a1.L>m1.in = 0
+    resid1.L = 0 | resid1.L = 2.5 | resid1.L@3 = o | resid1.L += v | resid1.L@E += 1.5
+    resid1.L *= 0.5 | resid1.e = 0 | resid1.e = o | resid1.l.b = mean(o by groups)
+    resid2.mid.L = 0 | resid2.mid.L@3 = 2 | resid2.mid.e = o; resid2.mid.L = 1 | resid2.mid.l.b = 0
+    resid1.L>a1.0.q = o; resid1.L@3 = 0 | resid1.e>out = 0 | resid2.mid.L>m2.in *= 0.5
+    resid1@2 = o; resid1.L@3 = 0; emb@1 = o | resid1@3 = v; resid1.L>out = o
+    hold resid1.L resid1.e = o | hold resid2.mid.L = c; emb = o; m0.L = 0
+    hold resid1.L = o; resid1@3 = v | resid1.L = 0; m0.L = 0; resid2.mid.L += 1; a1.L = o
 """
 TEXTS = [text.strip() for line in LINES.strip().splitlines() for text in line.split("|")]
 # Every fourth, unless there is time for all.
@@ -106,11 +113,11 @@ def latent_lines(draw: st.DrawFn) -> Patch:
 def _latent_line(draw: st.DrawFn) -> Patch:
     positions = {name: x.tolist() for name, x in CLEAN.batch.positions.items()}
     runs, whole = {"c": CLEAN, "o": OTHER}, draw(st.sampled_from(SPLIT))
-    kind = Site("attn" if whole[0] == "a" else "mlp").kind
+    point = parse(whole).site
     part = draw(st.sampled_from(["l", "l", "l", "l.b", "e"]))
     number = int(latent(whole).partition(".l")[2]) if part == "l" else None
     site = Site(
-        f"{kind}.{part}", int(whole[1:]), draw(st.sampled_from([number, *[3] * (part == "l")]))
+        f"{point.kind}.{part}", point.layer, draw(st.sampled_from([number, *[3] * (part == "l")]))
     )
     if draw(st.integers(0, 4)) == 0:
         return Patch(holds=(Hold(str(site), draw(sources(runs, LENGTHS))),))
@@ -227,6 +234,23 @@ def test_an_edit_without_its_dictionary_says_how_to_have_one():
             PLAIN.rerun(clean, line)
     with pytest.raises(AddressError, match="latent 24 of 24"):
         MODEL.rerun(CLEAN, "m0.l24 = 0")
+
+
+def test_what_is_computed_anew_tells_nothing_of_earlier_edits():
+    first = MODEL.rerun(
+        CLEAN,
+        parsed(
+            "m0.L = 2; a1.0 = v; m1.n3 = o; a0.b += v; resid2.mid.L = 0; resid1.e = 0; "
+            "a2.1.pattern@3 = o; a2.0@4<1 = 0; m2.in@3 = o; m2 *= 0.5; m1.L>out = 0"
+        ),
+    )
+    emb = parsed("emb@0 += v")  # reaches every row
+    again, plain = MODEL.rerun(first, emb), MODEL.rerun(CLEAN, emb)
+    inside = CLEAN.batch.mask
+    for name in (*NAMES, "a2.0", "a2.1", "a2.0<1", "m2", "a2.1.pattern", "out", "m2.in"):
+        found, said = again[name], plain[name]
+        assert torch.equal(found.nan_to_num(), said.nan_to_num()), name
+    assert not torch.equal(first["m0"][inside], plain["m0"][inside]), "there is something to lose"
 
 
 def test_an_edited_run_is_edited_again_and_grows():
