@@ -149,10 +149,14 @@ class Dictionary(Shown):
         seen = seen if self.scale == 1.0 else seen * self.scale
         return Prepared(seen - self.decoder_bias if self.centred else seen, mean, s)
 
+    def score(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... n"]:
+        """What the latents' activations are made of. A row's bits do not depend on what else is
+        scored with it."""
+        return ops.settled(self.prepared(x).x, self.encoder, self.encoder_bias)
+
     def encode(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... n"]:
         """The latents' activations. A row's bits do not depend on what else is encoded with it."""
-        seen = self.prepared(x).x
-        return self.activation(ops.settled(seen, self.encoder, self.encoder_bias))
+        return self.activation(self.score(x))
 
     def decode(
         self, z: Float[Tensor, "... n"], x: Float[Tensor, "... d_in"]

@@ -46,7 +46,7 @@ class Changed:
 
 class Recalculation:
     """One chunk of a plan's variants, calculated. `layers`: what changed in each; `points`: of the
-    stream, those that were asked for.
+    stream, and as MLPs and the output see it, those that were asked for.
 
     most: the most rows that a product had. seen: what the port of the MLP at hand sees.
     """
@@ -169,10 +169,16 @@ class Recalculation:
 
     def _mlp(self, layer: int, mid: Rows) -> Rows:
         """Activations of the rows whose input changed, and those that edits write."""
-        block, need = self.params.blocks[layer], self.needed.stream[layer + 1]
-        read = self.edits.port(Site("in", layer), mid, self.plan.cell("mid", layer), need)
+        block, need, port = (
+            self.params.blocks[layer],
+            self.needed.stream[layer + 1],
+            Site("in", layer),
+        )
+        read = self.edits.port(port, mid, self.plan.cell("mid", layer), self.needed.mid[layer])
         self.seen = read
-        read = read.keep(self.needed.computed(layer, read.ids))
+        if port in self.needed.sites:
+            self.points[port] = read
+        read = read.keep(need[read.ids] & self.needed.computed(layer, read.ids))
         x = self._norm(read.x, block.ln2_w, block.ln2_b)
         act = ops.gelu(self.receipt.linear(x, block.w_in, block.b_in))
         return self.edits.cells("act", layer, Rows(read.ids, act), need)

@@ -37,7 +37,9 @@ class Needed:
         need = inside if asked is None else here.get(last, nothing) | here.get(Site("out"), nothing)
         stream, mids = [need], []
         for layer in reversed(range(self.config.n_layer)):
-            mid = need | here.get(Site("mid", layer), nothing)
+            mid = (
+                need | here.get(Site("mid", layer), nothing) | here.get(Site("in", layer), nothing)
+            )
             need = (
                 mid
                 | here.get(Site("resid", layer), nothing)

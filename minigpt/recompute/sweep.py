@@ -115,15 +115,15 @@ def sweep(
     budget: int | None = None,
     progress: bool = False,
 ) -> Sweep:
-    """A Sweep of what is at `want` after each patch: a stream point or "out", with a position or at
-    all; or several of these."""
+    """A Sweep of what is at `want` after each patch: a stream point, what an MLP reads, or "out",
+    with a position or at all; or several of these."""
     texts = [want] if isinstance(want, str) else want
     addresses = tuple(parse(text, trace.config) for text in texts)
     for address in addresses:
-        if address.site.role != "stream" and address.site.kind != "out":
+        if address.site.role != "stream" and address.site.kind not in ("in", "out"):
             raise AddressError(
                 f"want='{address}' of many patches",
-                "a stream point such as resid9@END, or out@-1",
+                "a stream point such as resid9@END, m3.in@-1 or out@-1",
                 f"model.rerun(trace, patch)['{address}'] for one patch",
             )
     return Sweep(trace, list(patches), addresses, budget, progress)
@@ -158,10 +158,13 @@ def _inside(trace: Trace, rows: Int[Tensor, "rows"]) -> Bool[Tensor, "rows"]:
 
 
 def _read(calc: Recalculation, address: Address, rows: Int[Tensor, "rows"]) -> Tensor:
-    """A stream point, or what the unembedding reads, of every variant at these rows."""
+    """A stream point, or what an MLP or the unembedding reads, of every variant at these rows."""
     plan, trace = calc.plan, calc.trace
     ids = (torch.arange(plan.variants)[:, None] * plan.n + rows).flatten()
     x = calc.points[address.site].over(trace.stream(address.site).flatten(0, 1), ids).clone()
+    if address.site.kind == "in":
+        block = trace.params.blocks[address.site.depth]
+        x = ops.layer_norm(x, block.ln2_w, block.ln2_b, trace.config.eps)
     if address.site.kind == "out":
         x = ops.layer_norm(x, trace.params.ln_w, trace.params.ln_b, trace.config.eps)
         for override in calc.edits.overrides.get(Site("out.b"), []):
