@@ -136,8 +136,8 @@ def _rows(trace: Trace, latent: Site, pick: Callable[[Tensor], Tensor]) -> Itera
         yield from ((f"{whole}.n{n}", x) for n, x in enumerate(act.unbind(-1)))
     else:
         behind = Site("q" if whole.kind == "resid" else "in", whole.depth + (whole.role == "node"))
-        parts = _before(Parts(trace, behind, pick, toward), [whole.depth])
-        yield from _named((site, x) for site, x in parts if _read(site, whole))
+        before = _before(Parts(trace, behind, pick, toward), [whole.depth])
+        yield from _named((site, x) for site, x in before if _read(site, whole))
     yield str(latent), constant
 
 
