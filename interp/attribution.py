@@ -19,7 +19,7 @@ from torch import Tensor
 from interp import rounding
 from interp.effects import Effects
 from interp.metrics import Metric, MetricError
-from interp.parts import Part, Parts, granted
+from interp.parts import Part, Parts, before_norm, granted
 from minigpt import Site, Trace, ops, parse
 from minigpt.address import streams
 from minigpt.errors import AddressError
@@ -157,9 +157,8 @@ def gradient(
             "a metric that is linear in the logits",
             "metrics.logit_diff or metrics.logit",
         )
-    scaled = metric.direction(trace.params) * trace.params.ln_w.double()
-    sigma = final_scale(trace, metric) if scale is None else scale.double()
-    return (scaled - scaled.mean(-1, keepdim=True)) / sigma[:, None]
+    sigma = final_scale(trace, metric) if scale is None else scale
+    return before_norm(metric.direction(trace.params), trace.params.ln_w, sigma)
 
 
 def logit_lens(trace: Trace, metric: Metric) -> Effects:

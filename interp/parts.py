@@ -116,6 +116,17 @@ def unwritten(trace: Trace, site: Site) -> Float[Tensor, "batch pos d_model"]:
     return trace.write(Site("input"))
 
 
+def before_norm(
+    toward: Float[Tensor, "*rows d_model"],
+    weight: Float[Tensor, "d_model"],
+    sigma: Float[Tensor, "*rows"],
+) -> Float[Tensor, "*rows d_model"]:
+    """What a unit of each direction before a LayerNorm adds, where `toward` is what one behind it
+    does and its scale stays sigma. float64."""
+    scaled = toward * weight.double()
+    return (scaled - scaled.mean(-1, keepdim=True)) / sigma.double()[..., None]
+
+
 def granted(trace: Trace, port: Site) -> Float[Tensor, "batch pos d_model"]:
     """What edits add to the stream as this port alone sees it. float64."""
     return trace.stream(port).double() - replace(trace, ports={}).stream(port).double()

@@ -19,7 +19,7 @@ from torch import Tensor
 from interp.attribution import Row
 from interp.effects import Effects
 from interp.metrics import Metric, MetricError
-from interp.parts import Part, Parts, granted
+from interp.parts import Part, Parts, before_norm, granted
 from minigpt import GPT2, Address, Params, Patch, Receipt, Site, Trace, ops, parse
 from minigpt.dictionary import EPS, Dictionary
 from minigpt.errors import AddressError
@@ -42,20 +42,14 @@ class Score(Metric):
     def __call__(self, trace: Trace) -> Float[Tensor, "batch"]:
         """The score of each prompt of the run, in float64."""
         x = trace.split(self.latent, _pick(trace, self.at)).x
-        return _score(trace.params.dictionary(self.latent), self.latent, x)
+        return of(trace.params.dictionary(self.latent), x, [self.latent.part or 0])[:, 0]
 
     def of_output(
         self, out: Float[Tensor, "batch d_model"], params: Params
     ) -> Float[Tensor, "batch"]:
         """The same from what it is computed from."""
-        known = params.dictionary(self.latent)
-        if known.reads.endswith(".in") or self.latent.whole.role == "stream":
-            return _score(known, self.latent, out)
-        block = params.blocks[self.latent.depth]
-        act = ops.gelu(ops.settled(out, block.w_in, block.b_in))
-        if known.reads.endswith(".act"):
-            return _score(known, self.latent, act)
-        return _score(known, self.latent, ops.settled(act, block.w_out, block.b_out))
+        known, x = params.dictionary(self.latent), seen(params, self.latent.whole, out)
+        return of(known, x, [self.latent.part or 0])[:, 0]
 
     def of_many(
         self, out: Float[Tensor, "variants batch d_model"], params: Params
@@ -124,7 +118,7 @@ def _table(trace: Trace, rows: Iterator[Row]) -> tuple[tuple[str, ...], Float[Te
 def _rows(trace: Trace, latent: Site, pick: Callable[[Tensor], Tensor]) -> Iterator[Row]:
     """The parts of a score, and its constant."""
     known, whole = trace.params.dictionary(latent), latent.whole
-    toward, constant = _gradient(known, latent, trace.split(latent, pick).x)
+    toward, constant = gradient(known, latent, trace.split(latent, pick).x)
     if known.reads.endswith(".in"):
         parts, added = _through_layer_norm(trace, Site("in", whole.layer), pick, toward)
         constant = constant + added
@@ -150,9 +144,8 @@ def _through_layer_norm(
     """The writes before an MLP's LayerNorm along a direction behind it, at the run's own scale; and
     what its bias adds."""
     block = trace.params.blocks[port.depth]
-    scaled = toward * block.ln2_w.double()
     sigma = ops.scale(pick(trace.stream(port)).double(), trace.config.eps)
-    g = (scaled - scaled.mean(-1, keepdim=True)) / sigma[:, None]
+    g = before_norm(toward, block.ln2_w, sigma)
     return Parts(trace, port, pick, g), (toward * block.ln2_b.double()).sum(-1)
 
 
@@ -173,7 +166,7 @@ def _read(site: Site, whole: Site) -> bool:
     return site == whole or whole.contains(site)
 
 
-def _gradient(
+def gradient(
     known: Dictionary, latent: Site, x: Float[Tensor, "batch d_in"]
 ) -> tuple[Float[Tensor, "batch d_in"], Float[Tensor, ""]]:
     """g and the constant of score = x . g + constant, the mean and scale of x being its own.
@@ -190,10 +183,24 @@ def _gradient(
     return g, constant
 
 
-def _score(known: Dictionary, latent: Site, x: Float[Tensor, "rows d_in"]) -> Float[Tensor, "rows"]:
-    """The score, in float64."""
-    g, constant = _gradient(known, latent, x)
-    return (x.double() * g).sum(-1) + constant
+def of(
+    known: Dictionary, x: Float[Tensor, "rows d_in"], latents: Sequence[int]
+) -> Float[Tensor, "rows latents"]:
+    """The scores of some latents, of what their dictionary reads. float64."""
+    encoder = known.encoder[:, latents].double()
+    return known.prepared(x.double()).x @ encoder + known.encoder_bias[latents].double()
+
+
+def seen(
+    params: Params, whole: Site, out: Float[Tensor, "rows d_model"]
+) -> Float[Tensor, "rows d_in"]:
+    """What a dictionary reads, made of what its MLP reads; of a stream point, that itself."""
+    known = params.dictionaries[str(whole)]
+    if known.reads.endswith(".in") or whole.role == "stream":
+        return out
+    block = params.blocks[whole.depth]
+    act = ops.gelu(ops.settled(out, block.w_in, block.b_in))
+    return act if known.reads.endswith(".act") else ops.settled(act, block.w_out, block.b_out)
 
 
 def _latent(params: Params, text: str) -> Address:

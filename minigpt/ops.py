@@ -33,6 +33,8 @@ def settled(
     """The same in settled sizes: a row's bits do not depend on what else is asked for in the same
     call, nor on the number of threads."""
     flat, cut = x.reshape(-1, x.shape[-1]), cut_of(x)
+    if cut.wide:
+        return settled(x.float(), w.float(), None if b is None else b.float()).to(x.dtype)
     y, whole = flat.new_empty(len(flat), w.shape[1]), cut.whole(len(flat))
     for some in cut.blocks(whole, len(w)):
         product(flat[some], w, b, cut, y[some])

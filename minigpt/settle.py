@@ -3,8 +3,9 @@ stand beside it, however many threads work at them.
 
 A library sums a product's terms in pieces; which pieces may depend on the number of rows and of
 threads. Where it does, the sum is cut here, into pieces so small that the library cuts them no
-further, added in order. What a processor needs is measured once, in a process of its own (a few
-seconds), and kept with the processor's name and the library's version. Fewer than 4 rows, and up to
+further, added in order; and in half precision, where that does not help, in float32, rounded once.
+What a processor needs is measured once, in a process of its own (a few seconds), and kept with the
+processor's name and the library's version. Fewer than 4 rows, and up to
 11 that are no multiple of 4, are computed by other kernels everywhere: there are never so few.
 """
 
@@ -40,13 +41,15 @@ class SettleWarning(UserWarning):
 @dataclass(frozen=True)
 class Cut:
     """Sums of more than `whole_terms` (by default, than a piece) go in pieces of `terms`. Rows come
-    in multiples of grain, at least least of them, and, where not all at once, so many at a time."""
+    in multiples of grain, at least least of them, and, where not all at once, so many at a time.
+    wide: all of it in float32, by its own cut, and rounded once."""
 
     terms: int = WHOLE
     grain: int = 4
     least: int = 16
     rows: int = WHOLE
     whole_terms: int = 0
+    wide: bool = False
 
     def piece(self, terms: int) -> int:
         """How many terms of a sum of so many are added at a time."""
@@ -84,6 +87,8 @@ CUTS = (
 # Blocks of one shape, where nothing else will do: the same bits in any company, as long as the
 # number of threads stays what it is.
 BLOCKS = Cut(grain=128, least=128, rows=128)
+# What half precision comes to where its own products are not settled, or not worth a measurement.
+WIDE = Cut(wide=True)
 TYPES = (torch.float32, torch.float64, torch.bfloat16)
 # What is tried: terms and columns of the products of GPT-2 small, medium and the embedded model, of
 # one head's own, and of narrow ones.
@@ -99,9 +104,9 @@ THREADS = (1, 2, 3, 4, 8)
 def cut(dtype: torch.dtype) -> Cut:
     """What products of this type need here, as the first process that asked has found."""
     if dtype not in TYPES:
-        return Cut()
+        return WIDE if dtype == torch.float16 else Cut()
     # What is tried belongs to the name: another version of this file measures anew.
-    tried = f"{crc32(repr((CUTS, SHAPES, ROWS, THREADS)).encode()):08x}"
+    tried = f"{crc32(repr((CUTS, WIDE, SHAPES, ROWS, THREADS)).encode()):08x}"
     file = _folder() / f"{re.sub(r'[^A-Za-z0-9.]+', '-', f'{name()} {dtype} {tried}')}.json"
     try:
         sizes = json.loads(file.read_text())
@@ -168,7 +173,7 @@ def measure(dtype: torch.dtype) -> Cut:
     """The first of the cuts with which a row's bits are its own here. Changes the number of
     threads."""
     agree = (each for each in CUTS if all(_agrees(*case, each) for case in _cases(dtype)))
-    return next(agree, BLOCKS)
+    return next(agree, WIDE if dtype.itemsize == 2 and cut(torch.float32) != BLOCKS else BLOCKS)
 
 
 def is_plain(w: Float[Tensor, "a b"], rows: int) -> bool:

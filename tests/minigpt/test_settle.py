@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from interp.audit.determinism import threads
 from minigpt import ops, settle
-from minigpt.settle import BLOCKS, CUTS, WHOLE, Cut
+from minigpt.settle import BLOCKS, CUTS, WHOLE, WIDE, Cut
 
 WIDTHS = [1, 3, 4, 8, 16, 48, 64, 128, 512, 768, 1024, 1600, 3072]
 
@@ -32,7 +32,7 @@ def numbers(rows: int, columns: int, dtype: torch.dtype, seed: int) -> torch.Ten
     rows=st.integers(1, 300),
     first=st.integers(0, 40),
     n_threads=st.sampled_from([1, 2, 3, 4]),
-    dtype=st.sampled_from(settle.TYPES),
+    dtype=st.sampled_from([*settle.TYPES, torch.float16]),
     seed=st.integers(0, 99),
 )
 @example(3072, 768, 1, 0, 2, torch.float32, 0)
@@ -46,6 +46,16 @@ def test_a_rows_bits_are_its_own(terms, columns, rows, first, n_threads, dtype, 
     with threads(n_threads):
         some = ops.settled(x[first : first + rows], w, b)
     assert torch.equal(some, every[first : first + rows])
+
+
+def test_half_precision_may_go_in_float32_and_is_rounded_once(monkeypatch):
+    own = settle.cut
+    monkeypatch.setattr(settle, "cut", lambda dtype: WIDE if dtype.itemsize == 2 else own(dtype))
+    for dtype in (torch.bfloat16, torch.float16):
+        x, w, b = (numbers(n, m, dtype, n) for n, m in ((20, 800), (800, 3), (1, 3)))
+        expected = ops.settled(x.float(), w.float(), b[0].float()).to(dtype)
+        assert torch.equal(ops.settled(x, w, b[0]), expected)
+        assert torch.equal(ops.settled(x, w), ops.settled(x.float(), w.float()).to(dtype))
 
 
 @pytest.mark.parametrize("cut", [*CUTS, BLOCKS, Cut(terms=5, grain=3, least=7, rows=6)], ids=str)
@@ -91,6 +101,10 @@ def test_a_cut_that_settles_nothing_is_not_chosen(monkeypatch):
         assert (chosen.terms, chosen.whole_terms) == (384, 0)
         monkeypatch.setattr(torch, "addmm", lambda b, x, w, *, out: out.fill_(len(x)))
         assert settle.measure(torch.float64) == BLOCKS
+        monkeypatch.setattr(settle, "cut", lambda _: Cut(terms=384))
+        assert settle.measure(torch.bfloat16) == WIDE
+        monkeypatch.setattr(settle, "cut", lambda _: BLOCKS)
+        assert settle.measure(torch.bfloat16) == BLOCKS
 
 
 # ---- measured once
@@ -151,11 +165,12 @@ def test_where_it_cannot_be_measured_blocks_are_taken_and_that_is_said(folder, m
         assert settle.cut(torch.float32) == BLOCKS
 
 
-def test_a_type_that_is_not_measured_is_not_cut(folder, monkeypatch):
+def test_a_type_that_is_not_measured_is_not_cut_or_goes_in_float32(folder, monkeypatch):
     asked = told(monkeypatch, BLOCKS)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert settle.cut(torch.float16) == Cut()
+        assert settle.cut(torch.int32) == Cut()
+        assert settle.cut(torch.float16) == WIDE
     assert not asked
     assert Cut().terms == WHOLE
 
