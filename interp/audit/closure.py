@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp import attribution, rounding
+from interp import attribution, rounding, split
 from interp.audit.row import Row, Section
 from interp.metrics import Metric
 from interp.numerics import bounds
@@ -47,7 +47,8 @@ class Sum(Shown):
 
 
 def section(trace: Trace, metric: Metric) -> Section:
-    """Heads to layers, neurons to MLPs, writes to streams, direct effects to the metric."""
+    """Heads to layers, neurons to MLPs, writes to streams, direct effects to the metric; latents to
+    what a dictionary of the model splits."""
     first, *others = streams(trace)
     kinds = {
         "a layer's heads and bias sum to its write": list(layers(trace)),
@@ -55,8 +56,10 @@ def section(trace: Trace, metric: Metric) -> Section:
         "token and position sum to the stream's beginning (one addition)": [first],
         "all writes before it sum to the stream, at every later point": others,
     }
+    if trace.params.dictionaries:
+        kinds["latents, decoder's bias and error sum to what is split"] = list(splits(trace))
     rows = [_row(promise, sums) for promise, sums in kinds.items()]
-    rows += [_to_metric(trace, metric, split) for split in (False, True)]
+    rows += [_to_metric(trace, metric, by_neurons) for by_neurons in (False, True)]
     return Section(
         "closure",
         "Closure",
@@ -67,6 +70,13 @@ def section(trace: Trace, metric: Metric) -> Section:
         tuple(rows),
         {"sums": [_plain(s) for s in chain(*kinds.values())]},
     )
+
+
+def splits(trace: Trace) -> Iterator[Sum]:
+    """Each write or stream point that has a dictionary, against its latents, bias and error."""
+    for name in trace.params.dictionaries:
+        found = split.closure(trace, name)
+        yield Sum(name, found.gap, found.bound)
 
 
 def layers(trace: Trace) -> Iterator[Sum]:

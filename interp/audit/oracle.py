@@ -27,7 +27,8 @@ def run(
     lengths = batch.lengths.tolist()
     tokens = [row[:n] for row, n in zip(batch.tokens.tolist(), lengths, strict=True)]
     positions = {name: index.tolist() for name, index in batch.positions.items()}
-    return reference.run(weights, params.config, tokens, patch, runs, positions, NEURONS)
+    known = params.dictionaries
+    return reference.run(weights, params.config, tokens, patch, runs, positions, NEURONS, known)
 
 
 def values(found: reference.Run, index: int) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -76,7 +77,19 @@ def kinds(config: Config, clean: Trace, corrupt: Trace) -> dict[str, Patch]:
         "several": write(f"a{early}.{head}@-1", corrupt)
         | read(f"pos>m{late}.in", corrupt)
         | write(f"resid{late + 1}@0", corrupt),
+        **_of_dictionaries(clean, corrupt),
     }
+
+
+def _of_dictionaries(clean: Trace, corrupt: Trace) -> dict[str, Patch]:
+    """Of each dictionary of the model: the latent that is most on, at all positions, and the
+    error, at one."""
+    found = {}
+    for whole in clean.params.dictionaries:
+        latent = int(clean.act(f"{whole}.l").nan_to_num().amax((0, 1)).argmax())
+        found[f"latent of {whole}"] = Patch.zero(f"{whole}.l{latent}")
+        found[f"error of {whole}"] = Patch.write(f"{whole}.e@-1", corrupt)
+    return found
 
 
 def points(config: Config, values: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
@@ -127,7 +140,11 @@ def _sweep(model: GPT2, trace: Trace, cases: Mapping[str, Patch]) -> Row:
 
 def _reference(model: GPT2, pairs: Prompts) -> Row:
     """The first pair, in float64, against the NumPy reference, which says what a patch means."""
+    latents = sum(known.n_latents for known in model.params.dictionaries.values())
+    large = model.config.n_layer * model.config.d_mlp + latents > MANY
     exact = model.to(dtype=torch.float64)
+    if large:  # no latent is among the few
+        exact = replace(exact, params=replace(exact.params, dictionaries={}))
     batches = [
         Batch(b.tokens[:1, : int(b.lengths[0])], b.lengths[:1])
         for b in map(exact.batch, (pairs, pairs.corrupted))
@@ -135,7 +152,6 @@ def _reference(model: GPT2, pairs: Prompts) -> Row:
     clean, corrupt = map(exact.run, batches)
     runs = {"run": oracle.run(exact.params, batches[1])}
     every = kinds(model.config, clean, corrupt)
-    large = model.config.n_layer * model.config.d_mlp > MANY
     names = FEW if large else [name for name in every if name not in EVERY_NEURON]
     cases = {name: every[name] for name in names}
     worst = max(_apart(exact, clean, patch, batches[0], runs) for patch in cases.values())

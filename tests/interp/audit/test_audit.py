@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from interp import attribution, metrics
+from interp import attribution, metrics, split
 from interp.audit import (
     SECTIONS,
     AuditError,
@@ -36,6 +36,7 @@ from minigpt import GPT2, Patch, Trace, build, ops
 from minigpt.errors import MiniGPTError
 from minigpt.params import tensors
 from tests.conftest import tiny
+from tests.minigpt.test_dictionary import random_dictionary
 
 SHAPE = (3, 4, 32, 64, 40, 60)
 ROOT = Path(__file__).parents[3]
@@ -219,6 +220,31 @@ DIRECT = {
     "direct effects of all nodes sum to the logit difference",
     "direct effects of all nodes, neurons one by one, sum to the logit difference",
 }
+
+
+SPLIT = "latents, decoder's bias and error sum to what is split"
+
+
+def with_dictionaries() -> GPT2:
+    d = model().config.d_model
+    known = [random_dictionary(at, d, d) for at in ("m1", "resid1")]
+    return model().with_dictionaries(*known).to(dtype=model().dtype)
+
+
+def test_a_dictionary_of_the_model_is_audited_and_its_edits_are(pairs):
+    trace = with_dictionaries().run(pairs)
+    rows = closure.section(trace, metrics.logit_diff(pairs)).rows
+    assert SPLIT in {row.promise for row in rows}
+    assert not red(rows)
+    assert not red(patches.section(with_dictionaries(), pairs).rows)
+    kinds = patches.kinds(model().config, trace, with_dictionaries().run(pairs.corrupted))
+    assert {"latent of m1", "error of m1", "latent of resid1"} <= set(kinds)
+
+
+def test_twin_a_latent_left_out_of_what_is_split(pairs, monkeypatch):
+    trace, parts = with_dictionaries().run(pairs), split._parts
+    monkeypatch.setattr(split, "_parts", lambda *whole: list(parts(*whole))[1:])
+    assert closed(pairs, trace) == {SPLIT}
 
 
 def closed(pairs, trace: Trace | None = None) -> set[str]:
