@@ -30,6 +30,8 @@ from minigpt.shown import Shown
 # its standard deviation (of d - 1, and a constant).
 NORMALISE = ("none", "centre", "layer_norm")
 EPS = 1e-5
+# Rows that are encoded at a time.
+ROWS = 512
 _NUMBER = r"(?:0|[1-9][0-9]*)"
 _WHOLE = rf"[am]{_NUMBER}|resid{_NUMBER}(?:\.mid)?"
 _READS = rf"{_WHOLE}|m{_NUMBER}\.(?:act|in)"
@@ -52,11 +54,20 @@ class TopK(Shown):
 
     def __call__(self, p: Float[Tensor, "... n"]) -> Float[Tensor, "... n"]:
         """The activations."""
+        values, which = p.topk(min(self.k + 1, p.shape[-1]), dim=-1)
+        kept, least = values[..., : self.k], values[..., self.k - 1]
+        z = torch.zeros_like(p).scatter_(-1, which[..., : self.k], torch.relu(kept))
+        tied = (values[..., self.k :] == least[..., None]).any(-1) & (least > 0)
+        if bool(tied.any()):
+            z[tied] = self._of_equals(p[tied])
+        return z
+
+    def _of_equals(self, p: Float[Tensor, "rows n"]) -> Float[Tensor, "rows n"]:
+        """The activations where others are as large as the last that is kept."""
         least = p.topk(self.k, dim=-1).values[..., -1:]
         above, equal = p > least, p == least
         room = self.k - above.sum(-1, keepdim=True)
-        kept = above | (equal & (equal.cumsum(-1) <= room))
-        return torch.relu(p) * kept
+        return torch.relu(p) * (above | (equal & (equal.cumsum(-1) <= room)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +167,12 @@ class Dictionary(Shown):
 
     def encode(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... n"]:
         """The latents' activations. A row's bits do not depend on what else is encoded with it."""
-        return self.activation(self.score(x))
+        flat = x.reshape(-1, self.d_in)
+        z = flat.new_empty(len(flat), self.n_latents)
+        for start in range(0, len(flat), ROWS):  # so that scores need no memory of their own
+            some = slice(start, start + ROWS)
+            z[some] = self.activation(self.score(flat[some]))
+        return z.view(*x.shape[:-1], -1)
 
     def decode(
         self, z: Float[Tensor, "... n"], x: Float[Tensor, "... d_in"]
