@@ -49,6 +49,7 @@ def main() -> None:
         _memory([x for x in latest if "budget" in x]),
         _caches([x for x in latest if x["workload"].startswith("W5")]),
         _attribution([x for x in latest if "closure" in x]),
+        _latents([x for x in latest if "active" in x]),
         _paper([x for x in latest if x["workload"].startswith("IOI")]),
         _waits([x for x in latest if "kept" in x]),
     )
@@ -105,6 +106,32 @@ def _sweeps(lines: list[dict[str, Any]]) -> str:
             "arithmetic done / needed",
             "of the machine's peak",
             "largest difference",
+            "load",
+        ],
+        rows,
+    )
+
+
+def _latents(lines: list[dict[str, Any]]) -> str:
+    rows = [
+        [
+            x["workload"],
+            f"{x['timings']['load']['median']:.2f} s, {x['held'] / x['file']:.2f} of the file held",
+            f"{x['ratio']:.2f} ({x['floor']:.2f} by arithmetic)",
+            f"{x['timings']['direct']['median']:.2f} s",
+            f"{x['timings']['totals']['median']:.1f} s",
+            _load(x),
+        ]
+        for x in lines
+    ]
+    return _section(
+        "Latents, GPT-2 small",
+        [
+            "dictionary",
+            "loading",
+            "trace of 32 x 16 with all latents / without",
+            "direct effects of all active, 20 tokens",
+            "exact total effects of the 200 strongest",
             "load",
         ],
         rows,
