@@ -117,7 +117,7 @@ def _latents(lines: list[dict[str, Any]]) -> str:
         [
             x["workload"],
             f"{x['timings']['load']['median']:.2f} s, {x['held'] / x['file']:.2f} of the file held",
-            f"{x['ratio']:.2f} ({x['floor']:.2f} by arithmetic)",
+            f"{x['ratio']:.2f} ({x['least_ratio']:.2f} by arithmetic)",
             f"{x['timings']['direct']['median']:.2f} s",
             f"{x['timings']['totals']['median']:.1f} s",
             _load(x),
