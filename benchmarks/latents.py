@@ -63,7 +63,8 @@ def main() -> None:
             held=load(folder)[1],
             active=int((run.act("m5.l") > 0).sum()),
             ratio=traced["latents"].median / traced["trace"].median,
-            least_ratio=1 + 2 * known.encoder.numel() * tokens.numel() / full_flops(model.run(tokens)),
+            least_ratio=1
+            + 2 * known.encoder.numel() * tokens.numel() / full_flops(model.run(tokens)),
         )
 
 

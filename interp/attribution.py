@@ -20,7 +20,7 @@ from interp import rounding
 from interp.effects import Effects
 from interp.metrics import Metric, MetricError
 from interp.parts import Part, Parts, before_norm, granted
-from minigpt import Site, Trace, ops, parse
+from minigpt import Params, Site, Trace, ops, parse
 from minigpt.address import streams
 from minigpt.errors import AddressError
 from minigpt.shown import Shown
@@ -100,6 +100,14 @@ def _within(site: Site, wholes: Sequence[Site]) -> bool:
     return any(whole == site or whole.contains(site) for whole in wholes) or any(
         site.stage < point.stage for point in later
     )
+
+
+def splits(params: Params) -> list[str]:
+    """What `direct` can split at once with the model's dictionaries: all writes that have one; or,
+    where none has, the last stream point."""
+    known = list(params.dictionaries)
+    writes = [name for name in known if parse(name).site.role == "node"]
+    return writes or sorted(known, key=lambda name: parse(name).site.stage)[-1:]
 
 
 def changed(

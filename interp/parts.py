@@ -117,10 +117,10 @@ def unwritten(trace: Trace, site: Site) -> Float[Tensor, "batch pos d_model"]:
 
 
 def before_norm(
-    toward: Float[Tensor, "*rows d_model"],
+    toward: Float[Tensor, "*#rows d_model"],
     weight: Float[Tensor, "d_model"],
-    sigma: Float[Tensor, "*rows"],
-) -> Float[Tensor, "*rows d_model"]:
+    sigma: Float[Tensor, "*#rows"],
+) -> Float[Tensor, "*_rows d_model"]:
     """What a unit of each direction before a LayerNorm adds, where `toward` is what one behind it
     does and its scale stays sigma. float64."""
     scaled = toward * weight.double()

@@ -43,12 +43,13 @@ def nodes(
     """Activation patching, one node or stream point at a time; every position, or (over="heads@")
     each position by itself.
 
-    over: "heads", "attns", "mlps", "resid", "neurons", "neurons:m3", with "@" (each position),
-    "@S2" or "@-1"; or addresses. direction: "denoising" puts clean values into the corrupt run,
+    over: "heads", "attns", "mlps", "resid", "neurons", "neurons:m3", "latents", "latents:m3" (those
+    that are on in either run, bias and error), with "@" (each position), "@S2" or "@-1"; or
+    addresses. direction: "denoising" puts clean values into the corrupt run,
     "noising" corrupt ones into the clean run.
     """
     base, other = _sides(model, pairs, direction)
-    names = addresses(base, over)
+    names = addresses(base, over, other)
     patches = [Patch.write(name, other) for name in names]
     question = _Question(model, metric, base, progress, _ends(metric, base, other, direction))
     return question.effects(f"patching ({direction})", names, patches)

@@ -3,7 +3,7 @@ for every view."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,9 +98,11 @@ def why(
     *,
     k: int = 6,
     neurons: bool = False,
+    latents: bool | Sequence[str] = False,
 ) -> Why:
     """Answer the question about one prompt, a text or token ids. Without an answer: the model's top
-    token; without an alternative: the best of the others.
+    token; without an alternative: the best of the others. neurons: split the MLPs; latents: split
+    what the model's dictionaries split (True: all that go together), see `attribution.direct`.
 
     Raises PromptError where the prompt cannot be read, or an answer is not one token.
 
@@ -116,7 +118,8 @@ def why(
     logits = trace.logits_at(-1)[0]
     right, wrong = _choose(tokenizer, logits, answer, over)
     metric = metrics.logit_diff(answers=right, distractors=wrong)
-    effects = attribution.direct(trace, metric, neurons=neurons)
+    split = attribution.splits(model.params) if latents is True else latents or ()
+    effects = attribution.direct(trace, metric, neurons=neurons, latents=split)
     pushes = [
         tuple(_push(trace, tokenizer, metric, row) for row in effects.top(k, sign))
         for sign in (1, -1)

@@ -115,7 +115,8 @@ class Params(Shown):
             raise AddressError(
                 f"'{part}': this model has no dictionary of {part.whole}",
                 ", ".join(self.dictionaries) or "no dictionary is there yet",
-                f"model.with_dictionaries(dictionary), one that explains {str(part.whole)!r}",
+                f"model.with_dictionaries(dictionary), one that explains {str(part.whole)!r}; "
+                "--latents DICTIONARY in a command",
             )
         if part.part is not None and part.part >= found.n_latents:
             raise AddressError(

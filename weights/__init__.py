@@ -2,10 +2,19 @@
 here."""
 
 from weights.catalog import models
-from weights.dictionaries import load_dictionary
+from weights.dictionaries import load_dictionaries, load_dictionary
 from weights.errors import WeightsError, WeightsWarning
 from weights.fetch import fetch
 from weights.load import load
 from weights.save import save
 
-__all__ = ["WeightsError", "WeightsWarning", "fetch", "load", "load_dictionary", "models", "save"]
+__all__ = [
+    "WeightsError",
+    "WeightsWarning",
+    "fetch",
+    "load",
+    "load_dictionaries",
+    "load_dictionary",
+    "models",
+    "save",
+]

@@ -37,6 +37,15 @@ def fetch(name: str, revision: str | None = None) -> Path:
     return config.parent
 
 
+def file(wanted: Repository, name: str) -> Path | None:
+    """A file of a repository, downloaded unless it is there already, its checksum verified where
+    the hub gives one; None where the repository lacks it."""
+    path = _download(wanted, name)
+    if path is not None and path.suffix in (".safetensors", ".pt"):
+        verify(path)
+    return path
+
+
 def _tokenizer(wanted: Repository) -> None:
     """The files of the first kind of vocabulary that the repository has, unless one is here."""
     folder = catalog.cached(wanted.repo, wanted.revision)

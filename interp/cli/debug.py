@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from interp.cli.inputs import load
-from interp.cli.options import Ids, Vocabulary
+from interp.cli.options import Ids, Latents, Vocabulary
 from interp.cli.output import console, say
 from interp.cli.provenance import record
 from interp.debugger import export, text
@@ -75,13 +75,17 @@ def debug(
     result: Results = None,
     tokenizer: Vocabulary = None,
     ids: Ids = False,
+    latents: Latents = None,
     as_json: Json = False,
 ) -> None:
     """Ask a model why, in the browser: nodes, attention, interventions, circuits. With --ask or
     --link: in the terminal."""
 
     def session() -> Session:
-        loaded = [load(name, vocabulary=tokenizer, ids=ids) for name in model or ["ioi-mini"]]
+        loaded = [
+            load(name, vocabulary=tokenizer, ids=ids, latents=latents)
+            for name in model or ["ioi-mini"]
+        ]
         return Session({each.name: each for each in loaded})
 
     if ask is None and not link:

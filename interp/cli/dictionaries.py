@@ -9,23 +9,29 @@ import typer
 
 from interp import dictionaries as fits
 from interp.cli.inputs import load, read
-from interp.cli.options import Device, Json, Model
+from interp.cli.options import Device, Json
 from interp.cli.output import console, say
 from interp.cli.provenance import record
 from interp.provenance import KEY
 from interp.show import terminal
 from interp.show.document import Table
 from minigpt.dictionary import NORMALISE, Dictionary
-from weights.dictionaries import inside, load_dictionary, log_sparsity
+from weights.catalog import find
+from weights.dictionaries import at_hand, inside, load_dictionary, log_sparsity
 
 SITE = "what it reads, where its file does not say: m3, a5, m3.act, m3.in, resid6, resid6.mid"
 SCALE = "the number that its input is multiplied by, where its file does not say"
+SOURCE = (
+    "its folder or file, or a folder of several; an embedded model's, ioi-mini or ioi-mini:m3; one "
+    "on the hub, org/name:folder"
+)
+MODEL = "the model whose it is; default: the embedded one that it is of, or gpt2"
 TEXTS = "a file of prompts, one a line, instead of the dozen here"
 
 
 def dictionaries(
-    source: Annotated[Path, typer.Argument(help="its folder or file, or a folder of several")],
-    model: Model = "gpt2",
+    source: Annotated[str, typer.Argument(help=SOURCE)],
+    model: Annotated[str | None, typer.Option("--model", "-m", help=MODEL)] = None,
     site: Annotated[str | None, typer.Option("--site", help=SITE)] = None,
     normalise: Annotated[str | None, typer.Option("--normalise", help=", ".join(NORMALISE))] = None,
     scale: Annotated[float | None, typer.Option("--scale", help=SCALE)] = None,
@@ -35,11 +41,12 @@ def dictionaries(
 ) -> None:
     """Load a sparse autoencoder or transcoder and say how well it fits the model; of a folder of
     several, list them."""
-    if source.is_dir() and (several := inside(source)):
-        found = [str(path) for path in several]
+    path, name = at_hand(source), source.partition(":")[0]
+    if path.is_dir() and (several := inside(path)):
+        found = [f"{source}:{x.name}" if find(source) else str(x) for x in several]
         say(found, terminal.table(Table("dictionaries", ("",), [(x,) for x in found])), as_json)
         return
-    loaded = load(model, device)
+    loaded = load(model or (name if find(name) else "gpt2"), device)
     known = load_dictionary(source, site=site, model=loaded, normalise=normalise, scale=scale)
     prompts = fits.PROMPTS if texts is None else read(texts).splitlines()
     figures = _figures(known, source, fits.fit(loaded, known, prompts))
@@ -49,7 +56,7 @@ def dictionaries(
         console.print(figures["advice"], soft_wrap=True)
 
 
-def _figures(known: Dictionary, source: Path, fit: fits.Fit) -> dict[str, Any]:
+def _figures(known: Dictionary, source: str, fit: fits.Fit) -> dict[str, Any]:
     """What a dictionary is, and what it does, by name."""
     kept = log_sparsity(source)
     return {

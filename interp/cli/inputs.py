@@ -12,6 +12,7 @@ from rich.console import Console
 
 import weights
 from interp.cli import provenance, threads
+from interp.sets import SETS
 from interp.tasks import Prompts
 from minigpt import GPT2, MiniGPTError, Patch, Tokenizer
 from minigpt.vocabulary import Ids
@@ -23,10 +24,14 @@ EXAMPLE = (
 
 
 def load(
-    model: str, device: str = "cpu", vocabulary: Path | None = None, ids: bool = False
+    model: str,
+    device: str = "cpu",
+    vocabulary: Path | None = None,
+    ids: bool = False,
+    latents: Sequence[str] | None = None,
 ) -> GPT2:
     """A model on a device; with another vocabulary than the one beside it, or with token ids as the
-    words that are typed."""
+    words that are typed; with dictionaries."""
     if said := threads.choose():
         Console(stderr=True, highlight=False).print(f"note: {said}", soft_wrap=True)
     try:
@@ -35,6 +40,9 @@ def load(
         raise MiniGPTError(
             f"--device {device}: {error}".splitlines()[0], "cpu, or cuda where torch sees a GPU"
         ) from error
+    for source in latents or ():
+        known = weights.load_dictionaries(source, model=loaded, device=torch.device(device))
+        loaded = loaded.with_dictionaries(*known)
     provenance.note(loaded)
     if not ids:
         return loaded
@@ -91,7 +99,7 @@ def _vector(text: str) -> tuple[str, torch.Tensor]:
 def addresses(text: str) -> str | list[str]:
     """A set's name as it is; addresses side by side as a list."""
     name = text.partition("@")[0].partition(":")[0]
-    return text if name in ("heads", "attns", "mlps", "resid", "neurons") else text.split()
+    return text if name in {each.partition(":")[0] for each in SETS} else text.split()
 
 
 def position(text: str) -> int | str | None:

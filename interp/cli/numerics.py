@@ -10,7 +10,7 @@ import typer
 from interp import audit as audits
 from interp.audit import view
 from interp.cli.inputs import load
-from interp.cli.options import Device, Html, Json, Model
+from interp.cli.options import Device, Html, Json, Latents, Model
 from interp.cli.output import show
 from interp.tasks import Prompts
 
@@ -27,13 +27,14 @@ def audit(
     against: Annotated[str, typer.Option(help=AGAINST)] = "hf",
     prompts: Annotated[Path | None, typer.Option("--prompts", help=PROMPTS)] = None,
     only: Annotated[list[str] | None, typer.Option("--only", help=ONLY)] = None,
+    latents: Latents = None,
     html: Html = None,
     as_json: Json = False,
     device: Device = "cpu",
 ) -> None:
     """Check every promise about the numbers, and measure what is no promise; exit status 1 where a
     promise is broken."""
-    loaded = load(model, device)
+    loaded = load(model, device, latents=latents)
     done = audits.audit(
         loaded,
         None if prompts is None else Prompts.load(prompts, loaded.tokenizer),

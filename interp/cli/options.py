@@ -35,6 +35,17 @@ Ids = Annotated[
         "--tokens", "--ids", help="prompts and answers are token ids: '464,2068' or '464 2068'"
     ),
 ]
+Latents = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--latents",
+        help=(
+            "a dictionary of the model, or a folder of several: ioi-mini, ioi-mini:m3, a folder or "
+            "file as `interp dictionaries` reads, org/name:folder of the hub; may be given several "
+            "times"
+        ),
+    ),
+]
 Device = Annotated[str, typer.Option(help="cpu, cuda, ...")]
 Json = Annotated[bool, typer.Option("--json", help="print everything as JSON instead")]
 

@@ -17,6 +17,7 @@ from interp.cli.options import (
     Html,
     Ids,
     Json,
+    Latents,
     Model,
     Over,
     Pairs,
@@ -38,8 +39,8 @@ def patch(
         str,
         typer.Option(
             help=(
-                "heads, attns, mlps, resid, neurons:m3, each with @ (every position) or @-1; or "
-                "addresses side by side"
+                "heads, attns, mlps, resid, neurons:m3, latents, latents:m3, each with @ (every "
+                "position) or @-1; or addresses side by side"
             )
         ),
     ] = "heads",
@@ -50,12 +51,13 @@ def patch(
     tokenizer: Vocabulary = None,
     ids: Ids = False,
     k: Top = 12,
+    latents: Latents = None,
     html: Html = None,
     as_json: Json = False,
     device: Device = "cpu",
 ) -> None:
     """Activation patching: what would the answer be, had this node been as on the other prompt?"""
-    loaded = inputs.load(model, device, tokenizer, ids)
+    loaded = inputs.load(model, device, tokenizer, ids, latents)
     prompts = inputs.pairs(loaded, clean, corrupt, answer, over, pairs)
     metric, patched = metrics.logit_diff(prompts), inputs.addresses(nodes)
     effects = patching.nodes(loaded, prompts, metric, patched, direction, progress=not as_json)
@@ -86,12 +88,13 @@ def paths(
     tokenizer: Vocabulary = None,
     ids: Ids = False,
     k: Top = 12,
+    latents: Latents = None,
     html: Html = None,
     as_json: Json = False,
     device: Device = "cpu",
 ) -> None:
     """Path patching: what does each sender do to the answer through these receivers only?"""
-    loaded = inputs.load(model, device, tokenizer, ids)
+    loaded = inputs.load(model, device, tokenizer, ids, latents)
     prompts = inputs.pairs(loaded, clean, corrupt, answer, over, pairs)
     ends = inputs.addresses(senders), receivers.split(), inputs.position(at)
     metric = metrics.logit_diff(prompts)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from interp import views
 from interp.cli.inputs import load, patch_of
-from interp.cli.options import Device, Html, Ids, Json, Model, Prompt, Vocabulary
+from interp.cli.options import Device, Html, Ids, Json, Latents, Model, Prompt, Vocabulary
 from interp.cli.output import say, show
 from interp.cli.provenance import record
 from interp.provenance import KEY
@@ -40,13 +40,15 @@ def why(
         int, typer.Option("--top", "-k", min=1, help="how many nodes to show on each side")
     ] = 6,
     neurons: Annotated[bool, typer.Option("--neurons", help="split the MLPs into neurons")] = False,
+    latents: Latents = None,
     html: Html = None,
     as_json: Json = False,
     device: Device = "cpu",
 ) -> None:
     """Why does the model say A rather than B? Which nodes push for each, where they looked, what
     they wrote."""
-    reply = ask(load(model, device, tokenizer, ids), prompt, answer, over, k=k, neurons=neurons)
+    loaded = load(model, device, tokenizer, ids, latents)
+    reply = ask(loaded, prompt, answer, over, k=k, neurons=neurons, latents=bool(latents))
     show(reply.to_dict(), lambda: views.why(reply), as_json, html)
 
 
@@ -65,16 +67,18 @@ def trace(
     tokenizer: Vocabulary = None,
     ids: Ids = False,
     act: Annotated[
-        bool, typer.Option("--act", help="read activations (of m1 or m1.n7) instead of writes")
+        bool,
+        typer.Option("--act", help="read activations (of m1, m1.n7 or m1.l7) instead of writes"),
     ] = False,
     scale: Annotated[
         bool, typer.Option("--scale", help="read LayerNorm's scale (at out, m1.in, a2.3.q) instead")
     ] = False,
+    latents: Latents = None,
     as_json: Json = False,
     device: Device = "cpu",
 ) -> None:
     """Read any value of a run by its address."""
-    run = load(model, device, tokenizer, ids).run(prompt)
+    run = load(model, device, tokenizer, ids, latents).run(prompt)
     read = Trace.act if act else Trace.scale if scale else Trace.__getitem__
     values = {_named(address): read(run, address)[0] for address in at}
     plain = {address: x.tolist() for address, x in values.items()}
@@ -129,11 +133,12 @@ def generate(
     ids: Annotated[
         bool, typer.Option("--ids", help="the prompt is token ids: '464,2068' or '464 2068'")
     ] = False,
+    latents: Latents = None,
     as_json: Json = False,
     device: Device = "cpu",
 ) -> None:
     """Continue a text, under interventions where some are given."""
-    loaded = load(model, device, tokenizer, ids)
+    loaded = load(model, device, tokenizer, ids, latents)
     stop = loaded.words.end
     given = patch_of(patch or [], vector or [])
     text = continued(loaded, prompt, n, Choice(temperature, top_k, seed), stop, patch=given)

@@ -1,5 +1,5 @@
-"""Sparse autoencoders and transcoders as people have them: `load_dictionary`. Each layout is
-another module's."""
+"""Sparse autoencoders and transcoders as people have them: `load_dictionary`, or several at once:
+`load_dictionaries`. Each layout is another module's."""
 
 from __future__ import annotations
 
@@ -27,12 +27,14 @@ from weights.dictionaries import (
     sparsify,
 )
 from weights.dictionaries.found import FLOATS, Found
+from weights.dictionaries.place import place
 from weights.errors import WeightsError
 
 LEGAL = (
     "a folder of SAELens (cfg.json, sae_weights.safetensors), of sparsify (cfg.json, "
     "sae.safetensors) or of dictionary_learning (config.json, ae.pt); a .pt file of OpenAI's; a "
-    "layer_3.safetensors of circuit-tracer"
+    "layer_3.safetensors of circuit-tracer; one of these on the hub, 'org/name:folder'; "
+    "'ioi-mini:m3'"
 )
 
 
@@ -73,8 +75,9 @@ def load_dictionary(
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
 ) -> Dictionary:
-    """The sparse autoencoder or transcoder in that folder or file, of SAELens, OpenAI,
-    dictionary_learning, sparsify or circuit-tracer.
+    """The sparse autoencoder or transcoder in that folder or file (or of that name: "ioi-mini:m3",
+    on the hub "org/name:folder"), of SAELens, OpenAI, dictionary_learning, sparsify or
+    circuit-tracer.
 
     What the file does not say, or says wrongly: site, "m3", "m3.act", "resid6" or another tool's
     name of it; normalise, one of "none", "centre", "layer_norm"; scale, a number that the input is
@@ -89,6 +92,23 @@ def load_dictionary(
     made |= {"normalise": normalise} if normalise is not None else {}
     made["scale"] = _scale(found, made, scale)
     return _made(found, name, reads, made, model).to(device=device)
+
+
+def load_dictionaries(
+    source: str | os.PathLike[str],
+    *,
+    model: GPT2 | None = None,
+    device: str | torch.device = "cpu",
+) -> tuple[Dictionary, ...]:
+    """The dictionary that load_dictionary finds there; of a folder of several ("ioi-mini": of the
+    embedded model's), all of them. WeightsError where there is none."""
+    path = at_hand(source)
+    several = inside(path) if path.is_dir() and not _is_one(path) else []
+    return tuple(load_dictionary(each, model=model, device=device) for each in several or [path])
+
+
+def _is_one(folder: Path) -> bool:
+    return any(all((folder / name).is_file() for name in pair) for pair in FOLDERS)
 
 
 def _made(
@@ -106,7 +126,7 @@ def _made(
 
 def find(source: str | os.PathLike[str], dtype: torch.dtype | None = None) -> tuple[Layout, Found]:
     """A dictionary's layout, and what is in its file."""
-    path = _at_hand(source)
+    path = at_hand(source)
     if path.is_file() and path.name not in {name for pair in FOLDERS for name in pair}:
         return _file(path, dtype)
     folder = path if path.is_dir() else path.parent
@@ -137,7 +157,7 @@ def inside(folder: Path) -> list[Path]:
 def log_sparsity(source: str | os.PathLike[str]) -> Tensor | None:
     """How often each latent was on while it was trained, as a logarithm to base 10, [n], where that
     was kept beside it."""
-    path = _at_hand(source)
+    path = at_hand(source)
     folder = path if path.is_dir() else path.parent
     if (folder / "sparsity.safetensors").is_file():
         kept = files.read(folder / "sparsity.safetensors").get("sparsity")
@@ -171,12 +191,9 @@ def _yaml(path: Path) -> Mapping[str, Any]:
     return facts
 
 
-def _at_hand(source: str | os.PathLike[str]) -> Path:
-    given = isinstance(source, (str, os.PathLike)) and os.fspath(source)
-    path = files.place(source) if given else None
-    if path is not None and path.exists():
-        return path
-    raise WeightsError(f"there is no file or folder {str(source)[:100]!r}", LEGAL)
+def at_hand(source: str | os.PathLike[str]) -> Path:
+    """The folder or file that a name stands for; WeightsError where there is none."""
+    return place(source, FOLDERS, LEGAL)
 
 
 def _place(found: Found, layout: Layout) -> str:
