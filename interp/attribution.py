@@ -102,11 +102,11 @@ def _within(site: Site, wholes: Sequence[Site]) -> bool:
     )
 
 
-def splits(params: Params) -> list[str]:
-    """What `direct` can split at once with the model's dictionaries: all writes that have one; or,
-    where none has, the last stream point."""
-    known = list(params.dictionaries)
-    writes = [name for name in known if parse(name).site.role == "node"]
+def splits(params: Params, *, sources: bool = False) -> list[str]:
+    """What `direct` can split at once with the model's dictionaries: all writes that have one (with
+    sources: MLPs'); or, where none has, the last stream point."""
+    known, kinds = list(params.dictionaries), ("mlp",) if sources else ("mlp", "attn")
+    writes = [name for name in known if parse(name).site.kind in kinds]
     return writes or sorted(known, key=lambda name: parse(name).site.stage)[-1:]
 
 

@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from minigpt import Site, Trace
+from interp.attribution import splits
+from minigpt import Site, Trace, parse
 from minigpt.address import heads
 from minigpt.shown import Shown
 
@@ -109,14 +110,51 @@ def _nodes(trace: Trace, split: Sequence[str]) -> Iterator[Callable[[], Block]]:
     """What makes each block, without direct effects."""
     yield partial(_whole, "embedding", trace, "emb", "pos")
     for layer in range(trace.config.n_layer):
-        yield partial(_pairs if "keys" in split else _heads, trace, layer)
-        yield partial(_whole, "bias", trace, f"a{layer}.b")
-        if "neurons" in split:
+        if lit(trace, f"a{layer}", split):
+            yield from _latents(trace, f"a{layer}")
+        else:
+            yield partial(_pairs if "keys" in split else _heads, trace, layer)
+            yield partial(_whole, "bias", trace, f"a{layer}.b")
+        if lit(trace, f"m{layer}", split):
+            yield from _latents(trace, f"m{layer}")
+        elif "neurons" in split:
             yield partial(_neurons, trace, layer)
             yield partial(_whole, "bias", trace, f"m{layer}.b")
         else:
             yield partial(_whole, "mlp", trace, f"m{layer}")
     yield partial(_whole, "bias", trace, "out.b")
+
+
+def lit(trace: Trace, whole: str, split: Sequence[str]) -> bool:
+    """Whether a write is cut into latents."""
+    known = splits(trace.params, sources="keys" in split)
+    return "latents" in split and whole in known and parse(whole).site.role == "node"
+
+
+def _latents(trace: Trace, whole: str) -> Iterator[Callable[[], Block]]:
+    """The latents that are on somewhere, the decoder's bias and the error; the layer's own bias
+    where that is none of them."""
+    yield partial(_active, trace, whole)
+    bias = [f"{whole}.b"] * trace.params.dictionaries[whole].reads.endswith(".act")
+    yield partial(_whole, "bias", trace, f"{whole}.l.b", *bias)
+    yield partial(_whole, "error", trace, f"{whole}.e")
+
+
+def _active(trace: Trace, whole: str) -> Block:
+    """A row a latent that is on somewhere, or that an edit wrote; a cell where it is."""
+    act, site = trace.act(f"{whole}.l")[0], parse(whole).site
+    edited = {
+        _part(other)
+        for other in trace.overrides
+        if (other.kind, other.layer) == (f"{site.kind}.l", site.layer)
+    }
+    on = sorted({*(act > 0).any(0).nonzero().flatten().tolist(), *edited})
+    names = tuple((f"{whole}.l{n}", "") for n in on)
+    if not names:
+        return _block("latent", (), act.new_zeros(0, len(act)))
+    norm = torch.stack([trace[name][0].norm(dim=-1) for name, _ in names])
+    shown = act[:, on].T
+    return _block("latent", names, norm.masked_fill((shown == 0) & (norm == 0), torch.nan), shown)
 
 
 def _heads(trace: Trace, layer: int) -> Block:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from interp import latents, score
 from interp.debugger.columns import norms
 from interp.debugger.place import Place, kind
 from interp.debugger.session import Runs, Side
@@ -38,14 +39,17 @@ class Looked(Shown):
 
 @dataclass(frozen=True, repr=False)
 class SideDetails(Shown):
-    """The details on one side. looked: heads, by weight; inputs: neurons, the tokens whose
-    embedding alone would switch it on most."""
+    """The details on one side. looked: heads, by weight; inputs: neurons and latents, the tokens
+    whose embedding alone would switch it on most. activations: latents, at every position; made_of:
+    the earlier writes that its score is the sum of, the largest."""
 
     side: str
     promotes: tuple[Promoted, ...]
     suppresses: tuple[Promoted, ...]
     looked: tuple[Looked, ...]
     inputs: tuple[Promoted, ...]
+    activations: tuple[float, ...] = ()
+    made_of: tuple[Promoted, ...] = ()
 
 
 @dataclass(frozen=True, repr=False)
@@ -62,7 +66,8 @@ class Details(Shown):
 
 
 def details(runs: Runs, address: str, k: int = 10) -> Details:
-    """The details of a row's address: "a2.6@13", "a2.6@13<3", "m1.n7@9", "m1@9", "emb@3"."""
+    """The details of a row's address: "a2.6@13", "a2.6@13<3", "m1.n7@9", "m1.l7@9", "m1@9",
+    "emb@3"."""
     place = Place.parse(address, runs.left.trace)
     sides = []
     for side in runs.sides:
@@ -81,6 +86,7 @@ def _side(side: Side, place: Place, tokenizer: Tokenizer, k: int) -> SideDetails
         _top(tokenizer, -logits, k, -1),
         _looked(side, place),
         _inputs(side.trace, place, tokenizer, k),
+        *(_lit(side.trace, place, k) if kind(place.site) == "latent" else ()),
     )
 
 
@@ -115,9 +121,18 @@ def _looked(side: Side, place: Place) -> tuple[Looked, ...]:
     )
 
 
+def _lit(trace: Trace, place: Place, k: int) -> tuple[tuple[float, ...], tuple[Promoted, ...]]:
+    """Where a latent is on, and what its score is made of."""
+    on = latents.activations(trace, str(place.site)).tolist()
+    made = score.direct(trace, str(place)).top(k)
+    return tuple(on), tuple(Promoted(name, value) for name, value in made)
+
+
 def _inputs(trace: Trace, place: Place, tokenizer: Tokenizer, k: int) -> tuple[Promoted, ...]:
-    """The tokens whose embedding adds most to a neuron's activation before the GELU, its
-    LayerNorm's scale being the run's."""
+    """The tokens whose embedding adds most to a neuron's activation before the GELU, or to a
+    latent's score, its LayerNorm's scale being the run's."""
+    if kind(place.site) == "latent" and place.site.whole.kind != "attn":
+        return _top(tokenizer, latents.reads(trace, str(place)), k)
     if place.site.kind != "mlp" or place.site.part is None:
         return ()
     block = trace.params.blocks[place.site.depth]

@@ -160,7 +160,7 @@ def _records(record: Any) -> Iterable[Any]:
         return (
             {"side": side.side, "list": name, **asdict(row)}
             for side in record.sides
-            for name in ("promotes", "suppresses", "looked", "inputs")
+            for name in ("promotes", "suppresses", "looked", "inputs", "made_of")
             for row in getattr(side, name)
         )
     records: Iterable[Any] = getattr(record, _ROWS[type(record).__name__])

@@ -15,6 +15,7 @@ from interp import attribution
 from interp.debugger import place
 from interp.debugger.both import Both, Change, both, change
 from interp.debugger.columns import Block, Direct, blocks
+from interp.debugger.question import QuestionError
 from interp.debugger.session import Runs, Side
 from interp.effects import Effects
 from minigpt import parse
@@ -32,7 +33,7 @@ DEFINITIONS = {
     ),
     "activation": (
         "Heads: the attention weight of that position. Neurons: the activation after "
-        "the GELU. Other nodes have none."
+        "the GELU. Latents: theirs. Other nodes have none."
     ),
     "norm": "The length of the vector that the node writes to the residual stream.",
     "direct": (
@@ -60,8 +61,8 @@ DEFINITIONS = {
 
 @dataclass(frozen=True, repr=False)
 class Row(Shown):
-    """One node at one position. kind: embedding, head, pair, neuron, mlp, bias or edit (what an
-    intervention wrote into a stream).
+    """One node at one position. kind: embedding, head, pair, neuron, mlp, latent, error, bias or
+    edit (what an intervention wrote into a stream).
 
     position and key are the left side's.
     """
@@ -189,17 +190,32 @@ class _Rows:
 
 def _direct(runs: Runs, side: Side, scale: Side) -> Effects:
     """The direct effects of every node on one side, at its own LayerNorm scale or another's."""
-    split = runs.question.split
+    split, sources = runs.question.split, "keys" in runs.question.split
     direct = partial(
         attribution.direct,
         side.trace,
         side.metric,
         neurons="neurons" in split,
-        sources="keys" in split,
+        sources=sources,
+        latents=latents(runs, side) if "latents" in split else (),
         scale=None if scale is side else attribution.final_scale(scale.trace, scale.metric),
     )
     effects: Effects = runs.kept.get((side.read, "direct", split, scale.run), direct)
     return effects
+
+
+def latents(runs: Runs, side: Side) -> list[str]:
+    """The writes that are cut into latents; QuestionError where the model has no dictionary of
+    one."""
+    sources = "keys" in runs.question.split
+    known = attribution.splits(side.trace.params, sources=sources)
+    if found := [name for name in known if parse(name).site.role == "node"]:
+        return found
+    raise QuestionError(
+        "split=latents of a model without a dictionary of a write",
+        "a model with dictionaries of MLPs or attention layers",
+        "interp debug --latents ioi-mini",
+    )
 
 
 def written(

@@ -18,9 +18,11 @@ KINDS = {"attn": "head", "mlp": "mlp", "emb": "embedding", "pos": "embedding", "
 
 def kind(site: Site) -> str:
     """What the node table calls a node of this kind: embedding, head, attention (a whole layer's),
-    neuron, mlp, bias; edit, where only an intervention writes."""
+    neuron, mlp, latent, error, bias; edit, where only an intervention writes."""
     if site.role != "node":
         return "edit"
+    if site.is_latent:
+        return "latent" if site.part is not None else "error" if site.kind[-1] == "e" else "bias"
     if site.kind == "mlp" and site.part is not None:
         return "neuron"
     if site.kind == "attn" and site.part is None:

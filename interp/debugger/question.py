@@ -17,7 +17,7 @@ from minigpt.shown import Shown
 METRICS = ("logits", "probability", "loss", "rank")
 # Which way a metric grows when the answer is helped.
 HELPS = {"logits": 1, "probability": 1, "loss": -1, "rank": -1}
-SPLITS = ("keys", "neurons")
+SPLITS = ("keys", "neurons", "latents")
 COMPARISONS = ("", "interventions", "other")
 COLUMNS = ("activation", "norm", "direct", "total", "lost")
 SIDES = ("", ".right", ".difference")
@@ -64,7 +64,8 @@ class Question(Shown):
                       run's value), "a2.6 = x0.5" (that many times the clean run's value)
     compare           what stands on the right: "interventions", "other"; "": the interventions
                       where there are any, else the other prompt
-    split             "keys": heads by the position whose value they read; "neurons": MLPs by neuron
+    split             "keys": heads by the position whose value they read; "neurons": MLPs by
+                      neuron; "latents": writes by the latents of the model's dictionaries
     sort, find, k     of the node table: a column (or column.right, column.difference); "": by what
                       the write changed where there are two sides, else by the direct effect, or by
                       what is lost without the node where there are none; words that a row must

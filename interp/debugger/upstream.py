@@ -92,7 +92,7 @@ def steps(runs: Runs, address: str) -> dict[str, str]:
     most), and the question each asks."""
     place, trace = Place.parse(address, runs.left.trace), runs.left.trace
     site = place.site
-    if site.part is None:
+    if site.part is None or site.is_latent:
         return {}
     if site.kind == "mlp":
         return {str(place): _words(runs, [place])}

@@ -19,7 +19,7 @@ from torch import Tensor
 from interp import attribution, score
 from interp.metrics import Metric
 from interp.parts import before_norm
-from minigpt import Trace, ops, parse
+from minigpt import Site, Trace, ops, parse
 
 # One direction for each receiver and position.
 Back = Float[Tensor, "receivers pos d_model"]
@@ -62,15 +62,21 @@ def _starts(
 ) -> Iterator[tuple[int, int, Float[Tensor, "d_model"]]]:
     """For each receiver of this layer's MLP, what a unit of each direction of the stream before its
     LayerNorm adds to its score."""
-    block, eps = trace.params.blocks[layer], trace.config.eps
     for row, text in enumerate(receivers):
         address = parse(text)
-        if address.site.depth != layer:
-            continue
-        assert isinstance(address.at, int)
-        toward = _at_input(trace, text)
-        sigma = ops.scale(trace.stream(parse(f"m{layer}.in").site)[0, address.at].double(), eps)
-        yield row, address.at, before_norm(toward, block.ln2_w, sigma)
+        if address.site.depth == layer:
+            assert isinstance(address.at, int)
+            yield row, address.at, at_stream(trace, text)
+
+
+def at_stream(trace: Trace, receiver: str) -> Float[Tensor, "d_model"]:
+    """What a unit of each direction of the stream before the MLP's LayerNorm adds to the score of
+    one of its latents, "m3.l127@5", in the first prompt. float64."""
+    address = parse(receiver)
+    assert isinstance(address.at, int)
+    block, port = trace.params.blocks[address.site.depth], Site("in", address.site.layer)
+    sigma = ops.scale(trace.stream(port)[0, address.at].double(), trace.config.eps)
+    return before_norm(_at_input(trace, receiver), block.ln2_w, sigma)
 
 
 def _at_input(trace: Trace, receiver: str) -> Float[Tensor, "d_model"]:
@@ -78,7 +84,7 @@ def _at_input(trace: Trace, receiver: str) -> Float[Tensor, "d_model"]:
     address = parse(receiver)
     known, block = trace.params.dictionary(address.site), trace.params.blocks[address.site.depth]
     assert isinstance(address.at, int)
-    x = trace.split(address.site).x[:, address.at]
+    x = trace.split(address.site).x[:1, address.at]
     toward = score.gradient(known, address.site, x)[0][0]
     if known.reads.endswith(".in"):
         return toward

@@ -78,7 +78,7 @@ class DetailsCard(Card):
             for operation, label in ACTS.items():
                 if operation == "other" and not q.other:
                     continue
-                if operation == "set" and result.kind != "neuron":
+                if operation == "set" and result.kind not in ("neuron", "latent"):
                     continue
                 if operation == "scale":
                     self.factor = ui.number(value=0.5, step=0.5).classes("factor")
@@ -96,6 +96,9 @@ class DetailsCard(Card):
         if result.kind == "mlp":
             name = whole.partition("@")[0]
             widgets.button("Split into neurons", lambda: self._split("neurons", name), "split-node")
+            if name in self.view.session.models[self.view.question.model].params.dictionaries:
+                cut = partial(self._split, "latents", name)
+                widgets.button("Split into latents", cut, "split-latents")
         if result.kind == "head":
             name = whole.partition("@")[0]
             widgets.button("Split by source", lambda: self._split("keys", name), "split-node")
@@ -134,6 +137,7 @@ def _step(step: str) -> str:
 def _side(side: SideDetails, named: bool) -> str:
     """What one side's node read and wrote, as tables side by side."""
     parts = [_looked(side.looked, len(side.promotes))] if side.looked else []
+    parts += [_list("Its score is made of", side.made_of, "for")] if side.made_of else []
     parts += [_list("Switched on most by", side.inputs, "for")] if side.inputs else []
     parts += [
         _list("Promotes", side.promotes, "for"),

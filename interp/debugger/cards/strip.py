@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+import torch
 from nicegui import ui
 
+from interp import latents
 from interp.debugger import numbers, summary
 from interp.debugger.cards import tokens, widgets
 from interp.debugger.cards.card import COMMON, Card
 from interp.debugger.cards.view import View
-from interp.debugger.place import Place
+from interp.debugger.place import Place, kind
 from interp.debugger.question import Question
 from interp.debugger.session import Runs
 from interp.debugger.summary import Piece, Summary
@@ -28,11 +30,13 @@ PICKED = "e => { const t = e.target.closest('[data-position]'); if (t) emit(t.da
 @dataclass(frozen=True)
 class Marks:
     """What is marked in the prompt: the selected position, the key of a pair, and how much the
-    selected head looks at each position."""
+    selected head looks at each position, or how much the selected latent is on there, as a share of
+    the most."""
 
     at: int | None = None
     key: int | None = None
     looks: tuple[float, ...] = ()
+    lit: bool = False
 
 
 class StripCard(Card):
@@ -137,7 +141,8 @@ def _piece(piece: Piece, other: str, marks: Marks, last: int) -> str:
         "looked": at is not None and at == marks.key,
     }
     look = marks.looks[at] if at is not None and at < len(marks.looks) else 0.0
-    said = f", looked at {look:.2f}" if marks.looks else ""
+    word = "on by" if marks.lit else "looked at"
+    said = f", {word} {look:.2f}" if marks.looks else ""
     left = tokens.chip(piece.left, title=place + said) if piece.left else "<span></span>"
     right = tokens.chip(piece.right, title=f"{place}, {other}") if other and piece.right else ""
     return (
@@ -155,6 +160,10 @@ def _marks(runs: Runs) -> Marks:
         return Marks()
     if place is None:
         return Marks()
+    if kind(place.site) == "latent":
+        on = latents.activations(runs.left.trace, str(place.site))
+        shares = on / on.max().clamp(min=torch.finfo(on.dtype).tiny)
+        return Marks(place.at, None, tuple(shares.tolist()), lit=True)
     if place.site.kind != "attn" or place.site.part is None:
         return Marks(place.at)
     row = runs.left.trace[f"{place.site}.pattern@{place.at}"][0]

@@ -39,7 +39,7 @@ MORE = {
 }
 INSTEAD_NAMES = {"0": "zero", "mean(reference)": "its mean", "other": "the second prompt's"}
 assert set(INSTEAD_NAMES) == set(INSTEAD)
-SPLIT_NAMES = {"keys": "heads by key", "neurons": "neurons"}
+SPLIT_NAMES = {"keys": "heads by key", "neurons": "neurons", "latents": "latents"}
 assert set(SPLIT_NAMES) == set(SPLITS)
 
 FIND = (
@@ -226,6 +226,8 @@ class TableCard(Card):
             self.typed[name].put(getattr(question, name))
         for name in SPLIT_NAMES:
             self.typed[name].put(name in question.split)
+        known = self.view.session.models[question.model].params.dictionaries
+        self.typed["latents"].control.set_visibility(any(name[0] != "r" for name in known))
 
 
 def with_totals(script: str, addresses: Sequence[str]) -> str:
