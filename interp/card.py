@@ -1,17 +1,19 @@
-"""The figures on a model's card: how well it does indirect objects, and the heads that are known to
-do the work."""
+"""The figures on a model's card: how well it does indirect objects, and the heads known to
+do the work; how well its dictionaries fit, and which concepts have a latent of their own."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from tqdm import tqdm
 
-from interp import heads, metrics
+from interp import concepts, dictionaries, heads, metrics
 from minigpt import GPT2, Batch
+from minigpt.dictionary import Dictionary
 from minigpt.errors import PromptError
 
 
@@ -36,6 +38,45 @@ def measure(model: GPT2, prompts: Sequence[tuple[str, str, str]]) -> dict[str, A
         "logit_difference": float(margins.mean()),
         "induction": _best(heads.induction(model, among=heads.words(model.tokenizer))),
         "copying": _best(copied),
+    }
+
+
+def measure_dictionaries(
+    model: GPT2,
+    known: Sequence[Dictionary],
+    lines: Sequence[Mapping[str, Any]],
+    progress: bool = False,
+) -> dict[str, Any]:
+    """lines: {"text", "concepts": positions by concept}. Each dictionary's fit on these texts; and
+    which concepts a latent of any of them tells with an F1 of 0.9 or more, on half of the texts,
+    chosen on the other half, with the best F1 where labels are shuffled."""
+    found: list[concepts.Concept] = []
+    texts, fits = [line["text"] for line in lines], {}
+    trace = model.with_dictionaries(*known).run(texts)
+    truth = concepts.labels(trace, [line["concepts"] for line in lines])
+    for each in (bar := tqdm(known, desc="dictionaries", disable=not progress, leave=False)):
+        bar.set_postfix_str(each.explains)
+        fits[each.explains] = _fitted(dictionaries.fit(model, each, texts), each)
+        found += concepts.told(trace, each.explains, truth)
+    own = concepts.known(found)
+    return {
+        "dictionaries": fits,
+        "concepts": len(truth),
+        "concepts_with_a_latent": {
+            name: {"latent": one.latent, "f1": round(one.f1, 4)} for name, one in own.items()
+        },
+        "best_shuffled_f1": round(max(one.shuffled for one in found), 4),
+    }
+
+
+def _fitted(fit: dictionaries.Fit, known: Dictionary) -> dict[str, Any]:
+    return {
+        "latents": known.n_latents,
+        "explained": round(fit.explained, 4),
+        "l0": round(fit.l0, 2),
+        "dead": round(fit.dead / known.n_latents, 4),
+        "recovered": round(fit.recovered, 4),
+        "tokens": fit.tokens,
     }
 
 

@@ -14,6 +14,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import tiktoken
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
@@ -21,6 +22,7 @@ from tqdm import tqdm
 
 import weights
 from minigpt import GPT2
+from minigpt.vocabulary import Tiktoken
 from recipes import train
 
 # What is read, and how SAELens calls that.
@@ -83,8 +85,7 @@ def train_all(
     model: GPT2, steps: int, seed: int, latents: int = LATENTS, rate: float = 1e-3
 ) -> dict[str, dict[str, Tensor]]:
     """The dictionaries of all sites, by their sites."""
-    assert model.tokenizer is not None
-    encoding = model.tokenizer.vocabulary.encoding  # type: ignore[union-attr]
+    encoding = _encoding(model)
     learners = {
         site: start(x, latents, seed) for site, x in reads(model, encoding, seed, 0).items()
     }
@@ -101,10 +102,16 @@ def train_all(
     return {site: {name: x.detach() for name, x in p.items()} for site, p in learners.items()}
 
 
+def _encoding(model: GPT2) -> tiktoken.Encoding:
+    assert model.tokenizer is not None
+    assert isinstance(model.tokenizer.vocabulary, Tiktoken)
+    return model.tokenizer.vocabulary.encoding
+
+
 @torch.inference_mode()
-def reads(model: GPT2, encoding: object, seed: int, step: int) -> dict[str, Tensor]:
+def reads(model: GPT2, encoding: tiktoken.Encoding, seed: int, step: int) -> dict[str, Tensor]:
     """What is read at every site, [tokens, width], on a step's own text."""
-    trace = model.run(train.batch(encoding, SEED + seed, step)[:, :-1])  # type: ignore[arg-type]
+    trace = model.run(train.batch(encoding, SEED + seed, step)[:, :-1])
     return {site: trace[site].flatten(0, 1).clone() for site in SITES}
 
 
@@ -131,7 +138,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("ioi-mini-dictionaries"))
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--latents", type=int, default=LATENTS)
     given = parser.parse_args()

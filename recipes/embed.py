@@ -1,4 +1,5 @@
-"""Put a trained model into this package: python -m recipes.embed TRAINING_FOLDER
+"""Put a trained model into this package: python -m recipes.embed TRAINING_FOLDER; or dictionaries
+of it: python -m recipes.embed FOLDER --dictionaries
 
 Knows what recipes.train leaves behind: the vocabulary, and the model or (until it is done) the last
 checkpoint.
@@ -9,14 +10,17 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import shutil
 from pathlib import Path
 
 from minigpt.config import Config
 from minigpt.model import GPT2
 from minigpt.params import build
 from minigpt.tokenizer import from_file
-from recipes import corpus, train
-from weights import catalog, files, manifest, save
+from recipes import concepts, corpus, train
+from weights import catalog, files, load, manifest, save
+from weights.dictionaries import saelens
+from weights.dictionaries.place import EMBEDDED
 
 NAME = "ioi-mini"
 CHECKPOINT = "checkpoint.safetensors"
@@ -40,6 +44,25 @@ def embed(training: Path, folder: Path = catalog.EMBEDDED, *, seed: int = 0) -> 
         },
     )
     return model
+
+
+def embed_dictionaries(
+    trained: Path, folder: Path = catalog.EMBEDDED, *, seed: int = 0, n: int = 600
+) -> None:
+    """Write the dictionaries that recipes.dictionaries left, with a checksum for each file, and the
+    text whose truth is known."""
+    model = load(folder)
+    assert model.tokenizer is not None
+    for source in sorted(path for path in trained.iterdir() if path.is_dir()):
+        target = folder / EMBEDDED / source.name
+        target.mkdir(parents=True, exist_ok=True)
+        for name in saelens.FILES:
+            shutil.copyfile(source / name, target / name)
+        sums = manifest.describe(target, list(saelens.FILES))
+        origin = {"program": "recipes.dictionaries", "seed": seed}
+        manifest.write(target, {"name": source.name, "training": origin, "files": sums})
+    text = "".join(concepts.lines(model.tokenizer, n))
+    (folder / catalog.CONCEPTS.name).write_text(text, encoding="utf-8")
 
 
 def held_out(n: int = 500) -> str:
@@ -81,7 +104,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Put a trained model into this package.")
     parser.add_argument("training", type=Path, help="the folder that recipes.train wrote")
     parser.add_argument("--seed", type=int, default=0, help="the seed that it was trained with")
+    parser.add_argument("--dictionaries", action="store_true", help="the folder holds these")
     given = parser.parse_args()
+    if given.dictionaries:
+        embed_dictionaries(given.training, seed=given.seed)
+        return
     print(f"{embed(given.training, seed=given.seed)} -> {catalog.EMBEDDED}")
 
 

@@ -18,6 +18,8 @@ from weights.files import WEIGHTS
 EMBEDDED = Path(__file__).parent / "ioi_mini"
 # Prompts that the embedded model's training never saw: lines of [text, answer, other name].
 HELD_OUT = EMBEDDED / "held_out.jsonl"
+# Text whose truth is known token by token: lines of {"text", "concepts": positions by concept}.
+CONCEPTS = EMBEDDED / "concepts.jsonl"
 
 
 @dataclass(frozen=True, repr=False)

@@ -20,6 +20,8 @@ from interp.show import terminal
 from minigpt import MiniGPTError
 
 Many = list[str] | None
+# Dictionaries that a model always comes with.
+EMBEDDED = {"ioi-mini": ["ioi-mini"]}
 Models = Annotated[
     Many,
     typer.Option("--model", "-m", help="a name, a folder or a file; may be given several times"),
@@ -83,7 +85,7 @@ def debug(
 
     def session() -> Session:
         loaded = [
-            load(name, vocabulary=tokenizer, ids=ids, latents=latents)
+            load(name, vocabulary=tokenizer, ids=ids, latents=latents or EMBEDDED.get(name))
             for name in model or ["ioi-mini"]
         ]
         return Session({each.name: each for each in loaded})

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Group
 
 import weights
-from interp.card import measure
+from interp.card import measure, measure_dictionaries
 from interp.cli.inputs import load
 from interp.cli.options import Device, Json, Model
 from interp.cli.output import console, say
@@ -18,8 +19,8 @@ from interp.cli.provenance import record
 from interp.provenance import KEY
 from interp.show import terminal
 from interp.show.document import Table
-from minigpt import MiniGPTError
-from weights.catalog import HELD_OUT
+from minigpt import GPT2, MiniGPTError
+from weights.catalog import CONCEPTS, HELD_OUT
 
 
 def models(as_json: Json = False) -> None:
@@ -72,9 +73,48 @@ def card(
     if n > len(lines):
         raise MiniGPTError(f"{n} prompts", f"at most {len(lines)}, which training never saw")
     prompts = [tuple(json.loads(line)) for line in lines[:n]]
-    figures = measure(load(model, device), prompts)
+    loaded = load(model, device)
+    figures = measure(loaded, prompts)
     rows = [(name.replace("_", " "), _value(value)) for name, value in figures.items()]
-    say({**figures, KEY: record()}, terminal.table(Table(model, ("", "measured"), rows)), as_json)
+    shown = [terminal.table(Table(model, ("", "measured"), rows))]
+    if model == "ioi-mini":
+        lit = _dictionaries(loaded, progress=not as_json)
+        figures, shown = {**figures, **lit}, [*shown, *map(terminal.table, _lit(lit))]
+    say({**figures, KEY: record()}, Group(*shown), as_json)
+
+
+def _dictionaries(model: GPT2, progress: bool) -> dict[str, Any]:
+    """The figures of the embedded dictionaries, on text whose truth is known."""
+    lines = [json.loads(line) for line in CONCEPTS.read_text(encoding="utf-8").splitlines()]
+    known = weights.load_dictionaries("ioi-mini", model=model)
+    return measure_dictionaries(model, known, lines, progress)
+
+
+def _lit(figures: Mapping[str, Any]) -> Iterator[Table]:
+    """The same as tables."""
+    columns = ("dictionary", ">latents", ">explained", ">on per token", ">dead", ">loss recovered")
+    yield Table(
+        "Dictionaries",
+        columns,
+        [
+            (
+                name,
+                f"{x['latents']:,}",
+                f"{x['explained']:.3f}",
+                f"{x['l0']:.1f}",
+                f"{x['dead']:.1%}",
+                f"{x['recovered']:.3f}",
+            )
+            for name, x in figures["dictionaries"].items()
+        ],
+    )
+    known = figures["concepts_with_a_latent"]
+    yield Table(
+        f"{len(known)} of {figures['concepts']} concepts have a latent of their own (F1 of 0.9 or "
+        f"more on held-out text; with shuffled labels at most {figures['best_shuffled_f1']:.2f})",
+        ("concept", "latent", ">F1"),
+        [(name, x["latent"], f"{x['f1']:.3f}") for name, x in known.items()],
+    )
 
 
 def _value(value: Any) -> str:
