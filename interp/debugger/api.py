@@ -8,7 +8,7 @@ also comes as a stream, a JSON record a line.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
@@ -18,6 +18,7 @@ from fastapi.responses import HTMLResponse, Response, StreamingResponse
 from interp.debugger import export, refusal
 from interp.debugger.attention import Attention
 from interp.debugger.details import Details
+from interp.debugger.effort import seconds
 from interp.debugger.graph import Graph, graphs
 from interp.debugger.lens import LensTable
 from interp.debugger.nodes import DEFINITIONS, Table
@@ -127,11 +128,9 @@ def _add_result(app: FastAPI, session: Session, workers: Workers, name: str) -> 
         name=name,
         summary=(RECORDS[name].__doc__ or "").partition("\n")[0],
     )
-    async def result(question: Question) -> Response:
-        text = await workers.run(
-            lambda: export.as_json(export.result(session.runs(question), name))
-        )
-        return Response(text, media_type="application/json")
+    async def result(question: Question, request: Request) -> Response:
+        record = await _computed(session, workers, question, name, _client(request))
+        return Response(export.as_json(record), media_type="application/json")
 
 
 def _add_totals(app: FastAPI, session: Session, workers: Workers) -> None:
@@ -163,6 +162,24 @@ def _add_stream(app: FastAPI, session: Session, workers: Workers, name: str) -> 
         return await _streamed(workers, lambda: STREAMS[name](session.runs(question)))
 
 
+async def _computed(
+    session: Session, workers: Workers, question: Question, name: str, client: Hashable
+) -> Any:
+    """A result, so much at a time as a stream would give, so that others get their turns."""
+    took = seconds(session.models, question, name)
+    mine: dict[str, Any] = {"seconds": took, "client": client}
+    runs = await workers.run(lambda: session.runs(question), **mine)
+    if (items := export.stepwise(runs, name)) is None:
+        return await workers.run(lambda: export.result(runs, name), **mine)
+    *_, last = [item async for item in workers.stream(items, **mine)]
+    return last
+
+
+def _client(request: Request) -> Hashable:
+    """Whose request it is: all of one machine's programs are one client."""
+    return None if request.client is None else request.client.host
+
+
 async def _streamed(workers: Workers, start: Callable[[], Iterator[Any]]) -> StreamingResponse:
     """What cannot be asked is refused before the first line."""
     return StreamingResponse(
@@ -188,13 +205,16 @@ def _add_export(app: FastAPI, session: Session, workers: Workers) -> None:
         response_class=Response,
         responses={200: {"content": {kind: {} for kind in MEDIA.values()}}},
     )
-    async def exported(name: Name, question: Question, format: Format = "json") -> Response:
-        def file() -> str:
-            runs = session.runs(question)
-            return export.as_file(runs, name, export.result(runs, name), format)
-
-        python = format == "python"
-        text = export.as_python(question, name) if python else await workers.run(file)
+    async def exported(
+        name: Name, question: Question, request: Request, format: Format = "json"
+    ) -> Response:
+        if format == "python":
+            text = export.as_python(question, name)
+        else:
+            record = await _computed(session, workers, question, name, _client(request))
+            text = await workers.run(
+                lambda: export.as_file(session.runs(question), name, record, format)
+            )
         ending = {"python": "py"}.get(format, format)
         return Response(
             text,

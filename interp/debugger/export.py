@@ -66,6 +66,16 @@ def result(runs: Runs, name: str) -> Any:
     return RESULTS[name](runs)
 
 
+def stepwise(runs: Runs, name: str) -> Iterator[Any] | None:
+    """The same a little at a time, the last item being the whole; None of what has no parts."""
+    steps: dict[str, Callable[[Runs], Iterator[Any]]] = {
+        "totals": totals.so_far,
+        "graph": graph.graphs,
+        "pathmap": pathmap.pathmaps,
+    }
+    return steps[name](runs) if name in steps else None
+
+
 def as_json(record: Any) -> str:
     """A result record as JSON, every field by its name."""
     return json.dumps(asdict(record), ensure_ascii=False, allow_nan=False)

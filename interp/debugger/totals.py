@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from interp.debugger.both import Both, both
@@ -60,12 +60,20 @@ def totals(runs: Runs, addresses: Sequence[str] | None = None) -> Iterator[Total
 
 def complete(runs: Runs, addresses: Sequence[str] | None = None) -> Totals:
     """All of them at once, as they were asked for."""
+    *_, last = so_far(runs, addresses)
+    return last
+
+
+def so_far(runs: Runs, addresses: Sequence[str] | None = None) -> Iterator[Totals]:
+    """All that are known after each chunk, in the order in which they were asked for."""
     names = list(dict.fromkeys(_everywhere(runs) if addresses is None else addresses))
     effects: dict[str, Both] = {}
-    last = Totals({}, 0, 0, "")
-    for last in totals(runs, names):
-        effects |= last.effects
-    return Totals({name: effects[name] for name in names}, last.done, last.of, last.receipt)
+    if not names:
+        yield Totals({}, 0, 0, "")
+    for chunk in totals(runs, names):
+        effects |= chunk.effects
+        known = {name: effects[name] for name in names if name in effects}
+        yield replace(chunk, effects=known)
 
 
 def _chunks(

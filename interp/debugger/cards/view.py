@@ -10,9 +10,10 @@ from typing import Any, Protocol
 from nicegui import background_tasks, ui
 from nicegui.client import Client
 
+from interp.debugger.effort import seconds
 from interp.debugger.question import HELPS, Question
 from interp.debugger.session import Runs, Session
-from interp.debugger.workers import Workers
+from interp.debugger.workers import Own, Workers
 from minigpt.errors import MiniGPTError
 
 
@@ -32,11 +33,9 @@ class View:
     first ones first."""
 
     def __init__(self, session: Session, workers: Workers, client: Client) -> None:
-        self.session, self.workers, self.client, self.question = (
-            session,
-            workers,
-            client,
-            Question(),
+        self.session, self.client, self.question = session, client, Question()
+        self.workers = Own(
+            workers, client.id, lambda: seconds(session.models, self.question, "nodes")
         )
         self.followers: list[Follower] = []
         self.trouble = ""
