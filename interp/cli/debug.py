@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +15,7 @@ from interp.cli.output import console, say
 from interp.cli.provenance import record
 from interp.debugger import export, text
 from interp.debugger.question import Question
+from interp.debugger.saved import Saved
 from interp.debugger.session import Session
 from interp.provenance import KEY
 from interp.show import terminal
@@ -59,6 +61,10 @@ Results = Annotated[
     Many,
     typer.Option("--result", "-r", help="summary, nodes, totals, upstream, details, ...; likewise"),
 ]
+Views = Annotated[
+    Path | None,
+    typer.Option("--views", help="a file of yours in which the page keeps views under names"),
+]
 Json = Annotated[bool, typer.Option("--json", help="print everything as JSON instead")]
 
 
@@ -78,17 +84,22 @@ def debug(
     tokenizer: Vocabulary = None,
     ids: Ids = False,
     latents: Latents = None,
+    views: Views = None,
     as_json: Json = False,
 ) -> None:
     """Ask a model why, in the browser: nodes, attention, interventions, circuits. With --ask or
     --link: in the terminal."""
+
+    saved = None if views is None else Saved(views)
+    if saved is not None:
+        saved.all()  # what is wrong with the file is said before a model is loaded
 
     def session() -> Session:
         loaded = [
             load(name, vocabulary=tokenizer, ids=ids, latents=latents or EMBEDDED.get(name))
             for name in model or ["ioi-mini"]
         ]
-        return Session({each.name: each for each in loaded})
+        return Session({each.name: each for each in loaded}, saved=saved)
 
     if ask is None and not link:
         _serve(session, host, port, show)

@@ -106,6 +106,10 @@ def _add_facts(app: FastAPI, session: Session) -> None:
     async def models() -> list[Model]:
         return [_model(name, model) for name, model in session.models.items()]
 
+    @app.get("/api/views")
+    async def views() -> dict[str, str]:
+        return {} if session.saved is None else session.saved.all()
+
     @app.get("/api/definitions")
     async def definitions() -> dict[str, str]:
         return DEFINITIONS

@@ -1,7 +1,9 @@
 """Operations on a run as lines of text, and lines as a Patch. Undo and redo are the list of lines.
 
 A line is a line of a Patch whose source is 0, mean(reference), other, this (the run's own values
-before any intervention: a freeze), or x0.5 (so many times these values).
+before any intervention: a freeze), or x0.5 (so many times these values); what is added may be a
+direction: 4*answer (the answer's row of W_U less the other's, of length one), 1*difference (from
+this prompt's value to the other's).
 """
 
 from __future__ import annotations
@@ -23,33 +25,39 @@ from minigpt.patch import Patch
 from minigpt.patch.edit import Edit, source
 from minigpt.shown import Shown
 
-# operation: (its source in a line, what it means)
+# operation: (what stands behind the address in its line, what it means)
 OPERATIONS = {
-    "zero": ("0", "It writes nothing."),
-    "mean": ("mean(reference)", "It writes its mean over the reference prompts."),
-    "scale": ("x{factor}", "It writes so many times what it wrote in the clean run."),
-    "set": ("{factor}", "It has this value: a neuron's activation after the GELU."),
-    "freeze": ("this", "It keeps writing what it wrote in the clean run, whatever else changes."),
-    "other": ("other", "It writes what it wrote on the other prompt."),
+    "zero": ("= 0", "It writes nothing."),
+    "mean": ("= mean(reference)", "It writes its mean over the reference prompts."),
+    "scale": ("= x{factor}", "It writes so many times what it wrote in the clean run."),
+    "set": ("= {factor}", "It has this value: a neuron's activation after the GELU, a latent's."),
+    "freeze": ("= this", "It keeps writing what it wrote in the clean run, whatever else changes."),
+    "other": ("= other", "It writes what it wrote on the other prompt."),
+    "push": (
+        "+= {factor}*answer",
+        "It writes so much more toward the answer: along its row of W_U less the other's.",
+    ),
 }
 MAX_FACTOR = 1e6
 SOURCES = "0 or another number, mean(reference), other, this, x0.5 (a factor)"
 # Operations that take a number.
-NUMBERED = ("scale", "set")
+NUMBERED = ("scale", "set", "push")
 _NUMBER = r"-?\d+(?:\.\d+)?(?:e-?\d+)?"
 _SCALED = re.compile(f"x({_NUMBER})")
+_ALONG = re.compile(rf"({_NUMBER})\*(answer|difference)")
 _LINE = re.compile(r"(?P<target>[^=]*?)\s*(?P<sign>[+*]?=)\s*(?P<word>[^=]*)")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Sources(Shown):
     """What the words in a line stand for: this run, the other prompt's and where its positions are,
-    and a run over the reference."""
+    a run over the reference, and the direction of the answer, of length one."""
 
     this: Trace
     other: Trace | None
     twins: Twins
     reference: Callable[[], Trace]
+    toward: Float[Tensor, "d_model"] | None = None
 
 
 def line(operation: str, target: str, factor: float | None = None) -> str:
@@ -60,9 +68,15 @@ def line(operation: str, target: str, factor: float | None = None) -> str:
     if (factor is None) == (operation in NUMBERED) or not math.isfinite(factor or 0.0):
         raise QuestionError(
             f"{operation} with the number {factor}",
-            "a finite number for scale and set, and for nothing else",
+            "a finite number for scale, set and push, and for nothing else",
         )
-    return f"{parse(target)} = {OPERATIONS[operation][0].format(factor=f'{factor or 0.0:.12g}')}"
+    return f"{parse(target)} {OPERATIONS[operation][0].format(factor=f'{factor or 0.0:.12g}')}"
+
+
+def target(line: str) -> str:
+    """The address that a line is of; what it says where it is none."""
+    found = _LINE.fullmatch(line)
+    return line if found is None else found["target"]
 
 
 def compiled(lines: Iterable[str], sources: Sources) -> Patch:
@@ -98,9 +112,13 @@ def _line(text: str, sources: Sources) -> Patch:
 
 def _added(text: str, target: str, word: str, sources: Sources) -> Patch:
     """A line that adds another run's value to what this run computes; *= takes numbers alone."""
+    if (along := _ALONG.fullmatch(word)) and "*=" not in text:
+        return _along(text, target, _factor(along[1]), along[2], sources)
     if word not in ("other", "this") or "*=" in text:
         raise QuestionError(
-            f"'{text}': '{word}'", "+= other, += this, or a number", f"'{target} *= 0.5'"
+            f"'{text}': '{word}'",
+            "+= other, += this, += 4*answer, += 1*difference, or a number",
+            f"'{target} *= 0.5'",
         )
     if word == "other":
         _check_other(text, target, sources)
@@ -109,6 +127,25 @@ def _added(text: str, target: str, word: str, sources: Sources) -> Patch:
                 f"'{text}': the prompts differ in length", "a second prompt of as many tokens"
             )
     return Patch.parse(text, _named(text, target, word, sources))
+
+
+def _along(text: str, target: str, factor: float, word: str, sources: Sources) -> Patch:
+    """A line that adds so much of a direction to a write or a stream point: toward the answer, or
+    from this prompt's value to the other's."""
+    address = _address(target, sources)
+    if len(address.sites) > 1 or address.site.role not in ("node", "stream"):
+        raise QuestionError(f"'{text}'", "a direction added to a write or a stream point")
+    if word == "answer":
+        assert sources.toward is not None
+        return Patch.add(address, factor * sources.toward, name="answer")
+    _check_other(text, target, sources)
+    assert sources.other is not None
+    if sources.twins != tuple(range(sources.this.tokens.shape[1])):
+        raise QuestionError(
+            f"'{text}': the prompts differ in length", "a second prompt of as many tokens"
+        )
+    here, there = (_value(run, address, None) for run in (sources.this, sources.other))
+    return Patch.add(address, factor * (there - here), name="difference")
 
 
 def _check_other(text: str, target: str, sources: Sources) -> None:

@@ -19,6 +19,7 @@ from interp.debugger.cards.keys import Act, keys
 from interp.debugger.cards.lens import LensCard
 from interp.debugger.cards.next import NextCard
 from interp.debugger.cards.pathmap import PathMapCard
+from interp.debugger.cards.saved import SavedViews
 from interp.debugger.cards.strip import StripCard
 from interp.debugger.cards.table import TableCard
 from interp.debugger.cards.tabs import Tabs
@@ -73,6 +74,11 @@ def _top(view: View) -> None:
         ui.button("Copy link", icon="link", on_click=lambda: _run("debuggerPage.copy()")).props(
             "flat dense no-caps"
         ).props("data-testid=copy-link")
+        if (saved := view.session.saved) is not None:
+            views = SavedViews(view, saved)
+            ui.button("Views", icon="bookmarks", on_click=views.open).props(
+                "flat dense no-caps data-testid=views"
+            )
         ui.button("API", on_click=lambda: ui.navigate.to("/api/docs")).props(
             "flat dense no-caps data-testid=api"
         )

@@ -77,6 +77,8 @@ class Question(Shown):
     trail             steps upstream, each "a3.1.q@13<9" (.q, .k, .v, or none for query and key),
                       "a3.1.v@13" or "m2.n17@5"
     graph             nodes of the circuit graph: "a2.6@13", "m1@4", "emb@9"
+    pins, notes       of these, those whose edges are always drawn; and what is written at some:
+                      "a2.6@13 copies the name"
     tab               which view is in front; "": the one that the question fills
     receivers, at     of the path patching map: ports "a3.4.q"; none: the output; and the position:
                       "END", "13", "all"
@@ -101,6 +103,8 @@ class Question(Shown):
     node: str = ""
     trail: tuple[str, ...] = ()
     graph: tuple[str, ...] = ()
+    pins: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     receivers: tuple[str, ...] = ()
     at: str = "END"
     tab: str = ""
@@ -175,6 +179,12 @@ class Question(Shown):
                 for each in (value if isinstance(value, tuple) else (value,))
             ]
         )
+
+
+def notes_of(question: Question) -> dict[str, str]:
+    """What is written at nodes of the graph, by address; the last where there are several."""
+    pairs = (note.partition(" ") for note in question.notes)
+    return {address: said.strip() for address, _, said in pairs if said.strip()}
 
 
 def _values(question: Question) -> Iterator[tuple[str, Any]]:

@@ -10,6 +10,7 @@ from typing import Any
 from weakref import ref
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from interp import metrics
@@ -18,6 +19,7 @@ from interp.debugger.cache import Kept
 from interp.debugger.completion import Completions
 from interp.debugger.intervene import Sources, compiled
 from interp.debugger.question import MAX_TOKENS, Question, QuestionError
+from interp.debugger.saved import Saved
 from interp.metrics import Metric
 from interp.tasks import Prompts
 from minigpt import GPT2, Batch, Tokenizer, Trace
@@ -128,10 +130,12 @@ class Runs(Shown):
 
 class Session:
     """Models by name, and what was computed so far. Safe under threads; runs and results of up to
-    `memory` bytes are kept."""
+    `memory` bytes are kept. saved: the file of the user's views, where there is one."""
 
-    def __init__(self, models: Mapping[str, GPT2], memory: int = MEMORY) -> None:
-        self.models, self.kept = dict(models), Kept[Any](memory, size)
+    def __init__(
+        self, models: Mapping[str, GPT2], memory: int = MEMORY, saved: Saved | None = None
+    ) -> None:
+        self.models, self.kept, self.saved = dict(models), Kept[Any](memory, size), saved
         self._completions: dict[str, Completions] = {}
 
     def runs(self, question: Question) -> Runs:
@@ -147,10 +151,11 @@ class Session:
         left, right = (_tokens(trace, tokenizer) for trace in (clean, other or clean))
         here = twins(left, right)
         own, others = _choices(question, tokenizer, clean)
-        sources = Sources(clean, other, here, reference)
+        toward = _toward(model, *own)
+        sources = Sources(clean, other, here, reference, toward)
         side, across = _side("this prompt", question, sources, left, *own), None
         if other is not None:
-            sources = Sources(other, clean, inverse(here, len(right)), reference)
+            sources = Sources(other, clean, inverse(here, len(right)), reference, toward)
             across = _side("other prompt", question, sources, right, *others)
         before, shown, after = self._sides(question, side, across)
         return Runs(question, model, tokenizer, before, shown, across, after, self.kept)
@@ -177,7 +182,8 @@ class Session:
 
     def _after(self, question: Question, side: Side, patch: Patch) -> Side:
         q, model = question, self.models[question.model]
-        key = (q.model, q.prompt, q.other, q.reference, q.patches)
+        told = (side.answers, side.distractors) if any("answer" in x for x in q.patches) else ()
+        key = (q.model, q.prompt, q.other, q.reference, q.patches, told)
         trace = self.kept.get(key, lambda: model.rerun(side.base, patch))
         return replace(side, name="after", patch=patch, trace=trace)
 
@@ -273,6 +279,21 @@ def _choices(
     answers, distractors, others, against = (tuple(map(tokenizer.single, some)) for some in texts)
     answers = answers or (int(clean.logits_at(-1)[0].argmax()),)
     return [(answers, distractors), (others or answers, against or distractors)]
+
+
+def _toward(
+    model: GPT2, answers: tuple[int, ...], distractors: tuple[int, ...]
+) -> Float[Tensor, "d_model"]:
+    """The direction of the answers' rows of W_U, less the others', of length one."""
+    against = distractors or None
+    asked = (
+        metrics.logit(answers=[list(answers)])
+        if against is None
+        else metrics.logit_diff(answers=[list(answers)], distractors=[list(against)])
+    )
+    direction = asked.direction(model.params)[0]
+    unit: Tensor = (direction / direction.norm()).to(model.dtype)
+    return unit
 
 
 def _side(

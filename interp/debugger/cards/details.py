@@ -12,6 +12,7 @@ from interp.debugger import details, intervene, numbers
 from interp.debugger.cards import tokens, widgets
 from interp.debugger.cards.card import Card
 from interp.debugger.details import Details, Looked, Promoted, SideDetails
+from interp.debugger.question import notes_of
 from interp.debugger.session import Runs
 from minigpt.errors import MiniGPTError
 
@@ -22,6 +23,7 @@ ACTS = {
     "set": "Set to",
     "freeze": "Freeze",
     "other": "Take from the second prompt",
+    "push": "Push to the answer",
 }
 assert set(ACTS) == set(intervene.OPERATIONS)
 
@@ -34,7 +36,7 @@ class DetailsCard(Card):
         "What it read and wrote. Promoted tokens: what its write adds to their logits through "
         "the final LayerNorm's scale, over the mean token."
     )
-    depends = ("node", "graph")
+    depends = ("node", "graph", "pins", "notes")
 
     def compute(self, runs: Runs) -> Details | None:
         """The details; None where no node is selected. The steps are those of a new trail: what
@@ -104,6 +106,26 @@ class DetailsCard(Card):
             widgets.button("Split by source", lambda: self._split("keys", name), "split-node")
         label = "Drop from the graph" if whole in graph else "Add to the graph"
         widgets.button(label, lambda: self._graph(whole), "to-graph")
+        if whole in graph:
+            self._marks(whole)
+
+    def _marks(self, node: str) -> None:
+        """A node of the graph is pinned, and has a note."""
+        q = self.view.question
+        label = "Unpin" if node in q.pins else "Pin"
+        widgets.button(label, partial(self._pin, node), "pin", hint="Always draw its edges")
+        note = widgets.field("note in the graph", "graph-note", "copies the name")
+        note.props("debounce=500").set_value(notes_of(q).get(node, ""))
+        note.on("change", lambda: self._note(node, note.value or ""))
+
+    async def _pin(self, node: str) -> None:
+        pins = self.view.question.pins
+        without = tuple(pin for pin in pins if pin != node)
+        await self.propose(pins=without if node in pins else (*pins, node))
+
+    async def _note(self, node: str, text: str) -> None:
+        known = {**notes_of(self.view.question), node: " ".join(text.split())}
+        await self.propose(notes=tuple(f"{at} {said}" for at, said in known.items() if said))
 
     async def _split(self, by: str, name: str) -> None:
         split = tuple(dict.fromkeys((*self.view.question.split, by)))
@@ -117,7 +139,7 @@ class DetailsCard(Card):
             self.say(str(error))
             return
         lines = self.view.question.patches
-        others = tuple(other for other in lines if other.partition(" = ")[0] != target)
+        others = tuple(other for other in lines if intervene.target(other) != target)
         await self.propose(patches=(*others, line))
 
     async def _graph(self, target: str) -> None:

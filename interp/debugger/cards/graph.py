@@ -7,6 +7,8 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from html import escape
+from types import MappingProxyType
 from typing import Any
 
 from nicegui import ui
@@ -16,10 +18,14 @@ from interp.debugger.cards import charts, tokens, widgets
 from interp.debugger.cards.long import LongCard
 from interp.debugger.cards.view import View
 from interp.debugger.graph import Edge, Graph, Vertex
+from interp.debugger.question import notes_of
 from interp.debugger.session import Runs
 
 # Edges drawn at most, and until more are asked for; the export has them all.
 LINKS, SHOWN = 200, 24
+# Letters of a note that are drawn; its tooltip has them all.
+NOTE = 28
+NOTHING: Mapping[str, str] = MappingProxyType({})
 LEGEND = (
     "Blue edges help the answer, red ones work against it; the wider, the more is lost without the "
     "edge. q, k, v: which input of the head it reaches."
@@ -44,7 +50,7 @@ class GraphCard(LongCard):
         "An edge's width is how much the metric changes when that edge alone carries something "
         "else. Click a node for its details; add and drop nodes there."
     )
-    depends = ("graph", "instead")
+    depends = ("graph", "instead", "pins", "notes")
 
     def __init__(self, view: View) -> None:
         super().__init__(view)
@@ -82,13 +88,18 @@ class GraphCard(LongCard):
         """As many of the strongest edges as are asked for."""
         if not (self.result and self.view.question.graph):
             return
+        q, notes = self.view.question, notes_of(self.view.question)
         strongest = _strongest(self.result, int(self.many.value))
-        height = 60 + 50 * len({vertex.layer for vertex in self.result.vertices})
-        drawn = options(self.result, strongest, self.view.helps)
-        self.chart.show(drawn, height=height, words=_verdict(self.result))
+        pinned = [edge for edge in _pinned(self.result, q.pins) if edge not in strongest]
+        height = 60 + (66 if notes else 50) * len({v.layer for v in self.result.vertices})
+        drawn = options(self.result, [*strongest, *pinned], self.view.helps, notes, q.pins)
+        words = " ".join([_verdict(self.result), *(f"{at}: {said}." for at, said in notes.items())])
+        self.chart.show(drawn, height=height, words=words)
         weakest = abs(strongest[-1].effect or 0.0) if strongest else 0.0
+        more = f", and {len(pinned)} of pinned nodes" if pinned else ""
         self.threshold.set_text(
-            f"{len(strongest)} of {len(self.result.edges)} edges, {numbers.plain(weakest)} or more"
+            f"{len(strongest)} of {len(self.result.edges)} edges, {numbers.plain(weakest)} or "
+            f"more{more}"
         )
 
     def _chips(self, shown: Graph) -> None:
@@ -155,13 +166,23 @@ def _share(drawn: Graph, edge: Edge) -> float:
     return abs(edge.effect or 0.0) / top
 
 
-def options(drawn: Graph, edges: Sequence[Edge], helps: int = 1) -> dict[str, Any]:
+def options(
+    drawn: Graph,
+    edges: Sequence[Edge],
+    helps: int = 1,
+    notes: Mapping[str, str] = NOTHING,
+    pins: Sequence[str] = (),
+) -> dict[str, Any]:
     """The graph for ECharts with these edges: x the position, y the layer. helps: the sign of what
-    helps the answer."""
+    helps the answer. notes: what stands under a node; pins: nodes that are framed."""
     columns = {at: i for i, at in enumerate(sorted({v.position for v in drawn.vertices}))}
     rows = {layer: i for i, layer in enumerate(sorted({v.layer for v in drawn.vertices}))}
     nodes = [
-        _node(vertex, helps, columns[vertex.position] + aside, rows[vertex.layer])
+        _marked(
+            _node(vertex, helps, columns[vertex.position] + aside, rows[vertex.layer]),
+            notes.get(vertex.address, ""),
+            vertex.address in pins,
+        )
         for vertex, aside in zip(drawn.vertices, _spread(drawn.vertices), strict=True)
     ]
     series = {
@@ -213,6 +234,22 @@ def _node(vertex: Vertex, helps: int, x: float, y: float) -> dict[str, Any]:
     }
 
 
+def _marked(node: dict[str, Any], note: str, pinned: bool) -> dict[str, Any]:
+    """A node with its note under its name, and a frame where it is pinned."""
+    if pinned:
+        frame = {"borderColor": charts.INK, "borderWidth": 2}
+        node = {**node, "itemStyle": {**node["itemStyle"], **frame}}
+    if not note:
+        return node
+    short, (wide, _) = note if len(note) <= NOTE else note[: NOTE - 1] + "…", node["symbolSize"]
+    return {
+        **node,
+        "symbolSize": [max(wide, 6 * len(short) + 12), 38],
+        "label": {"formatter": f"{node['label']['formatter']}\n{short}"},
+        "tooltip": {"formatter": f"{escape(note)}<br>{node['tooltip']['formatter']}"},
+    }
+
+
 def _words(text: str, x: float, y: float) -> dict[str, Any]:
     return {
         "name": text,
@@ -228,6 +265,13 @@ def _strongest(drawn: Graph, k: int) -> list[Edge]:
     """The k edges of the largest exact effects."""
     known = [edge for edge in drawn.edges if edge.effect]
     return sorted(known, key=lambda edge: -abs(edge.effect or 0.0))[:k]
+
+
+def _pinned(drawn: Graph, pins: Sequence[str]) -> list[Edge]:
+    """The edges of pinned nodes that have an effect."""
+    return [
+        edge for edge in drawn.edges if edge.effect and {edge.sender, edge.receiver} & set(pins)
+    ]
 
 
 def _link(edge: Edge, share: float, helps: int) -> dict[str, Any]:
