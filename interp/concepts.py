@@ -56,17 +56,28 @@ def told(
     """Each concept with the latent of the dictionary of `whole`, "m3", that tells it best."""
     act, inside = trace.act(f"{whole}.l"), trace.batch.mask
     even = (torch.arange(len(inside)) % 2 == 0)[:, None] & inside
-    odd = inside & ~even
+    halves = even, inside & ~even
     draws = torch.Generator().manual_seed(seed)
+    said = [torch.stack([label[half] for label in truth.values()], 1) for half in halves]
+    dealt = [x[torch.randperm(len(x), generator=draws)] for x in said]
+    (one, other), most = (act[half] for half in halves), act[even].amax(0)
+    best = _best(one, most, torch.cat([said[0], dealt[0]], 1))
+    f1 = torch.stack(
+        [_f1(_on(other, most * share), torch.cat([said[1], dealt[1]], 1)) for share in SHARES]
+    )
     found = []
-    for concept, label in truth.items():
-        f1, latent, share = _best(act[even], label[even], act[odd], label[odd])
-        dealt = (
-            label[half][torch.randperm(int(half.sum()), generator=draws)] for half in (even, odd)
+    for i, concept in enumerate(truth):
+        (row, latent), shuffled = best[i], best[len(truth) + i]
+        found.append(
+            Concept(
+                concept,
+                f"{whole}.l{latent}",
+                SHARES[row],
+                float(f1[row, latent, i]),
+                float(f1[(*shuffled, len(truth) + i)]),
+                int(said[1][:, i].sum()),
+            )
         )
-        shuffled, *_ = _best(act[even], next(dealt), act[odd], next(dealt))
-        tokens = int(label[odd].sum())
-        found.append(Concept(concept, f"{whole}.l{latent}", share, f1, shuffled, tokens))
     return tuple(found)
 
 
@@ -79,25 +90,20 @@ def known(found: Sequence[Concept]) -> dict[str, Concept]:
 
 
 def _best(
-    act: Float[Tensor, "tokens n"],
-    label: Bool[Tensor, "tokens"],
-    other: Float[Tensor, "others n"],
-    others: Bool[Tensor, "others"],
-) -> tuple[float, int, float]:
-    """F1 on the other tokens, the latent and the threshold that are best on these."""
-    most = act.amax(0)
-    scores = torch.stack([_f1(_on(act, most * share), label) for share in SHARES])
-    which = int(scores.argmax())
-    row, latent = divmod(which, scores.shape[1])
-    on = _on(other[:, latent : latent + 1], most[latent : latent + 1] * SHARES[row])
-    return float(_f1(on, others)[0]), latent, SHARES[row]
+    act: Float[Tensor, "tokens n"], most: Float[Tensor, "n"], labels: Bool[Tensor, "tokens labels"]
+) -> list[tuple[int, int]]:
+    """For each label the threshold's number and the latent that tell it best."""
+    scores = torch.stack([_f1(_on(act, most * share), labels) for share in SHARES])
+    return [divmod(i, scores.shape[1]) for i in scores.flatten(0, 1).argmax(0).tolist()]
 
 
 def _on(act: Float[Tensor, "tokens n"], least: Float[Tensor, "n"]) -> Bool[Tensor, "tokens n"]:
     return (act > 0) & (act > least)
 
 
-def _f1(on: Bool[Tensor, "tokens n"], label: Bool[Tensor, "tokens"]) -> Float[Tensor, "n"]:
+def _f1(
+    on: Bool[Tensor, "tokens n"], labels: Bool[Tensor, "tokens labels"]
+) -> Float[Tensor, "n labels"]:
     """0 where nothing is told and nothing is there to tell."""
-    hits = (on & label[:, None]).sum(0).double()
-    return 2 * hits / (on.sum(0) + label.sum()).clamp(min=1)
+    hits = on.double().T @ labels.double()
+    return 2 * hits / (on.sum(0)[:, None] + labels.sum(0)).clamp(min=1)

@@ -151,6 +151,7 @@ def _losses(model: GPT2, trace: Trace, known: Dictionary, built: Tensor) -> dict
     if known.reads.endswith(".act"):
         block = trace.params.blocks[parse(known.explains).site.depth]
         built = ops.linear(built, block.w_out, block.b_out)
+    built = built.nan_to_num()  # behind the end of a short prompt
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoEffectWarning)  # a reconstruction may be exact
         runs = {

@@ -5,11 +5,16 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TypeAlias
 
 from minigpt.tokenizer import Tokenizer
 from recipes import corpus
 
+LONGEST = 40
+# What is known of the places of words.
+Structure: TypeAlias = Callable[[Sequence[str]], dict[str, list[int]]]
 # Words by what they are; a word is of one group only.
 GROUPS: dict[str, Sequence[str]] = {
     "name": corpus.NAMES,
@@ -26,37 +31,47 @@ GROUPS: dict[str, Sequence[str]] = {
 
 
 def lines(tokenizer: Tokenizer, n: int, seed: str = "concepts") -> Iterator[str]:
-    """n sentences as lines of JSON: text, and by concept the positions of its tokens."""
-    rng = random.Random(seed)
-    for i in range(n):
-        text, truth = _indirect_object(rng, tokenizer) if i % 2 else _other(rng, tokenizer)
-        yield json.dumps({"text": text, "concepts": truth}) + "\n"
+    """n sentences of the generator, of at most LONGEST tokens, as lines of JSON: text, and by
+    concept the positions of its tokens."""
+    rng, kinds, shares = random.Random(seed), list(corpus.KINDS), list(corpus.KINDS.values())
+    made = 0
+    while made < n:
+        text, structure = _sentence(rng, rng.choices(kinds, shares)[0].__name__.strip("_"))
+        words = [piece.strip() for piece in tokenizer.pieces(tokenizer.encode(text))]
+        if len(words) <= LONGEST:
+            truth = {**_groups(words), **structure(words)}
+            yield json.dumps({"text": text, "concepts": truth}) + "\n"
+            made += 1
 
 
-def _indirect_object(rng: random.Random, tokenizer: Tokenizer) -> tuple[str, dict[str, list[int]]]:
-    """One of whose names it is known which is which, held out of training."""
-    text, a, b = corpus.indirect_object(rng, corpus.HELD_OUT_TEMPLATES, unseen=True)
-    text += "."
-    words = _words(text, tokenizer)
+def _sentence(rng: random.Random, kind: str) -> tuple[str, Structure]:
+    """A sentence, and what makes of its words what is known of their places."""
+    if kind == "indirect_object":
+        text, a, b = corpus.indirect_object(rng)
+        return text + ".", partial(_who_is_who, a, b)
+    text = next(make for make in corpus.KINDS if make.__name__ == f"_{kind}")(rng)
+    return text, _again if kind == "repetition" else _nothing
+
+
+def _who_is_who(a: str, b: str, words: Sequence[str]) -> dict[str, list[int]]:
     first, second = ([i for i, word in enumerate(words) if word == name] for name in (a, b))
-    structure = {
+    return {
         "indirect object": first[:1],
         "subject, first time": second[:1],
         "subject again": second[1:2],
         "answer": first[1:],
         "before the answer": [first[1] - 1],
     }
-    return text, {**_groups(words), **structure}
 
 
-def _other(rng: random.Random, tokenizer: Tokenizer) -> tuple[str, dict[str, list[int]]]:
-    kind = rng.choice([kind for kind in corpus.KINDS if kind.__name__ != "_indirect_object"])
-    text = kind(rng)
-    words = _words(text, tokenizer)
-    again = {}
-    if kind.__name__ == "_repetition":
-        again = {"seen before in a repeated row": _again(words)}
-    return text, {**_groups(words), **again}
+def _nothing(_: Sequence[str]) -> dict[str, list[int]]:
+    return {}
+
+
+def _again(words: Sequence[str]) -> dict[str, list[int]]:
+    """From where a row begins anew."""
+    length = next(n for n in range(1, len(words)) if _repeats(words, n))
+    return {"seen before in a repeated row": list(range(length, len(words)))}
 
 
 def _groups(words: Sequence[str]) -> dict[str, list[int]]:
@@ -73,18 +88,8 @@ def _groups(words: Sequence[str]) -> dict[str, list[int]]:
     return {concept: places for concept, places in {**found, **signs}.items() if places}
 
 
-def _again(words: Sequence[str]) -> list[int]:
-    """From where a row begins anew."""
-    length = next(n for n in range(1, len(words)) if _repeats(words, n))
-    return list(range(length, len(words)))
-
-
 def _repeats(words: Sequence[str], n: int) -> bool:
     return len(words) % n == 0 and list(words[:n]) * (len(words) // n) == list(words)
-
-
-def _words(text: str, tokenizer: Tokenizer) -> list[str]:
-    return [piece.strip() for piece in tokenizer.pieces(tokenizer.encode(text))]
 
 
 def refuse_overlap(groups: Mapping[str, Sequence[str]] = GROUPS) -> None:

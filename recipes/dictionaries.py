@@ -53,9 +53,9 @@ def loss(p: Mapping[str, Tensor], x: Tensor, scale: Tensor) -> Tensor:
     left = x - z @ p["W_dec"] - p["b_dec"]
     silent = ~(z > 0).any(0)
     found = left.square().mean() / scale
-    if int(silent.sum()) < SILENT_K:
+    if not (k := min(SILENT_K, int(silent.sum()))):
         return found
-    more = torch.relu(kept(score.masked_fill(~silent, -torch.inf), SILENT_K))
+    more = kept(score.masked_fill(~silent, -torch.inf), k)  # not cut off: below zero too
     return found + SILENT_SHARE * (left.detach() - more @ p["W_dec"]).square().mean() / scale
 
 
@@ -78,7 +78,7 @@ def descend(p: dict[str, Tensor], optimizer: torch.optim.Optimizer, x: Tensor) -
     optimizer.step()
     with torch.no_grad():
         rows /= rows.norm(dim=1, keepdim=True)
-    return float(value)
+    return float(value.detach())
 
 
 def train_all(
@@ -138,7 +138,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("ioi-mini-dictionaries"))
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--latents", type=int, default=LATENTS)
     given = parser.parse_args()

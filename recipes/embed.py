@@ -47,7 +47,7 @@ def embed(training: Path, folder: Path = catalog.EMBEDDED, *, seed: int = 0) -> 
 
 
 def embed_dictionaries(
-    trained: Path, folder: Path = catalog.EMBEDDED, *, seed: int = 0, n: int = 600
+    trained: Path, folder: Path = catalog.EMBEDDED, *, seed: int = 0, n: int = 1000
 ) -> None:
     """Write the dictionaries that recipes.dictionaries left, with a checksum for each file, and the
     text whose truth is known."""

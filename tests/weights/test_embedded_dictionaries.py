@@ -100,13 +100,16 @@ def test_the_text_whose_truth_is_known_is_made_again_word_for_word():
     concepts.refuse_overlap()
     model = weights.load("ioi-mini")
     lines = catalog.CONCEPTS.read_text()
-    assert lines == "".join(concepts.lines(model.tokenizer, 600))
-    for line in lines.splitlines()[1::120]:
-        told = json.loads(line)
-        words = [p.strip() for p in model.tokenizer.pieces(model.tokenizer.encode(told["text"]))]
-        (at,) = told["concepts"]["before the answer"]
-        assert words[at + 1] == words[told["concepts"]["indirect object"][0]]
-        assert words[told["concepts"]["subject again"][0]] != words[at + 1]
+    assert lines == "".join(concepts.lines(model.tokenizer, 1000))
+    told = [json.loads(line) for line in lines.splitlines()]
+    known = [each for each in told if "before the answer" in each["concepts"]]
+    assert 400 < len(known) < 700
+    for each in known[::60]:
+        places, encoded = each["concepts"], model.tokenizer.encode(each["text"])
+        words = [piece.strip() for piece in model.tokenizer.pieces(encoded)]
+        (at,), (again,) = places["before the answer"], places["subject again"]
+        assert words[at + 1] == words[places["indirect object"][0]]
+        assert words[again] == words[places["subject, first time"][0]] != words[at + 1]
     with pytest.raises(ValueError, match="'red'"):
         concepts.refuse_overlap({"a": ["red"], "b": ["red"]})
 
