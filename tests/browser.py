@@ -50,12 +50,13 @@ class Server:
 
 
 @contextmanager
-def served() -> Iterator[Server]:
-    """`interp debug` on a free port, until the block ends. At the end, it may have printed nothing
-    of anything that failed."""
+def served(*options: str) -> Iterator[Server]:
+    """`interp debug` with these options on a free port, until the block ends. At the end, it may
+    have printed nothing of anything that failed."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "interp.cli", "debug", "--no-open", "--port", str(port)]
+    command += options
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(
             command, cwd=ROOT, stdout=said, stderr=said, env={**os.environ, "PYTHONPATH": str(ROOT)}

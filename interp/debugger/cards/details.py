@@ -115,8 +115,9 @@ class DetailsCard(Card):
         label = "Unpin" if node in q.pins else "Pin"
         widgets.button(label, partial(self._pin, node), "pin", hint="Always draw its edges")
         note = widgets.field("note in the graph", "graph-note", "copies the name")
-        note.props("debounce=500").set_value(notes_of(q).get(node, ""))
-        note.on("change", lambda: self._note(node, note.value or ""))
+        note.set_value(notes_of(q).get(node, ""))
+        for done in ("blur", "keydown.enter"):
+            note.on(done, lambda: self._note(node, note.value or ""))
 
     async def _pin(self, node: str) -> None:
         pins = self.view.question.pins
@@ -159,15 +160,25 @@ def _step(step: str) -> str:
 def _side(side: SideDetails, named: bool) -> str:
     """What one side's node read and wrote, as tables side by side."""
     parts = [_looked(side.looked, len(side.promotes))] if side.looked else []
-    parts += [_list("Its score is made of", side.made_of, "for")] if side.made_of else []
-    parts += [_list("Switched on most by", side.inputs, "for")] if side.inputs else []
+    parts += [_made(side.made_of)] if side.made_of else []
+    parts += [_list("Switched on by", side.inputs, "for")] if side.inputs else []
     parts += [
         _list("Promotes", side.promotes, "for"),
         _list("Suppresses", side.suppresses, "against"),
     ]
     return (
         f"<div class=small-title>{escape(side.side)}</div>" if named else ""
-    ) + f"<div class=lists>{''.join(parts)}</div>"
+    ) + f"<div class='lists{' four' * (len(parts) > 3)}'>{''.join(parts)}</div>"
+
+
+def _made(rows: tuple[Promoted, ...]) -> str:
+    """What a latent's score is the sum of, by the nodes' names."""
+    cells = "".join(
+        f"<tr><td class=mono>{escape(row.token)}<td class='n {numbers.sign(row.effect)}'>"
+        f"{numbers.signed(row.effect)}"
+        for row in rows
+    )
+    return f"<table><thead><tr><th>Its score is made of<th></thead>{cells}</table>"
 
 
 def _looked(rows: tuple[Looked, ...], k: int) -> str:

@@ -24,7 +24,7 @@ from interp.debugger.session import Runs
 # Edges drawn at most, and until more are asked for; the export has them all.
 LINKS, SHOWN = 200, 24
 # Letters of a note that are drawn; its tooltip has them all.
-NOTE = 28
+NOTE, PINNED = 28, "#e0a800"
 NOTHING: Mapping[str, str] = MappingProxyType({})
 LEGEND = (
     "Blue edges help the answer, red ones work against it; the wider, the more is lost without the "
@@ -237,7 +237,7 @@ def _node(vertex: Vertex, helps: int, x: float, y: float) -> dict[str, Any]:
 def _marked(node: dict[str, Any], note: str, pinned: bool) -> dict[str, Any]:
     """A node with its note under its name, and a frame where it is pinned."""
     if pinned:
-        frame = {"borderColor": charts.INK, "borderWidth": 2}
+        frame = {"borderColor": PINNED, "borderWidth": 2}
         node = {**node, "itemStyle": {**node["itemStyle"], **frame}}
     if not note:
         return node
@@ -245,7 +245,7 @@ def _marked(node: dict[str, Any], note: str, pinned: bool) -> dict[str, Any]:
     return {
         **node,
         "symbolSize": [max(wide, 6 * len(short) + 12), 38],
-        "label": {"formatter": f"{node['label']['formatter']}\n{short}"},
+        "label": {"formatter": f"{node['label']['formatter']}\n{short}", "lineHeight": 15},
         "tooltip": {"formatter": f"{escape(note)}<br>{node['tooltip']['formatter']}"},
     }
 

@@ -63,6 +63,8 @@ class SavedViews:
 
     def _save(self) -> None:
         self._change(lambda: self.saved.save(self.name.value or "", self.view.question))
+        if not self.trouble.text:
+            self.name.set_value("")
 
     def _drop(self, name: str) -> None:
         self._change(lambda: self.saved.drop(name))
