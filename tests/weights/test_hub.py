@@ -14,6 +14,7 @@ from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
+import torch
 
 import weights
 from tests.conftest import tiny
@@ -272,3 +273,29 @@ def test_doors_and_environment_in_a_fresh_interpreter(tmp_path, folder):
     assert "GPT2(gpt2: 2 layers" in run_python(
         code, **environment, HF_HOME=str(tmp_path / "home"), HF_HUB_OFFLINE="1"
     )
+
+
+def test_a_dictionary_in_the_hubs_cache_has_a_name(hub, tmp_path):
+    """org/name:folder, a folder of SAELens within a repository."""
+    from recipes import dictionaries
+
+    random = torch.Generator().manual_seed(0)
+    made = {"W_enc": torch.randn(128, 16, generator=random), "b_enc": torch.zeros(16)}
+    made |= {"W_dec": made["W_enc"].T.contiguous(), "b_dec": torch.zeros(128)}
+    dictionaries.write(made, "m1", tmp_path / "made")
+    snapshot = cache_of(tmp_path / "hub", "org/dictionaries", hub[0])[0]
+    (snapshot / "sub" / "m1").mkdir(parents=True)
+    blobs = snapshot.parents[1] / "blobs"
+    for name in ("cfg.json", "sae_weights.safetensors"):
+        data = (tmp_path / "made" / name).read_bytes()
+        blob = blobs / hashlib.sha256(data).hexdigest()
+        blob.write_bytes(data)
+        (snapshot / "sub" / "m1" / name).symlink_to(blob)
+    known = weights.load_dictionary("org/dictionaries:sub/m1")
+    assert (known.explains, known.n_latents) == ("m1", 16)
+    assert weights.load_dictionaries("org/dictionaries:sub/m1")[0].hash == known.hash
+    with pytest.raises(WeightsError, match="not at hand"):
+        weights.load_dictionary("org/dictionaries:sub/m2")
+    blob.write_bytes(blob.read_bytes()[:-1] + b"x")
+    with pytest.raises(WeightsError, match="came out damaged"):
+        weights.load_dictionary("org/dictionaries:sub/m1")
