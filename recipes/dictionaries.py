@@ -33,7 +33,9 @@ SITES = {
     "m3": "blocks.3.hook_mlp_out",
     "resid2": "blocks.2.hook_resid_pre",
 }
-LATENTS, K, SILENT_K, SILENT_SHARE = 512, 16, 32, 1 / 32
+# What m0 writes is simpler: of 512 latents a third would never be on.
+LATENTS = {**dict.fromkeys(SITES, 512), "m0": 192}
+K, SILENT_K, SILENT_SHARE = 16, 32, 1 / 32
 # The text that measures them is not of these seeds.
 SEED = 1000
 
@@ -82,19 +84,19 @@ def descend(p: dict[str, Tensor], optimizer: torch.optim.Optimizer, x: Tensor) -
 
 
 def train_all(
-    model: GPT2, steps: int, seed: int, latents: int = LATENTS, rate: float = 1e-3
+    model: GPT2, steps: int, seed: int, latents: Mapping[str, int], rate: float = 1e-3
 ) -> dict[str, dict[str, Tensor]]:
-    """The dictionaries of all sites, by their sites."""
+    """The dictionaries of these sites, with so many latents; each as if it were trained alone."""
     encoding = _encoding(model)
-    learners = {
-        site: start(x, latents, seed) for site, x in reads(model, encoding, seed, 0).items()
-    }
+    first = reads(model, encoding, seed, 0)
+    learners = {site: start(first[site], n, seed) for site, n in latents.items()}
     every = {
         site: torch.optim.Adam([x.requires_grad_() for x in p.values()], lr=rate, betas=(0.9, 0.99))
         for site, p in learners.items()
     }
     for step in (bar := tqdm(range(steps), unit="step")):
-        for site, x in reads(model, encoding, seed, step).items():
+        seen = reads(model, encoding, seed, step)
+        for site, x in ((site, seen[site]) for site in learners):
             every[site].param_groups[0]["lr"] = train.learning_rate(step, steps, rate)
             value = descend(learners[site], every[site], x)
             if step % 20 == 0:
@@ -140,9 +142,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("ioi-mini-dictionaries"))
     parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--latents", type=int, default=LATENTS)
+    parser.add_argument("--sites", nargs="+", choices=SITES, default=list(SITES))
     given = parser.parse_args()
-    found = train_all(weights.load("ioi-mini"), given.steps, given.seed, given.latents)
+    latents = {site: LATENTS[site] for site in given.sites}
+    found = train_all(weights.load("ioi-mini"), given.steps, given.seed, latents)
     for site, p in found.items():
         write(p, site, given.out / site)
 

@@ -16,6 +16,7 @@ from itertools import count
 from typing import TypeVar
 
 from minigpt.errors import MiniGPTError
+from minigpt.shown import Shown
 
 T = TypeVar("T")
 THREADS, QUEUE = 2, 128
@@ -127,8 +128,8 @@ class Workers:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-@dataclass(frozen=True)
-class Own:
+@dataclass(frozen=True, repr=False)
+class Own(Shown):
     """The workers as one client has them; seconds: what its question may take now."""
 
     workers: Workers
