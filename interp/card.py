@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
@@ -47,16 +47,17 @@ def measure_dictionaries(
     lines: Sequence[Mapping[str, Any]],
     progress: bool = False,
 ) -> dict[str, Any]:
-    """lines: {"text", "concepts": positions by concept}. Each dictionary's fit on these texts; and
-    which concepts a latent of any of them tells with an F1 of 0.9 or more, on half of the texts,
-    chosen on the other half, with the best F1 where labels are shuffled."""
+    """lines: {"text", "concepts": positions by concept}. Each dictionary's fit on these texts, one
+    behind the other in rows as long as the context, as they were trained; and which concepts a
+    latent of any of them tells with an F1 of 0.9 or more, on half of the texts, chosen on the other
+    half, with the best F1 where labels are shuffled."""
     found: list[concepts.Concept] = []
     texts, fits = [line["text"] for line in lines], {}
-    trace = model.with_dictionaries(*known).run(texts)
+    trace, rows = model.with_dictionaries(*known).run(texts), _rows(model, texts)
     truth = concepts.labels(trace, [line["concepts"] for line in lines])
     for each in (bar := tqdm(known, desc="dictionaries", disable=not progress, leave=False)):
         bar.set_postfix_str(each.explains)
-        fits[each.explains] = _fitted(dictionaries.fit(model, each, texts), each)
+        fits[each.explains] = _fitted(dictionaries.fit(model, each, rows), each)
         found += concepts.told(trace, each.explains, truth)
     own = concepts.known(found)
     return {
@@ -67,6 +68,14 @@ def measure_dictionaries(
         },
         "best_shuffled_f1": round(max(one.shuffled for one in found), 4),
     }
+
+
+def _rows(model: GPT2, texts: Sequence[str]) -> Int[Tensor, "rows n_ctx"]:
+    """The texts with the end sign between them, cut into rows; what is left over is left out."""
+    end, length = model.words.end, model.config.n_ctx
+    between = [] if end is None else [end]
+    ids = [i for text in texts for i in (*model.words.encode(text), *between)]
+    return torch.tensor(ids[: len(ids) // length * length]).view(-1, length)
 
 
 def _fitted(fit: dictionaries.Fit, known: Dictionary) -> dict[str, Any]:

@@ -75,7 +75,8 @@ def test_a_changed_byte_is_noticed(tmp_path, monkeypatch):
 def test_the_recipe_gives_the_same_bytes_again_and_what_it_gives_is_read(tmp_path):
     model = weights.load("ioi-mini")
     sizes = dict.fromkeys(SITES, 64)
-    made = [dictionaries.train_all(model, 2, 0, some) for some in (sizes, sizes, {"m2": 64})]
+    two = dict.fromkeys(SITES, 2)
+    made = [dictionaries.train_all(model, 0, some, two) for some in (sizes, sizes, {"m2": 64})]
     for site, p in made[0].items():
         assert all(torch.equal(x, made[1][site][name]) for name, x in p.items())
         assert torch.allclose(p["W_dec"].norm(dim=1), torch.ones(64))
@@ -83,7 +84,7 @@ def test_the_recipe_gives_the_same_bytes_again_and_what_it_gives_is_read(tmp_pat
         known = weights.load_dictionary(tmp_path / site, model=model)
         assert (known.explains, known.n_latents, known.centred) == (site, 64, True)
     assert all(torch.equal(x, made[0]["m2"][name]) for name, x in made[2]["m2"].items())
-    other = dictionaries.train_all(model, 2, 1, {"m0": 64})
+    other = dictionaries.train_all(model, 1, {"m0": 64}, two)
     assert not torch.equal(other["m0"]["W_enc"], made[0]["m0"]["W_enc"])
 
 
@@ -117,8 +118,8 @@ def test_the_text_whose_truth_is_known_is_made_again_word_for_word():
 
 
 def test_embedding_writes_checksums(tmp_path):
-    sizes = dict.fromkeys(SITES, 32)
-    made = dictionaries.train_all(weights.load("ioi-mini"), 1, 0, sizes)
+    sizes, one = dict.fromkeys(SITES, 32), dict.fromkeys(SITES, 1)
+    made = dictionaries.train_all(weights.load("ioi-mini"), 0, sizes, one)
     for site, p in made.items():
         dictionaries.write(p, site, tmp_path / "trained" / site)
     shutil.copytree(catalog.EMBEDDED, tmp_path / "copy", ignore=shutil.ignore_patterns(EMBEDDED))
