@@ -36,7 +36,8 @@ SITES = {
 # What m0 writes is simpler: of 512 latents a third would never be on, and more with every step.
 LATENTS = {**dict.fromkeys(SITES, 512), "m0": 256}
 STEPS = {**dict.fromkeys(SITES, 1200), "m0": 800}
-# Where silent latents learn only if their score is above zero (benchmarks/LOG.md).
+# Where silent latents learn only while they are many, and above zero: else more fall silent
+# (benchmarks/LOG.md).
 CUT = ("m0",)
 K, SILENT_K, SILENT_SHARE = 16, 32, 1 / 32
 # The text that measures them is not of these seeds.
@@ -52,13 +53,15 @@ def start(first: Tensor, n: int, seed: int) -> dict[str, Tensor]:
 
 def loss(p: Mapping[str, Tensor], x: Tensor, scale: Tensor, *, cut: bool = False) -> Tensor:
     """The share of the variance that is not explained, and how badly the latents that this batch
-    never uses would make up for it, cut off at zero or not."""
+    never uses would make up for it; cut: only where there are many, and what they add only above
+    zero."""
     score = (x - p["b_dec"]) @ p["W_enc"] + p["b_enc"]
     z = torch.relu(kept(score, K))
     left = x - z @ p["W_dec"] - p["b_dec"]
     silent = ~(z > 0).any(0)
     found = left.square().mean() / scale
-    if not (k := min(SILENT_K, int(silent.sum()))):
+    k = min(SILENT_K, int(silent.sum()))
+    if not k or (cut and k < SILENT_K):
         return found
     more = kept(score.masked_fill(~silent, -torch.inf), k)
     more = torch.relu(more) if cut else more
