@@ -95,7 +95,8 @@ def test_a_node_of_the_graph_is_pinned_and_noted(tab: Tab) -> None:
     settled(tab.open(GRAPH))
     tab.one("pin").click()
     tab.addressed(pins=("a2.6@13",))
-    tab.says("threshold-words", "edges")
+    tab.page.get_by_role("button", name="Unpin").wait_for()  # the card is drawn anew
+    settled(tab)
     tab.one("graph-note").fill("copies the <b>name</b>")
     tab.one("graph-note").press("Tab")
     tab.addressed(notes=("a2.6@13 copies the <b>name</b>",))
