@@ -9,7 +9,7 @@ remainder. Sums are taken in float64 from the values that the run recorded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor
 from interp import rounding
 from interp.effects import Effects
 from interp.metrics import Metric, MetricError
-from interp.parts import Part, Parts, before_norm, granted
+from interp.parts import Parts, before_norm, granted, named
 from minigpt import Params, Site, Trace, ops, parse
 from minigpt.address import streams
 from minigpt.errors import AddressError
@@ -67,10 +67,10 @@ def direct(
     edits = out.edits([*wholes, *(site for site, _ in parts)])
     edits = (part for part in edits if not _within(part[0], wholes))
     rows = [
-        *_named(parts),
+        *named(parts),
         *(_sources(trace, metric, out.toward) if sources else ()),
         ("out.b", _bias(trace, metric)),
-        *_named(edits),
+        *named(edits),
         *_port(out),
     ]
     return _effects("direct effect", trace, metric, rows)
@@ -223,10 +223,6 @@ def _reader(trace: Trace, metric: Metric) -> Callable[[Tensor], Tensor]:
         torch.arange(len(trace.tokens), device=trace.tokens.device),
     )
     return lambda x: x[each, rows]
-
-
-def _named(parts: Iterable[Part]) -> Iterator[Row]:
-    return ((str(site), values) for site, values in parts)
 
 
 def _sources(trace: Trace, metric: Metric, toward: Float[Tensor, "batch d_model"]) -> Iterator[Row]:

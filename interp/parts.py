@@ -7,7 +7,7 @@ sum to it. Attribution's `toward` is the gradient of a metric, the debugger's th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -114,6 +114,11 @@ def unwritten(trace: Trace, site: Site) -> Float[Tensor, "batch pos d_model"]:
     if layer:
         return trace.cells[layer - 1].mid + trace.write(Site("mlp", layer - 1))
     return trace.write(Site("input"))
+
+
+def named(parts: Iterable[Part]) -> Iterator[tuple[str, Float[Tensor, "rows"]]]:
+    """The parts by their addresses."""
+    return ((str(site), values) for site, values in parts)
 
 
 def before_norm(

@@ -19,7 +19,7 @@ from torch import Tensor
 from interp.attribution import Row
 from interp.effects import Effects
 from interp.metrics import Metric, MetricError
-from interp.parts import Part, Parts, before_norm, granted
+from interp.parts import Part, Parts, before_norm, granted, named
 from minigpt import GPT2, Address, Params, Patch, Receipt, Site, Trace, ops, parse
 from minigpt.dictionary import EPS, Dictionary
 from minigpt.errors import AddressError
@@ -122,7 +122,7 @@ def _rows(trace: Trace, latent: Site, pick: Callable[[Tensor], Tensor]) -> Itera
     if known.reads.endswith(".in"):
         parts, added = _through_layer_norm(trace, Site("in", whole.layer), pick, toward)
         constant = constant + added
-        yield from _named(_before(parts))
+        yield from named(_before(parts))
         if parts.port in trace.ports:
             yield str(parts.port), parts.dot(granted(trace, parts.port))
     elif known.reads.endswith(".act"):
@@ -131,7 +131,7 @@ def _rows(trace: Trace, latent: Site, pick: Callable[[Tensor], Tensor]) -> Itera
     else:
         behind = Site("q" if whole.kind == "resid" else "in", whole.depth + (whole.role == "node"))
         before = _before(Parts(trace, behind, pick, toward), [whole.depth])
-        yield from _named((site, x) for site, x in before if _read(site, whole))
+        yield from named((site, x) for site, x in before if _read(site, whole))
     yield str(latent), constant
 
 
@@ -238,7 +238,3 @@ def _pick(trace: Trace, at: int | str | None) -> Callable[[Tensor], Tensor]:
     assert at is not None
     rows, each = trace.batch.index(at), torch.arange(len(trace.tokens), device=trace.tokens.device)
     return lambda x: x[each, rows]
-
-
-def _named(parts: Iterator[Part]) -> Iterator[Row]:
-    return ((str(site), values) for site, values in parts)

@@ -175,7 +175,9 @@ async def _computed(
     runs = await workers.run(lambda: session.runs(question), **mine)
     if (items := export.stepwise(runs, name)) is None:
         return await workers.run(lambda: export.result(runs, name), **mine)
-    *_, last = [item async for item in workers.stream(items, **mine)]
+    last = None
+    async for step in workers.stream(items, **mine):
+        last = step
     return last
 
 

@@ -108,14 +108,15 @@ def norms(trace: Trace, head: Site) -> Float[Tensor, "key"]:
 
 def _nodes(trace: Trace, split: Sequence[str]) -> Iterator[Callable[[], Block]]:
     """What makes each block, without direct effects."""
+    cut = lit(trace, split)
     yield partial(_whole, "embedding", trace, "emb", "pos")
     for layer in range(trace.config.n_layer):
-        if lit(trace, f"a{layer}", split):
+        if f"a{layer}" in cut:
             yield from _latents(trace, f"a{layer}")
         else:
             yield partial(_pairs if "keys" in split else _heads, trace, layer)
             yield partial(_whole, "bias", trace, f"a{layer}.b")
-        if lit(trace, f"m{layer}", split):
+        if f"m{layer}" in cut:
             yield from _latents(trace, f"m{layer}")
         elif "neurons" in split:
             yield partial(_neurons, trace, layer)
@@ -125,10 +126,10 @@ def _nodes(trace: Trace, split: Sequence[str]) -> Iterator[Callable[[], Block]]:
     yield partial(_whole, "bias", trace, "out.b")
 
 
-def lit(trace: Trace, whole: str, split: Sequence[str]) -> bool:
-    """Whether a write is cut into latents."""
-    known = splits(trace.params, sources="keys" in split)
-    return "latents" in split and whole in known and parse(whole).site.role == "node"
+def lit(trace: Trace, split: Sequence[str]) -> list[str]:
+    """The writes that are cut into latents."""
+    known = splits(trace.params, sources="keys" in split) if "latents" in split else []
+    return [whole for whole in known if parse(whole).site.role == "node"]
 
 
 def _latents(trace: Trace, whole: str) -> Iterator[Callable[[], Block]]:

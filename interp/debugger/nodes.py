@@ -14,7 +14,7 @@ from torch import Tensor
 from interp import attribution
 from interp.debugger import place
 from interp.debugger.both import Both, Change, both, change
-from interp.debugger.columns import Block, Direct, blocks
+from interp.debugger.columns import Block, Direct, blocks, lit
 from interp.debugger.question import QuestionError
 from interp.debugger.session import Runs, Side
 from interp.effects import Effects
@@ -207,9 +207,7 @@ def _direct(runs: Runs, side: Side, scale: Side) -> Effects:
 def latents(runs: Runs, side: Side) -> list[str]:
     """The writes that are cut into latents; QuestionError where the model has no dictionary of
     one."""
-    sources = "keys" in runs.question.split
-    known = attribution.splits(side.trace.params, sources=sources)
-    if found := [name for name in known if parse(name).site.role == "node"]:
+    if found := lit(side.trace, runs.question.split):
         return found
     raise QuestionError(
         "split=latents of a model without a dictionary of a write",

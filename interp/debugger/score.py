@@ -21,6 +21,7 @@ from interp.debugger.place import Place
 from interp.debugger.question import QuestionError
 from interp.debugger.session import Runs, Side
 from interp.numerics import bounds
+from interp.parts import before_norm
 from minigpt import Site, Trace, ops
 from minigpt.params import Block
 from minigpt.shown import Shown
@@ -57,8 +58,8 @@ class Reading(Shown):
     def gradient(self, trace: Trace) -> Float[Tensor, "d_model"]:
         """g: what a unit of each direction of the stream adds, the LayerNorm's scale being the
         run's. float64."""
-        scaled = norm(trace, self.port)[0].double() * self.toward
-        return (scaled - scaled.mean()) / ops.scale(self.seen(trace).double(), trace.config.eps)
+        sigma = ops.scale(self.seen(trace).double(), trace.config.eps)
+        return before_norm(self.toward, norm(trace, self.port)[0], sigma)
 
     def bias(self, trace: Trace) -> Float[Tensor, ""]:
         """What the LayerNorm's bias adds."""

@@ -4,6 +4,7 @@ computed once is kept, and comes at once."""
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -60,8 +61,7 @@ def totals(runs: Runs, addresses: Sequence[str] | None = None) -> Iterator[Total
 
 def complete(runs: Runs, addresses: Sequence[str] | None = None) -> Totals:
     """All of them at once, as they were asked for."""
-    *_, last = so_far(runs, addresses)
-    return last
+    return deque(so_far(runs, addresses), maxlen=1)[0]
 
 
 def so_far(runs: Runs, addresses: Sequence[str] | None = None) -> Iterator[Totals]:

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.features import exact, linear
-from interp.features.influence import Scores, scores
+from interp.features.influence import Scores, kind, scores
 from interp.metrics import Metric
 from minigpt import GPT2, Patch, Site, Trace, parse
 from minigpt.errors import AddressError, PromptError
@@ -39,10 +39,7 @@ class Node(Shown):
     @property
     def kind(self) -> str:
         """ "latent", "error", "token" or "out"."""
-        if self.address == OUT:
-            return "out"
-        site = parse(self.address).site
-        return "token" if site.kind == "emb" else "latent" if site.part is not None else "error"
+        return "out" if self.address == OUT else kind(self.address)
 
 
 @dataclass(frozen=True, repr=False)

@@ -33,8 +33,8 @@ def scores(
 ) -> Scores:
     """Of a graph whose last receiver is the output, receivers being among the senders otherwise."""
     shares, found = normalised(weights), influence(senders, receivers, weights)
-    kinds = [_kind(sender) for sender in senders]
-    token, error = (torch.tensor([kind == which for kind in kinds]) for which in ("emb", "error"))
+    kinds = [kind(sender) for sender in senders]
+    token, error = (torch.tensor([each == which for each in kinds]) for which in ("token", "error"))
     tokens, errors = float(found[token].sum()), float(found[error].sum())
     wrong = dict(zip(receivers, shares[:, error].sum(1).tolist(), strict=True))
     output = wrong.pop(receivers[-1])
@@ -66,6 +66,7 @@ def normalised(weights: Float[Tensor, "receivers senders"]) -> Float[Tensor, "re
     return torch.where(total > 0, sizes / total, 0)
 
 
-def _kind(sender: str) -> str:
+def kind(sender: str) -> str:
+    """ "token", "latent" or "error", of a node that writes."""
     site = parse(sender).site
-    return "emb" if site.kind == "emb" else "latent" if site.part is not None else "error"
+    return "token" if site.kind == "emb" else "latent" if site.part is not None else "error"
