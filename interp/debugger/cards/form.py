@@ -72,8 +72,7 @@ class Form:
     def edit(self) -> None:
         """The fields, the prompt ready to be typed."""
         self.fold(False)
-        # Once it is visible: what is hidden cannot have the focus.
-        ui.run_javascript("setTimeout(() => document.querySelector('#form textarea').focus(), 80)")
+        ui.run_javascript("debuggerPage.ready('prompt')")
 
     async def submit(self) -> None:
         """Ask what the fields say. What cannot be asked dims what stands below, which answers
@@ -132,7 +131,7 @@ class Form:
         """Room for a second prompt, which begins as a copy of the first."""
         self.other.value = self.other.value or self.prompt.value
         self._open(True)
-        self.other.run_method("focus")
+        ui.run_javascript("debuggerPage.ready('other')")
 
     async def remove(self) -> None:
         """No second prompt any more."""

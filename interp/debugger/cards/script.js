@@ -31,6 +31,12 @@ window.debuggerPage = {
     const shown = this.find("edit");
     shown?.offsetParent ? shown.click() : document.querySelector("#form textarea").focus();
   },
+  ready(name) {
+    // Once it is visible, and not where someone already types in another field.
+    setTimeout(() => {
+      if (!document.activeElement?.matches("#form input, #form textarea")) this.find(name)?.focus();
+    }, 80);
+  },
   look(at) {
     // The lens is wider than its place: show the column that is asked about.
     setTimeout(() => {

@@ -270,6 +270,15 @@ def test_flow_9_a_bad_token_is_explained_and_no_text_is_lost(tab: Tab, server: s
     )
 
 
+def test_the_form_never_takes_the_keys_from_the_field_that_someone_types_in(tab: Tab) -> None:
+    for typed in ("answers", "prompt"):
+        tab.open(ASKED).edit()
+        if typed == "answers":
+            tab.one("answers").focus()
+        tab.page.wait_for_timeout(500)
+        sync_api.expect(tab.one(typed)).to_be_focused()
+
+
 def test_flow_10_an_exported_script_gives_the_same_numbers_in_a_fresh_process(
     tab: Tab, tmp_path: Path
 ) -> None:
