@@ -23,6 +23,12 @@ from minigpt.shown import Shown
 # Below this share of the variance, other preparations are tried; and said if they are better by
 # this much.
 BAD, BETTER = 0.5, 0.1
+PREPARED = {
+    "none": "scaled",
+    "centre": "centred",
+    "layer_norm": "layer-normed",
+    "rms": "norm-scaled",
+}
 PROMPTS = (
     "The old bridge over the river was closed for repairs, so the bus took another road.",
     "In 1969 two astronauts walked on the Moon while a third stayed in orbit above them.",
@@ -73,7 +79,7 @@ class Fit(Shown):
         if self.better is None:
             return ""
         normalise, scale, explained = self.better
-        what = {"centre": "centred", "layer_norm": "layer-normed", "none": "scaled"}[normalise]
+        what = PREPARED[normalise]
         typed = f"scale={scale:.4g}" if scale != self.scale else f"normalise='{normalise}'"
         return (
             f"explained variance {self.explained:.2f}: this dictionary was trained on {what} "

@@ -21,7 +21,7 @@ from interp.effects import Effects
 from interp.metrics import Metric, MetricError
 from interp.parts import Part, Parts, before_norm, granted, named
 from minigpt import GPT2, Address, Params, Patch, Receipt, Site, Trace, ops, parse
-from minigpt.dictionary import EPS, Dictionary
+from minigpt.dictionary import Dictionary
 from minigpt.errors import AddressError
 
 FIRST = Site("mlp.l", 0, 0)
@@ -176,11 +176,9 @@ def gradient(
     if known.centred:
         constant = constant - known.decoder_bias.double() @ encoder
     g = (encoder * known.scale).expand(len(x), -1)
-    if known.normalise != "none":
+    if known.normalise in ("centre", "layer_norm"):
         g = g - g.mean(-1, keepdim=True)
-    if known.normalise == "layer_norm":
-        g = g / (x.double().std(-1, keepdim=True) + EPS)
-    return g, constant
+    return g / known.prepared(x.double()).divisor, constant
 
 
 def of(

@@ -27,8 +27,8 @@ from minigpt.errors import ParamsError
 from minigpt.shown import Shown
 
 # How what is read is prepared: as it is; its mean over the width taken off; that, and divided by
-# its standard deviation (of d - 1, and a constant).
-NORMALISE = ("none", "centre", "layer_norm")
+# its standard deviation (of d - 1, and a constant); divided by the root of its mean square.
+NORMALISE = ("none", "centre", "layer_norm", "rms")
 EPS = 1e-5
 # Rows that are encoded at a time.
 ROWS = 512
@@ -99,11 +99,13 @@ Activation: TypeAlias = Relu | TopK | JumpRelu | Gated
 
 
 class Prepared(NamedTuple):
-    """What an encoder sees of x, and what was taken off: mean and s, one number a row."""
+    """What an encoder sees of x; what was taken off and is put back: mean and s, one number a row;
+    and what x was divided by."""
 
     x: Float[Tensor, "... d_in"]
     mean: Float[Tensor, "... 1"]
     s: Float[Tensor, "... 1"]
+    divisor: Float[Tensor, "... 1"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -152,13 +154,10 @@ class Dictionary(Shown):
 
     def prepared(self, x: Float[Tensor, "... d_in"]) -> Prepared:
         """What the encoder sees of x, and what is put back on the way out."""
-        zero, one = x.new_zeros(*x.shape[:-1], 1), x.new_ones(*x.shape[:-1], 1)
-        mean, s = (zero, one) if self.normalise == "none" else _moments(x)
-        s = s if self.normalise == "layer_norm" else one
-        seen = x if self.normalise == "none" else x - mean
-        seen = seen / (s + EPS) if self.normalise == "layer_norm" else seen
+        mean, s, divisor = self._taken(x)
+        seen = x if self.normalise == "none" else (x - mean) / divisor
         seen = seen if self.scale == 1.0 else seen * self.scale
-        return Prepared(seen - self.decoder_bias if self.centred else seen, mean, s)
+        return Prepared(seen - self.decoder_bias if self.centred else seen, mean, s, divisor)
 
     def score(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... n"]:
         """What the latents' activations are made of. A row's bits do not depend on what else is
@@ -207,6 +206,22 @@ class Dictionary(Shown):
             elif name != "name":
                 digest.update(f"{name} {value!r}\n".encode())
         return digest.hexdigest()
+
+    def _taken(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean, s and divisor of x. A row of zeros is divided by one."""
+        zero, one = x.new_zeros(*x.shape[:-1], 1), x.new_ones(*x.shape[:-1], 1)
+        if self.normalise == "none":
+            return zero, one, one
+        mean, std = _moments(x)
+        if self.normalise == "centre":
+            return mean, one, one
+        d = self.d_in
+        if self.normalise == "layer_norm":
+            s = std * (d / max(1, d - 1)) ** 0.5
+            return mean, s, s + EPS
+        s = torch.hypot(std, mean)
+        s = torch.where(s > 0, s, 1)
+        return zero, s, s
 
     def _out(self, y: Tensor, x: Tensor) -> Tensor:
         prepared = self.prepared(x)
@@ -264,11 +279,10 @@ class Dictionary(Shown):
 
 
 def _moments(x: Float[Tensor, "... d"]) -> tuple[Float[Tensor, "... 1"], Float[Tensor, "... 1"]]:
-    """Mean and standard deviation (over d - 1), by LayerNorm's own sums: a row's bits depend on it
+    """Mean and standard deviation (over d), by LayerNorm's own sums: a row's bits depend on it
     alone."""
     _, mean, inverse = torch.native_layer_norm(x, x.shape[-1:], None, None, 0.0)
-    d = x.shape[-1]
-    return mean, inverse.reciprocal() * (d / max(1, d - 1)) ** 0.5
+    return mean, inverse.reciprocal()
 
 
 def _contents(record: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

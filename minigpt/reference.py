@@ -143,10 +143,13 @@ def split(
         for t in (d.encoder, d.encoder_bias, d.decoder, d.decoder_bias)
     )
     mean, s, least = np.zeros((len(x), 1)), np.ones((len(x), 1)), 0.0
-    if d.normalise != "none":
+    if d.normalise in ("centre", "layer_norm"):
         mean = x.mean(-1, keepdims=True)
     if d.normalise == "layer_norm":  # divided by a little more than what it is multiplied by again
         s, least = x.std(-1, ddof=1, keepdims=True), 1e-5
+    if d.normalise == "rms":
+        s = np.sqrt((x**2).mean(-1, keepdims=True))
+        s[s == 0] = 1
     seen = (x - mean) / (s + least) * d.scale - (b_out if d.centred else 0.0)
     skipped = 0.0 if d.skip is None else seen @ np.asarray(d.skip, dtype=np.float64)
     z = activations(seen @ w + b, d.activation)

@@ -34,7 +34,9 @@ def by_hand(trace, name: str, at: int) -> np.ndarray:
     whole, _, number = name.rpartition(".l")
     d = MODEL.params.dictionaries[whole]
     x = trace.split(score._latent(MODEL.params, name).site).x[:, at].double().numpy()
-    if d.normalise != "none":
+    if d.normalise == "rms":
+        x = x / np.linalg.norm(x, axis=-1, keepdims=True) * x.shape[-1] ** 0.5
+    if d.normalise in ("centre", "layer_norm"):
         x = x - x.mean(-1, keepdims=True)
     if d.normalise == "layer_norm":
         x = x / (x.std(-1, ddof=1, keepdims=True) + 1e-5)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from minigpt.dictionary import Activation, Dictionary, Gated, JumpRelu, Relu, TopK
+from minigpt.dictionary import NORMALISE, Activation, Dictionary, Gated, JumpRelu, Relu, TopK
 from minigpt.errors import ParamsError
 from tests.conftest import unchecked
 
@@ -59,10 +59,12 @@ def activated(p: np.ndarray, how: Activation) -> np.ndarray:
 def formula(d: Dictionary, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Activations and the reconstruction of rows x."""
     mean, s = np.zeros((len(x), 1)), np.ones((len(x), 1))
-    if d.normalise != "none":
+    if d.normalise in ("centre", "layer_norm"):
         mean = x.mean(-1, keepdims=True)
     if d.normalise == "layer_norm":
         s = x.std(-1, ddof=1, keepdims=True)
+    if d.normalise == "rms":
+        s = np.linalg.norm(x, axis=-1, keepdims=True) / D**0.5
     b = d.decoder_bias.numpy()
     by = s + 1e-5 if d.normalise == "layer_norm" else s
     seen = (x - mean) / by * d.scale - (b if d.centred else 0)
@@ -76,7 +78,7 @@ X = 2 * drawn(7, D, seed=8) + 0.5
 
 
 @pytest.mark.parametrize("how", ACTIVATIONS)
-@pytest.mark.parametrize("normalise", ["none", "centre", "layer_norm"])
+@pytest.mark.parametrize("normalise", NORMALISE)
 @pytest.mark.parametrize("scale", [1.0, 0.7])
 @pytest.mark.parametrize("centred", [False, True])
 def test_it_encodes_and_decodes_as_the_formula_says(how, normalise, scale, centred):

@@ -23,7 +23,7 @@ DICTIONARIES = (
     random_dictionary("m1.act", 8, 8, activation=GATED),
     random_dictionary("m2.in", skip=random_dictionary().encoder[:, :16]),
     random_dictionary("resid1", normalise="layer_norm", centred=True),
-    random_dictionary("resid2.mid", activation=TopK(3)),
+    random_dictionary("resid2.mid", activation=TopK(3), normalise="rms"),
 )
 WHOLES = ("m0", "a1", "m1", "m2", "resid1", "resid2.mid")
 PLAIN = tiny(3, 2, 16, 8, dtype=torch.float64)

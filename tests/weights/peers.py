@@ -42,6 +42,7 @@ def saelens(folder: Path, x: torch.Tensor) -> None:
         "jumprelu": ("jumprelu", {}),
         "gated": ("gated", {}),
         "layer_norm": ("standard", {"normalize_activations": "layer_norm"}),
+        "rescaled": ("standard", {"normalize_activations": "constant_norm_rescale"}),
         "transcoder": ("transcoder", {"d_out": D}),
         "skip_transcoder": ("skip_transcoder", {"d_out": D}),
         "jumprelu_transcoder": ("jumprelu_transcoder", {"d_out": D}),

@@ -150,6 +150,21 @@ def normed(folder, dtype):
     return path, t, lambda t, x: relu(encoded(t, layer_normed(x)[0])), decode
 
 
+def rescaled(folder, dtype):
+    t = numbers(dtype=dtype)
+    path = saelens(folder, t, {"normalize_activations": "constant_norm_rescale"})
+
+    def factor(x):
+        return D**0.5 / np.linalg.norm(x, axis=-1, keepdims=True)
+
+    return (
+        path,
+        t,
+        lambda t, x: relu(encoded(t, x * factor(x))),
+        lambda t, z, x: decoded(t, z) / factor(x),
+    )
+
+
 def averaged(folder, dtype):
     t = numbers(dtype=dtype)
     config = {"normalize_activations": "expected_average_only_in", "norm_scaling_factor": 1.7}
@@ -336,7 +351,7 @@ def circuit_tracer(folder, dtype):
 
 PLACES = {
     **dict.fromkeys((standard, flat_standard, flat_topk, rescaled_topk), "resid1"),
-    **dict.fromkeys((jumprelu, gated, normed, averaged), "resid1"),
+    **dict.fromkeys((jumprelu, gated, normed, rescaled, averaged), "resid1"),
     **dict.fromkeys((learned_plain, learned_topk, learned_batch, learned_matryoshka), "resid1"),
     **dict.fromkeys((learned_jump, learned_gated, sparsify, openai_v5), "resid1"),
     **dict.fromkeys((skipping, sparsify_skip, circuit_tracer), "m1.in"),
@@ -395,7 +410,6 @@ def test_where_a_file_does_not_say_it_must_be_said(tmp_path):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"normalize_activations": "constant_norm_rescale"}, "constant_norm_rescale"),
         ({"normalize_activations": "covariance_whitening"}, "fold_activation_whitening"),
         ({"normalize_activations": True}, "one number while it was trained"),
         ({"normalize_activations": ["x"]}, "normalised by"),

@@ -16,8 +16,8 @@ from weights import load_dictionary
 ROOT = Path(__file__).parents[2]
 PYTHON = Path(os.environ.get("PEERS_PYTHON", ROOT / ".peers-venv" / "bin" / "python"))
 NAMES = (
-    *("standard", "topk", "topk_rescaled", "jumprelu", "gated", "layer_norm", "transcoder"),
-    *("skip_transcoder", "jumprelu_transcoder", "batchtopk", "matryoshka_batchtopk"),
+    *("standard", "topk", "topk_rescaled", "jumprelu", "gated", "layer_norm", "rescaled"),
+    *("transcoder", "skip_transcoder", "jumprelu_transcoder", "batchtopk", "matryoshka_batchtopk"),
     *("AutoEncoder", "AutoEncoderTopK", "BatchTopKSAE", "JumpReluAutoEncoder"),
     *("GatedAutoEncoder", "MatryoshkaBatchTopKSAE"),
 )

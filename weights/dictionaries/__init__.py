@@ -80,9 +80,9 @@ def load_dictionary(
     circuit-tracer.
 
     What the file does not say, or says wrongly: site, "m3", "m3.act", "resid6" or another tool's
-    name of it; normalise, one of "none", "centre", "layer_norm"; scale, a number that the input is
-    multiplied by. With model, one that fits it. Half precision becomes float32 unless dtype says
-    otherwise. Nothing in a file is ever run. Raises WeightsError.
+    name of it; normalise, one of "none", "centre", "layer_norm", "rms"; scale, a number that the
+    input is multiplied by. With model, one that fits it. Half precision becomes float32 unless
+    dtype says otherwise. Nothing in a file is ever run. Raises WeightsError.
     """
     _check_request(normalise, scale, dtype)
     layout, found = find(source, dtype)

@@ -37,7 +37,11 @@ OLDER = {
     "hook_point_head_index": "hook_head_index",
     "activation_fn_str": "activation_fn",
 }
-NORMALISE = {None: "none", False: "none", "none": "none", "layer_norm": "layer_norm"}
+NORMALISE = {
+    **dict.fromkeys((None, False, "none"), "none"),
+    "layer_norm": "layer_norm",
+    "constant_norm_rescale": "rms",
+}
 AVERAGE = (True, "expected_average_only_in")
 
 
@@ -139,9 +143,8 @@ def _prepared(found: Found) -> dict[str, Any]:
     if given in AVERAGE:
         return {"scale": found.facts.get("norm_scaling_factor")}
     raise found.wrong(
-        f"its activations are normalised by {given!r}, a number or a matrix for each token that no "
-        "dictionary here undoes",
-        "none, layer_norm, expected_average_only_in",
+        f"its activations are normalised by {given!r}, which no dictionary here undoes",
+        "none, layer_norm, constant_norm_rescale, expected_average_only_in",
         "sae.fold_activation_whitening(...) where it was made, if it is covariance_whitening",
     )
 
