@@ -116,7 +116,7 @@ def why(
     if len(trace.tokens) != 1:
         raise PromptError(f"{len(trace.tokens)} prompts", "one", "a call for each")
     logits = trace.logits_at(-1)[0]
-    right, wrong = _choose(tokenizer, logits, answer, over)
+    right, wrong = choose(tokenizer, logits, answer, over)
     metric = metrics.logit_diff(answers=right, distractors=wrong)
     split = attribution.splits(model.params) if latents is True else latents or ()
     effects = attribution.direct(trace, metric, neurons=neurons, latents=split)
@@ -153,9 +153,10 @@ def _plain(push: Push) -> dict[str, Any]:
     }
 
 
-def _choose(
+def choose(
     tokenizer: Tokenizer, logits: Float[Tensor, "vocab"], answer: str | None, over: str | None
 ) -> tuple[int, int]:
+    """The tokens that are compared: those given; else the top one and the best of the others."""
     best, second = logits.topk(2).indices.tolist()
     right = tokenizer.single(answer) if answer is not None else best
     wrong = tokenizer.single(over) if over is not None else (second if right == best else best)

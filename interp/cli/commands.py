@@ -12,6 +12,7 @@ from rich.console import Console
 
 from interp.cli.debug import debug
 from interp.cli.dictionaries import dictionaries
+from interp.cli.features import features
 from interp.cli.models import card, fetch, models
 from interp.cli.numerics import audit
 from interp.cli.patching import patch, paths
@@ -34,7 +35,7 @@ app = typer.Typer(
 # In the order in which --help lists them.
 for command in (
     *(debug, why, patch, paths, models, fetch, trace, generate, card),
-    *(dictionaries, ioi, circuit, audit, verify),
+    *(features, dictionaries, ioi, circuit, audit, verify),
 ):
     app.command()(tracked(command))
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from interp.cli.inputs import load
+from interp.cli.inputs import EMBEDDED, load
 from interp.cli.options import Ids, Latents, Vocabulary
 from interp.cli.output import console, say
 from interp.cli.provenance import record
@@ -22,8 +22,6 @@ from interp.show import terminal
 from minigpt import MiniGPTError
 
 Many = list[str] | None
-# Dictionaries that a model always comes with.
-EMBEDDED = {"ioi-mini": ["ioi-mini"]}
 Models = Annotated[
     Many,
     typer.Option("--model", "-m", help="a name, a folder or a file; may be given several times"),

@@ -22,6 +22,9 @@ EXAMPLE = (
     "'When Mary and John went to the store, Mary gave a drink to' -a ' Mary' -o ' John'"
 )
 
+# Dictionaries that a model comes with.
+EMBEDDED = {"ioi-mini": ["ioi-mini"]}
+
 
 def load(
     model: str,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -50,21 +51,27 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, ...")]
 Json = Annotated[bool, typer.Option("--json", help="print everything as JSON instead")]
 
 
-def _writable(file: Path | None) -> Path | None:
-    """The file, if it can be written: asked before the work, not after it."""
-    if file is not None:
-        folder = file.parent
-        if file.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-            what = "is a folder" if file.is_dir() else f"{folder} is no folder to write into"
-            raise MiniGPTError(
-                f"--html {file}: {what}", "a file in a folder that exists and may be written"
-            )
-    return file
+def writable(option: str) -> Callable[[Path | None], Path | None]:
+    """An option's file, if it can be written: asked before the work, not after it."""
+
+    def checked(file: Path | None) -> Path | None:
+        if file is not None:
+            folder = file.parent
+            if file.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+                what = "is a folder" if file.is_dir() else f"{folder} is no folder to write into"
+                raise MiniGPTError(
+                    f"{option} {file}: {what}", "a file in a folder that exists and may be written"
+                )
+        return file
+
+    return checked
 
 
 Html = Annotated[
     Path | None,
-    typer.Option("--html", help="also write a page with pictures to this file", callback=_writable),
+    typer.Option(
+        "--html", help="also write a page with pictures to this file", callback=writable("--html")
+    ),
 ]
 Pairs = Annotated[
     Path | None,

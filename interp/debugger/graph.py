@@ -13,14 +13,14 @@ from interp.debugger.both import both
 from interp.debugger.place import Place, kind
 from interp.debugger.question import QuestionError
 from interp.debugger.session import Runs, Side
-from interp.debugger.totals import CHUNK, edit, effects_of
+from interp.debugger.totals import CHUNK, edit, effects_of, fits
 from minigpt import Config, Site
 from minigpt.address import heads
 from minigpt.patch import Patch
 from minigpt.shown import Shown
 
 # By what a node reads, and how many nodes a graph may have.
-_READS = {"attn": ("q", "k", "v"), "mlp": ("in",), "out": ("out",)}
+_READS = {"attn": ("q", "k", "v"), "mlp": ("in",), "mlp.l": ("in",), "out": ("out",)}
 MAX_NODES = 48
 # Writers whose edges are measured when a node's strongest sources are looked for.
 CANDIDATES = 24
@@ -87,7 +87,7 @@ def graphs(runs: Runs) -> Iterator[Graph]:
 
     An edge is exact: the port sees the sender's other write at that position, everything after it
     is computed again. A head reads keys and values at earlier positions too; such an edge changes
-    them for every query.
+    them for every query. Into a neuron or a latent it leads on through that part alone.
     """
     nodes = {_node(text, runs) for text in runs.question.graph}
     if len(nodes) > MAX_NODES:
@@ -99,8 +99,7 @@ def graphs(runs: Runs) -> Iterator[Graph]:
         for a, b in combinations(ends, 2)
         for port in _ports(a, b)
     ]
-    edits = [edit(f"{link.edge} = {runs.question.instead}", _drawn(runs)) for link in links]
-    return _chunks(runs, ends, links, edits)
+    return _chunks(runs, ends, links)
 
 
 def graph(runs: Runs) -> Graph:
@@ -109,12 +108,13 @@ def graph(runs: Runs) -> Graph:
     return last
 
 
-def _chunks(
-    runs: Runs, ends: Sequence[Place], links: Sequence[Link], edits: Sequence[Patch | None]
-) -> Iterator[Graph]:
+def _chunks(runs: Runs, ends: Sequence[Place], links: Sequence[Link]) -> Iterator[Graph]:
     """The graph with the edges whose effects are known so far; without edges, once."""
     side, size = _drawn(runs), max(1, CHUNK // len(runs.left.tokens))
-    names: dict[str, object] = {"roles": _roles(ends[:-1]), "edges": [link.edge for link in links]}
+    names: dict[str, object] = {
+        "roles": _roles(ends[:-1]),
+        "edges": list(dict.fromkeys(link.edge for link in links)),
+    }
     bare = Graph(
         side.name,
         side.metric.name,
@@ -128,14 +128,25 @@ def _chunks(
     )
     drawn: list[Edge] = []
     for start in range(0, max(1, len(links)), size):
-        effects, _ = effects_of(runs.model, side, edits[start : start + size])
-        drawn += map(_edge, links[start : start + size], effects)
+        chunk = links[start : start + size]
+        effects, _ = effects_of(runs.model, side, [_edit(runs, side, link) for link in chunk])
+        drawn += map(_edge, chunk, effects)
         yield replace(bare, edges=tuple(drawn), done=len(drawn))
 
 
 def _drawn(runs: Runs) -> Side:
     """The side that the graph is of."""
     return runs.after or runs.left
+
+
+def _edit(runs: Runs, side: Side, link: Link) -> Patch | None:
+    """The edge carrying something else; into a part of an MLP, as what that part then writes."""
+    read = edit(f"{link.edge} = {runs.question.instead}", side)
+    if read is None or link.port.kind != "in" or link.reader.site.part is None:
+        return read
+    name = str(link.reader)
+    passed = Patch.write(name, runs.model.rerun(side.base, side.patch | read)[name][0])
+    return passed if fits(passed, side) else None
 
 
 def _vertex(side: Side, place: Place) -> Vertex:
@@ -161,8 +172,7 @@ def sources(runs: Runs, address: str, k: int = 3) -> tuple[str, ...]:
     and at the one that it looks at most. Of the CANDIDATES largest norms there, not of all."""
     side, reader = _drawn(runs), _node(address, runs)
     links = _candidates(side, reader)
-    edits = [edit(f"{link.edge} = {runs.question.instead}", side) for link in links]
-    effects, _ = effects_of(runs.model, side, edits)
+    effects, _ = effects_of(runs.model, side, [_edit(runs, side, link) for link in links])
     known = [(abs(x), str(link.sender)) for link, x in zip(links, effects, strict=True) if x == x]
     ordered = dict.fromkeys(name for _, name in sorted(known, key=lambda pair: -pair[0]))
     return tuple(name for name in ordered if name not in runs.question.graph)[:k]

@@ -156,7 +156,7 @@ def edit(line: str, side: Side) -> Patch | None:
     """A line as an edit on top of a side's own patch; None where that already decides the same
     thing."""
     patch = compiled([line], side.sources)
-    return patch if _fits(patch, side) else None
+    return patch if fits(patch, side) else None
 
 
 def _there(name: str, runs: Runs, side: Side) -> There:
@@ -174,7 +174,8 @@ def _edit(there: There, runs: Runs, side: Side) -> Patch | None:
     return None if there is None else edit(f"{there} = {runs.question.instead}", side)
 
 
-def _fits(patch: Patch, side: Side) -> bool:
+def fits(patch: Patch, side: Side) -> bool:
+    """Whether a patch can stand beside the side's own."""
     try:
         return bool(side.patch | patch)
     except PatchError:

@@ -52,6 +52,11 @@ class Edge(Shown):
     exact: float | None
     linear: float | None
 
+    @property
+    def weight(self) -> float:
+        """The exact one where there is one."""
+        return _first(self.exact, self.linear)
+
 
 @dataclass(frozen=True, repr=False)
 class FeatureGraph(Shown):
@@ -90,7 +95,7 @@ class FeatureGraph(Shown):
 
     def _table(self) -> Iterator[Row]:
         yield "sender", "receiver", ">exact", ">linear"
-        order = sorted(self.edges, key=lambda e: -abs(_first(e.exact, e.linear)))
+        order = sorted(self.edges, key=lambda edge: -abs(edge.weight))
         for edge in order[:20]:
             yield edge.sender, edge.receiver, _text(edge.exact), _text(edge.linear)
 
@@ -154,7 +159,7 @@ def _active(trace: Trace) -> list[str]:
         raise AddressError(
             "a feature graph without a dictionary of an MLP",
             "a model with dictionaries",
-            "model.with_dictionaries(weights.load_dictionary(...))",
+            "model.with_dictionaries(weights.load_dictionary(...)), or --latents FOLDER",
         )
     return [name for _, name in sorted(sized)]
 

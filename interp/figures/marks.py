@@ -111,7 +111,8 @@ def arrow(shown: Any, x: Axis, y: Axis) -> str:
     along = ((tip[0] - tail[0]) / length, (tip[1] - tail[1]) / length)
     start, stop = shown.startstandoff or 0, length - (shown.standoff or 0)
     a, b = ((tail[0] + n * along[0], tail[1] + n * along[1]) for n in (start, stop))
-    return line(a, b, f'stroke="{shown.arrowcolor}" marker-end="url(#tip)"')
+    look = f'stroke="{shown.arrowcolor}" stroke-width="{shown.arrowwidth or 1:g}"'
+    return line(a, b, f'{look} opacity="{shown.opacity or 1:g}" marker-end="url(#tip)"')
 
 
 def _point(trace: Any, place: Point, shade: str) -> str:

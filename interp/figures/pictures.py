@@ -4,7 +4,6 @@ nothing."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import plotly.graph_objects as go
 from jaxtyping import Float
@@ -12,15 +11,11 @@ from plotly import subplots
 from torch import Tensor
 
 from interp.figures.figure import Figure
-from minigpt import parse
 
 # Read on white and on black.
 INK = "#777"
 FOR, AGAINST = "#2166ac", "#b2182b"
 SCALE = [(0.0, AGAINST), (0.25, "#ef8a62"), (0.5, "#f7f7f7"), (0.75, "#67a9cf"), (1.0, FOR)]
-
-# Where a node is drawn: across (its position's column) and up (its layer).
-Spot = tuple[float, int]
 
 
 def grid(
@@ -144,63 +139,6 @@ def attention(tokens: Sequence[str], rows: Mapping[str, Sequence[float]]) -> Fig
     figure.update_xaxes(tickangle=-50, showgrid=False)
     figure.update_yaxes(autorange="reversed", type="category", showgrid=False)
     return styled(figure, "attention from the last position", height=190 + 30 * len(rows))
-
-
-def diagram(roles: Mapping[str, str], arrows: Sequence[tuple[str, str]], title: str) -> Figure:
-    """A circuit: heads at positions ("a2.6@END" -> what it is) and who writes to whom; layer 0 at
-    the bottom, a column a position, the first found last."""
-    columns = list(dict.fromkeys(node.partition("@")[2] for node in roles))[::-1]
-    spots = _spots(list(roles), columns)
-    top = max((layer for _, layer in spots.values()), default=0)
-    figure = Figure()
-    for writer, reader in arrows:
-        figure.add_annotation(**_arrow(spots[writer], spots[reader]))
-    for role in dict.fromkeys(roles.values()):
-        heads = {node: spots[node] for node in roles if roles[node] == role}
-        figure.add_scatter(**_marks(heads, role))
-    bare = {"showgrid": False, "zeroline": False}
-    ticks = list(range(len(columns)))
-    figure.update_xaxes(title="position", tickvals=ticks, ticktext=columns, **bare)
-    figure.update_yaxes(title="layer", dtick=1, **bare, range=[-0.5, top + 0.5])
-    return styled(figure, title, height=220 + 80 * top)
-
-
-def _arrow(tail: Spot, tip: Spot) -> dict[str, Any]:
-    """As an annotation, whose arrow alone is seen."""
-    return {
-        **dict(zip(("x", "y", "ax", "ay"), (*tip, *tail), strict=True)),
-        **{"xref": "x", "yref": "y", "axref": "x", "ayref": "y"},
-        **{"text": "", "showarrow": True, "arrowhead": 2, "arrowwidth": 1},
-        "arrowcolor": "rgba(120,130,140,.5)",
-        **{"standoff": 12, "startstandoff": 8},
-    }
-
-
-def _marks(heads: Mapping[str, Spot], role: str) -> dict[str, Any]:
-    """The heads of a role, each with its name above it."""
-    return {
-        "x": [column for column, _ in heads.values()],
-        "y": [layer for _, layer in heads.values()],
-        "mode": "markers+text",
-        "name": role,
-        "marker": {"size": 18},
-        "text": [node.partition("@")[0] for node in heads],
-        "textposition": "top center",
-        "hovertemplate": "%{text}<br>" + role + "<extra></extra>",
-    }
-
-
-def _spots(nodes: Sequence[str], columns: Sequence[str]) -> dict[str, Spot]:
-    """Where each node is drawn: in its position's column at its layer's height, side by side with
-    those that are there too."""
-    shared: dict[tuple[str, int], list[str]] = {}
-    for node in nodes:
-        shared.setdefault((node.partition("@")[2], parse(node).site.depth), []).append(node)
-    return {
-        node: (columns.index(column) + 0.8 * ((i + 0.5) / len(many) - 0.5), layer)
-        for (column, layer), many in shared.items()
-        for i, node in enumerate(many)
-    }
 
 
 def styled(figure: Figure, title: str, height: int) -> Figure:

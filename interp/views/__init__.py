@@ -2,6 +2,7 @@
 
 from interp.views.circuit import circuit
 from interp.views.effects import effects
+from interp.views.features import features
 from interp.views.why import why
 
-__all__ = ["circuit", "effects", "why"]
+__all__ = ["circuit", "effects", "features", "why"]

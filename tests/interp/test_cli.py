@@ -371,3 +371,35 @@ def test_an_interrupt_while_torch_is_imported_is_130_and_no_stack_of_calls():
     assert begun.returncode == 130
     assert "interp.cli.verify" not in seen + rest  # it came in time
     assert "Traceback" not in rest
+
+
+def test_features_draws_the_question_in_latents(interp, tmp_path):
+    asked = ("features", PROMPT, "-a", " Mary", "-o", " John", "-k", "4", "--among", "20")
+    status, out, _ = interp(*asked)
+    assert status == 0
+    for part in (
+        "Which latents say ' Mary' rather than ' John'?",
+        "the 20 largest",
+        "completeness",
+    ):
+        assert part in out
+    assert len(re.findall(r"^m\d\.l\d+@\d+ .* '.+' ", out, re.M)) == 4
+    page, file = tmp_path / "page.html", tmp_path / "graph.json"
+    status, out, _ = interp(*asked, "--json", "--html", str(page), "--out", str(file))
+    graph = json.loads(out)
+    assert [node["address"] for node in graph["nodes"]][-1] == "out"
+    assert "Where freezing attention misleads" in page.read_text(encoding="utf-8")
+    links = json.loads(file.read_text(encoding="utf-8"))["links"]
+    assert len(links) == len(graph["edges"])
+
+
+def test_features_without_a_dictionary_or_a_place_to_write_says_what_to_type(interp, tmp_path):
+    weights.save(tiny(n_vocab=60), tmp_path / "tiny")
+    model = ("--model", str(tmp_path / "tiny"), "--ids")
+    status, _, err = interp("features", "1 2 3", *model)
+    assert status == 2
+    assert "--latents" in err
+    nowhere = str(tmp_path / "none" / "graph.json")
+    status, _, err = interp("features", PROMPT, "--out", nowhere)
+    assert status == 2
+    assert f"--out {nowhere}" in re.sub(r"\n", "", err)

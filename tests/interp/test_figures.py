@@ -101,6 +101,19 @@ def test_the_heads_of_a_circuit_are_named_and_an_arrow_ends_short_of_both():
     assert ends == pytest.approx(spots, abs=13)
 
 
+def test_weighted_arrows_are_blue_for_and_red_against_and_as_wide_as_they_are_strong():
+    roles = dict.fromkeys(("emb@0", "m0.l3@0", "m0.l5@0", "m2.l7@1"), "node") | {"out@1": "output"}
+    edges = {("emb@0", "m0.l3@0"): 2.0, ("m0.l3@0", "out@1"): -1.0, ("m0.l5@0", "m2.l7@1"): 0.0}
+    figure = figures.diagram(roles, edges, "graph", {"0": "0 'a'", "1": "1 ' b'"})
+    assert {"l3", "l5", "l7", "emb", "out", "tokens", "output", "1 ' b'", "1"} <= {*words(figure)}
+    arrows = [path for path in drawn(figure, "path") if path.get("marker-end")]
+    assert [a.get("stroke") for a in arrows[:2]] == [figures.FOR, figures.AGAINST]
+    widths = [float(a.get("stroke-width")) for a in arrows]
+    assert widths[0] > widths[1] > widths[2] > 0
+    places = {(c.get("cx"), c.get("cy")) for c in drawn(figure, "circle")}
+    assert len(places) >= len(roles)
+
+
 def test_patterns_side_by_side_have_a_panel_each_under_its_name():
     heads = {name: torch.eye(3) for name in ("a0.1", "a1.0")}
     figure = figures.patterns(["x", " y", "z"], heads)

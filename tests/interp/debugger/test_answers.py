@@ -3,19 +3,23 @@ typed: each against the library."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+import weights
 from interp import attribution
 from interp.debugger.completion import Completions
 from interp.debugger.graph import graph, sources
 from interp.debugger.lens import WINDOW, lens_table
 from interp.debugger.pathmap import pathmap
+from interp.debugger.session import Session
 from interp.debugger.summary import summary
 from interp.debugger.verdict import verdict
 from interp.lens import lens
 from minigpt import Patch
-from tests.interp.debugger.questions import METRIC, MODEL, OTHER, PROMPT, asked
+from tests.interp.debugger.questions import ASKED, METRIC, MODEL, OTHER, PROMPT, asked
 
 pytestmark = pytest.mark.filterwarnings("ignore::minigpt.errors.NoEffectWarning")
 
@@ -70,6 +74,25 @@ def test_the_graph_is_of_the_run_after_the_interventions():
         both = patch | Patch.read(edge.edge, 0.0)
         assert edge.effect == float(METRIC(MODEL.rerun(run, both))) - base
     assert {e.edge: e.effect for e in found.edges} != {e.edge: e.effect for e in clean.edges}
+
+
+@pytest.mark.parametrize("part", ["m1.n7@13", "m1.l138@13"])
+def test_an_edge_into_a_part_of_an_mlp_leads_on_through_that_part_alone(part):
+    """As if all other parts of the layer were held."""
+    model = MODEL.with_dictionaries(weights.load_dictionary("ioi-mini:m1"))
+    run = model.run(PROMPT)
+    name = part.partition("@")[0]
+    whole = name.rstrip("0123456789")
+    beside = ["m1.l.b", "m1.e"] if whole == "m1.l" else []
+    names = [*beside, *(f"{whole}{i}" for i in range(512))]
+    names.remove(name)
+    found = graph(Session({model.name: model}).runs(replace(ASKED, graph=(part, "m0@13"))))
+    (edge,) = [e for e in found.edges if e.receiver == part and e.sender == "m0@13"]
+    held = Patch.read("m0>m1.in@13", 0.0) | Patch.hold(" ".join(names), run)
+    expected = float(METRIC(model.rerun(run, held))) - float(METRIC(run))
+    assert edge.effect == pytest.approx(expected, abs=2e-4)
+    everything = model.rerun(run, Patch.read("m0>m1.in@13", 0.0))
+    assert edge.effect != pytest.approx(float(METRIC(everything)) - float(METRIC(run)), abs=1e-2)
 
 
 def test_the_path_map_says_that_it_is_before_the_interventions():
