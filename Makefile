@@ -26,12 +26,13 @@ QUICK := tests/test_architecture.py tests/test_mutations.py \
 check: $(BIN)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile $(QUICK)
 
-# Two workers of one thread each; the slow tests run in one process with all threads.
+# Two workers of one thread each; the slow tests run in one process with all threads, and properties
+# five times as often.
 test: $(BIN)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile
 
 test-slow: $(BIN)/.test
-	$(BIN)/python -m pytest -q -m slow
+	PROFILE=thorough $(BIN)/python -m pytest -q -m "slow or property"
 
 screenshots: $(BIN)/.test
 	PICTURES=docs/img $(BIN)/python -m pytest -q tests/interp/debugger/test_debugger_browser.py -k pictures

@@ -25,8 +25,12 @@ VOCABULARY = Path(__file__).parents[2] / "shared" / "tokenizer"
 if VOCABULARY.is_dir():
     os.environ.setdefault("TIKTOKEN_CACHE_DIR", str(VOCABULARY))
 
-hypothesis.settings.register_profile("here", deadline=None, max_examples=50)
-hypothesis.settings.register_profile("ci", deadline=None, max_examples=50, derandomize=True)
+# How often a property is tried: in make test, and in make test-slow.
+THOROUGH = os.environ.get("PROFILE") in ("thorough", "mutants")
+USUAL = 20
+hypothesis.settings.register_profile("here", deadline=None, max_examples=USUAL)
+hypothesis.settings.register_profile("ci", deadline=None, max_examples=USUAL, derandomize=True)
+hypothesis.settings.register_profile("thorough", deadline=None, max_examples=5 * USUAL)
 # For mutants: the same draws each time, and that one fails is enough.
 hypothesis.settings.register_profile(
     "mutants",
@@ -49,6 +53,11 @@ LETTERS = Tokenizer(
         special_tokens={},
     )
 )
+
+
+def examples(number: int) -> hypothesis.settings:
+    """So many tries of a property in make test, five times as many in make test-slow."""
+    return hypothesis.settings(max_examples=5 * number if THOROUGH else number)
 
 
 def unchecked(function: Callable) -> Callable:
@@ -97,3 +106,10 @@ def tiny(
 def model() -> GPT2:
     """Two layers of two heads, float64."""
     return tiny(dtype=torch.float64)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Properties have a marker, so that they can be tried more often."""
+    for item in items:
+        if hypothesis.is_hypothesis_test(getattr(item, "obj", None)):
+            item.add_marker(pytest.mark.property)

@@ -426,6 +426,7 @@ def test_twin_a_hook_or_a_gradient_is_seen(source: str) -> None:
     )
 
 
+@pytest.mark.slow
 def test_twin_a_changed_setting_is_seen() -> None:
     found = changed_by("""
 torch.set_default_dtype(torch.float64); torch.set_grad_enabled(False)

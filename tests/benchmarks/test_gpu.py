@@ -59,6 +59,7 @@ def tables(page: Path) -> dict[str, list[dict[str, Any]]]:
     return rows
 
 
+@pytest.mark.slow
 def test_every_section_is_there_in_both_files(page, tables):
     text = (page / "README.md").read_text()
     assert set(tables) == {"facts", *(section.name for section in SECTIONS)}
@@ -67,6 +68,7 @@ def test_every_section_is_there_in_both_files(page, tables):
     assert "Not complete" not in text
 
 
+@pytest.mark.slow
 def test_logits_are_those_of_transformers_and_within_the_bound(tables):
     rows = {row["what"]: row for row in tables["parity"]}
     called = [row for what, row in rows.items() if what.startswith("forward's logits")]
@@ -82,18 +84,21 @@ def test_logits_are_those_of_transformers_and_within_the_bound(tables):
     )
 
 
+@pytest.mark.slow
 def test_reruns_are_the_dense_pass(tables):
     rows = tables["dense"]
     assert len(rows) == 18
     assert all(row["holds"] and row["differ"] == 0 and row["numbers"] > 1000 for row in rows)
 
 
+@pytest.mark.slow
 def test_on_a_cpu_company_changes_no_bit(tables):
     rows = tables["determinism"]
     assert [row["what"] for row in rows][-1] == "alone, and beside a longer prompt"
     assert [row["differ"] for row in rows] == [0] * (4 + len(TINY.company))
 
 
+@pytest.mark.slow
 def test_sweeps_agree_with_hooks_and_their_rates_with_their_seconds(tables):
     rows = tables["activation"] + tables["sweeps"]
     assert len(rows) == 2 + 6
@@ -112,6 +117,7 @@ def test_sweeps_agree_with_hooks_and_their_rates_with_their_seconds(tables):
     assert pairs == pytest.approx([3, 12, 40 / whole, 4 * 10 / whole, 3, 3, 3, 3])
 
 
+@pytest.mark.slow
 def test_passes_and_scaling_have_a_row_a_shape(tables):
     assert [row["batch x tokens"] for row in tables["forward"]] == ["4 x 8", "1 x 24"]
     assert all(value for row in tables["forward"] + tables["peak"] for value in row.values())
@@ -119,6 +125,7 @@ def test_passes_and_scaling_have_a_row_a_shape(tables):
     assert all(value for row in tables["scaling"] for value in row.values())
 
 
+@pytest.mark.slow
 def test_waits_are_counted_and_placed(tables):
     counts = {row["what"]: row for row in tables["waits"]}
     head = counts["two runs and a rerun, a head"]

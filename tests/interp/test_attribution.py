@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from interp import attribution, metrics
 from interp.effects import Effects
 from minigpt.errors import MiniGPTError
 from minigpt.patch import Patch
-from tests.conftest import tiny
+from tests.conftest import examples, tiny
 from tests.patches import patches
 
 pytestmark = pytest.mark.filterwarnings("ignore::minigpt.errors.NoEffectWarning")
@@ -142,7 +142,7 @@ def test_effects_are_of_the_metrics_own_position(model):
     assert not torch.allclose(early.values, late.values)
 
 
-@settings(max_examples=200)
+@examples(40)
 @given(data=st.data())
 def test_direct_effects_of_any_patched_run_sum_to_its_metric(data):
     model = tiny(2, 2, 8, 16, dtype=torch.float64)

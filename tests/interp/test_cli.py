@@ -158,6 +158,7 @@ def test_models_lists_the_embedded_one_as_at_hand(interp):
     assert {"gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "distilgpt2"} <= set(found)
 
 
+@pytest.mark.slow
 def test_the_card_states_what_is_measured(interp):
     found = json.loads(interp("card", "--prompts", "300", "--json")[1])
     assert found["accuracy"] >= 0.98

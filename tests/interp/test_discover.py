@@ -323,6 +323,7 @@ def test_who_looks_at_the_distractor_inhibits_only_through_movers():
     assert judged.role("a0.6@END", through_movers=True) == "S-inhibition"
 
 
+@pytest.mark.slow
 def test_knocked_out_movers_uncover_backups():
     """Fig. 15: a head that does nothing for the logits until the movers are gone. It is path
     patching in the run without them."""
@@ -350,6 +351,7 @@ def embedded() -> Discovery:
     return discover(mini(), names(), metrics.logit_diff(names()))
 
 
+@pytest.mark.slow
 def test_the_embedded_models_circuit_does_the_task_on_prompts_that_it_was_not_found_on():
     assert len(embedded().kept) <= 16
     held_out = names(200, 1)
@@ -364,6 +366,7 @@ def test_the_embedded_models_circuit_does_the_task_on_prompts_that_it_was_not_fo
     assert share > 0.95
 
 
+@pytest.mark.slow
 def test_the_classes_are_where_the_paper_has_them():
     roles = embedded().roles
     judged = judge(mini(), names(), "END")

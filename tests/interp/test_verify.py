@@ -45,7 +45,11 @@ def test_the_answer_names_command_parameters_model_files_and_versions(interp, tm
 
 @pytest.mark.parametrize(
     "command",
-    [("why", PROMPT), ("generate", PROMPT, "-n", "2"), ("card", "--prompts", "3")],
+    [
+        ("why", PROMPT),
+        ("generate", PROMPT, "-n", "2"),
+        pytest.param(("card", "--prompts", "3"), marks=pytest.mark.slow),
+    ],
     ids=lambda command: command[0],
 )
 def test_each_command_says_it(interp, command):

@@ -130,6 +130,7 @@ def test_two_lines_drawn_to_meet_at_a_whole_and_its_part_do_so_each_time_in_anot
     assert len(set(patches_seen)) == len(patches_seen) == 10
 
 
+@pytest.mark.slow
 def test_a_whole_and_its_part_meet_in_every_way_about_as_often():
     """A hundred draws of ten: in one long draw hypothesis repeats what it had."""
     counts = Counter()

@@ -6,13 +6,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from minigpt import Address, reference
 from minigpt.params import tensors
 from minigpt.patch import Patch
-from tests.conftest import tiny
+from tests.conftest import examples, tiny
 from tests.minigpt.oracle import F64, draw, patched, same, world, write
 from tests.patches import addresses, assert_agrees, disagreements, reference_of
 
@@ -25,7 +25,7 @@ from tests.patches import addresses, assert_agrees, disagreements, reference_of
     seed=st.integers(0, 9),
     lengths=st.lists(st.integers(1, 6), min_size=1, max_size=3),
 )
-@settings(max_examples=20)
+@examples(8)
 def test_unpatched_it_is_the_engines_run_at_every_address(
     layers, heads, neurons, tied, seed, lengths
 ):

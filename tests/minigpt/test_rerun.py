@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from interp.audit import dense
@@ -14,7 +14,7 @@ from minigpt import Batch, Site
 from minigpt.address import streams
 from minigpt.errors import AddressError, NoEffectWarning, PatchError
 from minigpt.patch import Patch
-from tests.conftest import tiny
+from tests.conftest import examples, tiny
 from tests.minigpt.pairs import runs, tokens
 from tests.patches import MEETINGS, assert_agrees, meetings, patches, reference_of
 
@@ -34,7 +34,7 @@ def test_a_patched_run_is_the_dense_patched_run_bit_for_bit(data, dtype):
     assert torch.equal(found[:, :length], expected[:, :length]), str(patch)
 
 
-@settings(max_examples=20)
+@examples(8)
 @given(data=st.data(), n=st.sampled_from([2, 3, 4]))
 def test_a_patched_run_has_the_same_bits_with_any_number_of_threads(data, n):
     model = tiny(3, 4, 32, 64)
@@ -79,7 +79,7 @@ def test_narrow_heads_bit_for_bit_where_torch_changes_its_kernel(d_head, length)
             assert torch.equal(found[:, :length], expected[:, :length]), str(patch)
 
 
-@settings(max_examples=150)
+@examples(30)
 @given(data=st.data())
 def test_every_value_after_any_patch_is_what_the_reference_says(data):
     model = tiny(2, 2, 8, 16, dtype=torch.float64)
@@ -90,7 +90,7 @@ def test_every_value_after_any_patch_is_what_the_reference_says(data):
 
 
 @pytest.mark.parametrize("meeting", MEETINGS, ids=" ".join)
-@settings(max_examples=10)
+@examples(5)
 @given(data=st.data())
 def test_a_whole_and_its_part_in_one_patch_are_what_the_reference_says(meeting, data):
     model = tiny(2, 2, 8, 16, dtype=torch.float64)

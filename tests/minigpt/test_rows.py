@@ -8,12 +8,12 @@ from collections import Counter
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from interp.audit import dense
 from minigpt import Config, Patch, Site
-from tests.conftest import tiny
+from tests.conftest import examples, tiny
 from tests.minigpt.pairs import CLEAN, CORRUPT, MODEL, WIDTH, runs, tokens
 
 Bill = Counter[str]
@@ -63,7 +63,7 @@ def edited(name: str, at: set[int]) -> Patch:
     return Patch.all(Patch.write(f"{name}@{t}", CORRUPT) for t in at)
 
 
-@settings(max_examples=25)
+@examples(8)
 @given(
     edit=st.sampled_from(["resid0", "resid1", "resid2", "a0.0", "a1.1", "m0", "m1"]), at=POSITIONS
 )
@@ -74,7 +74,7 @@ def test_a_whole_run_computes_the_rows_that_an_edit_reaches(edit, at):
     assert receipt.needed_flops == cost(MODEL.config, bill, WIDTH)
 
 
-@settings(max_examples=25)
+@examples(8)
 @given(
     edit=st.sampled_from(["resid0", "resid1", "resid2", "a0.0", "a1.1", "a2.0", "m0", "m1", "m2"]),
     at=POSITIONS,
@@ -143,7 +143,7 @@ def test_an_edit_of_one_head_or_port_computes_what_looks_at_it_and_no_more(edit)
     assert tuple(sweep.receipt.recomputed for sweep in sweeps) == PARTS[edit]
 
 
-@settings(max_examples=15)
+@examples(6)
 @given(
     drawn=st.lists(
         st.tuples(st.sampled_from(["resid1", "a0.0", "a1.1", "m1"]), POSITIONS),

@@ -88,6 +88,7 @@ def test_a_sum_is_cut_where_it_is_longer_than_it_may_be_whole():
     assert Cut().piece(9999) == 9999
 
 
+@pytest.mark.slow
 def test_a_cut_that_settles_nothing_is_not_chosen(monkeypatch):
     """Of a library whose bits depend on the number of rows unless it sums few terms at a time."""
     plain = torch.addmm
@@ -175,6 +176,7 @@ def test_a_type_that_is_not_measured_is_not_cut_or_goes_in_float32(folder, monke
     assert Cut().terms == WHOLE
 
 
+@pytest.mark.slow
 def test_the_measurement_itself_says_a_cut(folder):
     """In a process of its own, for a type that takes least."""
     assert settle.cut(torch.float32) in (*CUTS, BLOCKS)

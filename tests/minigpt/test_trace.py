@@ -10,14 +10,14 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
 from minigpt import GPT2, Address, Batch, Config, Patch, Site, Trace
 from minigpt.address import GRAMMAR, LATENT, heads, nodes, streams
 from minigpt.errors import AddressError, PositionError
-from tests.conftest import tiny
+from tests.conftest import examples, tiny
 
 LENGTHS = (7, 3, 12, 1)
 TYPES = [torch.float32, torch.float64]
@@ -341,7 +341,7 @@ def by_position(trace: Trace, site: Site) -> Tensor:
 
 
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
-@settings(max_examples=25)
+@examples(10)
 @given(lengths=st.lists(st.integers(1, 20), min_size=1, max_size=5), data=st.data())
 def test_reading_at_a_position_is_reading_everywhere_and_picking_bit_for_bit(
     dtype: torch.dtype, lengths: list[int], data: st.DataObject

@@ -12,13 +12,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 import weights
 from minigpt.errors import MiniGPTError
-from tests.conftest import tiny
+from tests.conftest import examples, tiny
 from weights import load_dictionary
 from weights.errors import WeightsError
 
@@ -490,7 +490,7 @@ FACTS = (
 )
 
 
-@settings(max_examples=60)
+@examples(20)
 @given(
     config=st.dictionaries(st.sampled_from(FACTS), VALUE, max_size=4),
     name=st.sampled_from(["W_enc", "b_enc", "W_dec", "b_dec"]),
@@ -508,7 +508,7 @@ def test_damaged_folders_raise_only_this_projects_errors(
             load_dictionary(folder)
 
 
-@settings(max_examples=20)
+@examples(8)
 @given(share=st.floats(0, 0.999), layout=st.sampled_from([standard, openai_v5, learned_topk]))
 def test_a_file_that_is_cut_is_refused(tmp_path_factory, share, layout):
     path = layout(tmp_path_factory.mktemp("d") / "d", torch.float32)[0]

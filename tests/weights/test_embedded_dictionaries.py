@@ -27,6 +27,7 @@ def figures():
     return card.measure_dictionaries(model, weights.load_dictionaries("ioi-mini"), lines)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("site", SITES)
 def test_each_fits_on_text_that_did_not_train_it(figures, site):
     found = figures["dictionaries"][site]
@@ -37,6 +38,7 @@ def test_each_fits_on_text_that_did_not_train_it(figures, site):
     assert found["tokens"] > 10_000
 
 
+@pytest.mark.slow
 def test_concepts_have_latents_of_their_own_and_shuffled_ones_have_none(figures):
     assert figures["concepts"] == 20
     assert len(figures["concepts_with_a_latent"]) >= 5

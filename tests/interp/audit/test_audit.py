@@ -114,6 +114,7 @@ RUN = {f"run's every node and stream point is Hugging Face's, {kind}" for kind i
 REFERENCE = {"in float64 every node and stream point is the reference's (level D3: any machine)"}
 
 
+@pytest.mark.slow
 def test_twin_the_last_bit_of_one_weight(pairs):
     """Of a weight that the prompts use, in the MLP of layer 1: all who compare with outsiders see
     it, and where it begins."""
@@ -126,6 +127,7 @@ def test_twin_the_last_bit_of_one_weight(pairs):
     } == {"act(m1)"}
 
 
+@pytest.mark.slow
 def test_twin_the_order_of_one_operation(pairs, monkeypatch):
     """x + c x^3 as x (1 + c x^2): the same number on paper. The float64 reference does not mind;
     whoever looks at bits does."""
@@ -486,6 +488,7 @@ class Cheating(GPT2):
         return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "promises"),
     [

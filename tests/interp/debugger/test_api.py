@@ -14,6 +14,7 @@ from interp.debugger.graph import graphs
 from interp.debugger.pathmap import pathmaps
 from interp.debugger.question import MAX_PROMPTS
 from interp.debugger.session import runs
+from tests.conftest import examples
 from tests.interp.debugger.questions import ASKED, LONGER, MODEL, OTHER, PROMPT, everything
 from tests.interp.debugger.test_links import CHOSEN
 
@@ -194,7 +195,7 @@ def check_plausible(client, body, name):
     return reply.status_code
 
 
-@settings(max_examples=150)
+@examples(40)
 @given(st.fixed_dictionaries({}, optional=PLAUSIBLE), st.sampled_from(list(export.RESULTS)))
 def test_half_sensible_questions_never_break_the_server(client, body, name):
     check_plausible(client, {"model": "ioi-mini", "prompt": PROMPT, **body}, name)

@@ -23,6 +23,7 @@ RESULTS = ("summary", "nodes", "upstream", "details", "attention", "graph")
 LONG = "Then Mary and John had a lot of fun at the store. " * 8 + "Then Mary gave a drink to"
 # The server keeps runs within a gigabyte; a short prompt's runs are a few megabytes.
 GROWTH = 400 * 2**20
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -192,7 +192,7 @@ def serious(tab: Tab) -> list[str]:
     ]
 
 
-QUICK = {("light", "nodes"), ("dark", "nodes"), ("light", "graph"), ("light", "lens")}
+QUICK = {("light", "nodes"), ("dark", "graph")}
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHANGES)
 def test_nothing_on_the_page_is_without_effect(name):
     base = replace(

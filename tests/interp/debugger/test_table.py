@@ -117,6 +117,7 @@ def test_a_norm_has_no_sign():
     assert all(row.norm.left >= 0 for row in found.rows)
 
 
+@pytest.mark.slow
 def test_every_row_of_every_kind_opens():
     for changes in (
         {"split": ("keys",)},

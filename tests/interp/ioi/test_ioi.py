@@ -56,6 +56,7 @@ def lab(model: GPT2, n: int = 40) -> Lab:
     return Lab(model, CIRCUIT, n)
 
 
+@pytest.mark.slow
 def test_the_circuit_is_what_discover_finds_on_other_prompts_and_is_judged_on_these(found, model):
     circuit = found.circuits["found here"]
     pairs = ioi.prompts(model.tokenizer, 40, 5)
@@ -72,6 +73,7 @@ def test_the_circuit_is_what_discover_finds_on_other_prompts_and_is_judged_on_th
     assert abs(said["empty"]) < 0.1 * said["model"], "without any head there is nothing left"
 
 
+@pytest.mark.slow
 def test_every_part_is_there_and_says_what_it_is(found):
     names = [part.name for part in found.parts]
     assert len(names) == len(set(names)) == 23
@@ -88,6 +90,7 @@ def test_every_part_is_there_and_says_what_it_is(found):
     )
 
 
+@pytest.mark.slow
 def test_the_page_needs_nothing_but_itself_and_every_heading_is_on_it(found):
     html = page.document(view.study(found))
     assert all(part.heading.replace("'", "&#x27;") in html for part in found.parts)
@@ -239,6 +242,7 @@ def test_what_is_published_is_26_heads_each_with_its_k():
 # --- the commands ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_circuit_in_a_file_is_judged(tmp_path):
     file = tmp_path / "mine.txt"
     file.write_text("# mine\nname mover: a2.6@END a3.4@END\nS-inhibition: a0.6@END a0.3@END\n")
