@@ -41,13 +41,14 @@ test-gpt2: $(BIN)/.test
 	$(BIN)/interp fetch gpt2
 	$(BIN)/python -m pytest -q -m gpt2
 
-# SAELens and dictionary_learning in an environment of their own: what they write is read the same here.
+# SAELens, dictionary_learning and circuit-tracer in an environment of their own: what they write is
+# read the same here, and what they say of a graph is said here.
 test-peers: $(BIN)/.test .peers-venv/.done
 	$(BIN)/python -m pytest -q -m peers
 
 .peers-venv/.done:
 	$(PYTHON) -m venv .peers-venv
-	.peers-venv/bin/python -m pip install -q torch==2.13.0 sae-lens==6.54.12
+	.peers-venv/bin/python -m pip install -q torch==2.13.0 sae-lens==6.54.12 circuit-tracer==0.5.0
 	.peers-venv/bin/python -m pip install -q --no-deps dictionary_learning==0.1.0
 	touch $@
 

@@ -1,14 +1,15 @@
 """Feature graphs as the JSON that Neuronpedia and circuit-tracer draw and write.
 
-Ids there: a latent "3_127_5" (layer, number, position), an error "0_3_5" (here "0_3_5_error" where
-a latent of layer 0 is called so), a token "E_464_5", an output "13_5335_14" (one layer more than
-there are MLPs). Their links are linear weights; so are ours, the exact ones beside them as "exact".
+Ids there: a latent "3_127_5" (layer, number, position), an error "0_3_5" (written here as
+"0_3_5_error" where a latent of layer 0 is called so), a token "E_464_5", an output "13_5335_14"
+(one layer more than there are MLPs). Their links are linear weights; so are ours, the exact ones beside them as "exact".
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,8 @@ def from_json(plain: Any) -> FeatureGraph:
 def _graph(plain: Mapping[str, Any]) -> FeatureGraph:
     tokens = tuple(plain["metadata"]["prompt_tokens"])
     outs = [node["node_id"] for node in plain["nodes"] if node["feature_type"] == "logit"]
-    names = {node["node_id"]: _address(node, outs) for node in plain["nodes"]}
+    addresses = [_address(node, outs) for node in plain["nodes"]]
+    names = _by_id(plain["nodes"], addresses)
     ids = {n["ctx_idx"]: int(n["node_id"].split("_")[1]) for n in plain["nodes"] if _is_token(n)}
     active = sum(node["feature_type"] == KINDS["latent"] for node in plain["nodes"])
     return FeatureGraph(
@@ -112,18 +114,42 @@ def _graph(plain: Mapping[str, Any]) -> FeatureGraph:
         next((n.get("clerp", "") for n in plain["nodes"] if n["node_id"] in outs), ""),
         None,
         tuple(
-            Node(names[node["node_id"]], _token(node, tokens), node.get("activation"))
-            for node in plain["nodes"]
+            Node(address, _token(node, tokens), node.get("activation"))
+            for address, node in zip(addresses, plain["nodes"], strict=True)
         ),
-        tuple(
-            Edge(names[link["source"]], names[link["target"]], link.get("exact"), link["weight"])
-            for link in plain["links"]
-        ),
+        tuple(_edges(plain["links"], names)),
         active,
         active,
         None,
         None,
     )
+
+
+def _by_id(
+    nodes: Sequence[Mapping[str, Any]], addresses: Sequence[str]
+) -> dict[str, tuple[str, ...]]:
+    """Our names by theirs, the latent first where an error has the same."""
+    found: dict[str, tuple[str, ...]] = {}
+    for node, address in zip(nodes, addresses, strict=True):
+        found[node["node_id"]] = (*found.get(node["node_id"], ()), address)
+    return {name: tuple(sorted(both, key=_is_error)) for name, both in found.items()}
+
+
+def _is_error(address: str) -> bool:
+    return ".e@" in address
+
+
+def _edges(
+    links: Sequence[Mapping[str, Any]], names: Mapping[str, tuple[str, ...]]
+) -> Iterator[Edge]:
+    """The links by our names. Of two from the same name to the same node the first is the
+    latent's, as they are written; nothing leads to an error."""
+    seen: Counter[tuple[str, str]] = Counter()
+    for link in links:
+        ends = link["source"], link["target"]
+        sender = names[ends[0]][min(seen[ends], len(names[ends[0]]) - 1)]
+        seen[ends] += 1
+        yield Edge(sender, names[ends[1]][0], link.get("exact"), link["weight"])
 
 
 def _is_token(node: Mapping[str, Any]) -> bool:
@@ -167,7 +193,9 @@ def _node(
 ) -> dict[str, Any]:
     layer, number, at = name.split("_")[:3]
     last = node.kind == "out"
-    features = {"latent": int(number), "error": -1, "token": int(at), "out": answer}
+    features = {"error": -1, "token": int(at), "out": answer}
+    if node.kind == "latent":
+        features["latent"] = _paired(int(layer), int(number))
     return {
         "node_id": name,
         "feature": features[node.kind],
@@ -183,6 +211,11 @@ def _node(
         "influence": share,
         "activation": node.activation,
     }
+
+
+def _paired(layer: int, number: int) -> int:
+    """Both as one number, as Cantor did."""
+    return (layer + number) * (layer + number + 1) // 2 + number
 
 
 def _influences(graph: FeatureGraph) -> dict[str, float]:

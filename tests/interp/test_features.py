@@ -236,3 +236,17 @@ def test_what_is_no_graph_is_refused(tmp_path):
     with pytest.raises(PromptError, match="2 prompts"):
         graph.graph(TRANSCODERS, TOKENS.expand(2, -1), METRIC)
     assert features.__doc__
+
+
+def test_an_error_and_a_latent_of_one_name_are_told_apart_as_their_writer_orders_them():
+    kinds = ("cross layer transcoder", "mlp reconstruction error", "logit")
+    ids = ("0_1_2", "0_1_2", "4_7_2")
+    nodes = [
+        {"node_id": name, "feature_type": kind, "ctx_idx": 2, "layer": layer}
+        for name, kind, layer in zip(ids, kinds, ("0", "1", "4"), strict=True)
+    ]
+    links = [{"source": "0_1_2", "target": "4_7_2", "weight": w} for w in (0.5, -0.25)]
+    metadata = {"prompt": "x", "prompt_tokens": ["a", "b", "c"]}
+    found = file.from_json({"metadata": metadata, "nodes": nodes, "links": links})
+    assert [node.address for node in found.nodes] == ["m0.l1@2", "m1.e@2", "out"]
+    assert [(e.sender, e.linear) for e in found.edges] == [("m0.l1@2", 0.5), ("m1.e@2", -0.25)]
