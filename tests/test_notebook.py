@@ -83,6 +83,7 @@ def test_a_figure_comes_with_a_still_picture_and_plotlys_script_once():
     assert sum(text.count("<div data-figure=") for text in html) == ALONE + WITHIN
 
 
+@pytest.mark.slow
 @needs_chromium
 def test_where_scripts_run_every_figure_is_drawn(browser, page):
     tab = opened(browser, page, scripts=True)

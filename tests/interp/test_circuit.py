@@ -412,6 +412,7 @@ def test_of_the_input_only_the_token_embedding_is_taken_away(source):
     assert torch.equal(on.edges(kept, every), wanted)
 
 
+@pytest.mark.slow
 def test_a_real_graph_of_mib_loads_with_its_scores():
     path = Path(__file__).parents[3] / "shared" / "real" / "mib_ioi_eap_ig.json"
     if not path.is_file():

@@ -180,6 +180,7 @@ def test_help_and_a_bare_command_explain_themselves():
         assert "Traceback" not in made.stderr
 
 
+@pytest.mark.slow
 def test_audit_of_the_embedded_model_holds_and_is_complete_as_json(interp):
     status, out, _ = interp("audit", "--only", "closure", "--only", "patches", "--json")
     found = json.loads(out)
@@ -189,6 +190,7 @@ def test_audit_of_the_embedded_model_holds_and_is_complete_as_json(interp):
     assert found["hold"] == sum(len(section["rows"]) for section in found["sections"])
 
 
+@pytest.mark.slow
 def test_audit_as_tables_and_as_a_page(interp, tmp_path):
     page = tmp_path / "audit.html"
     status, out, err = interp("audit", "--only", "sources", "--only", "parity", "--html", str(page))

@@ -160,6 +160,7 @@ def test_exact_and_linear_differ_and_the_largest_difference_comes_first(asked):
     assert all(np.sign(e.exact) == np.sign(e.linear) for e in last if abs(e.linear) > 0.05)
 
 
+@pytest.mark.slow
 def test_totals_choose_the_latents(asked):
     model, trace, found = asked
     assert found.measured == found.active

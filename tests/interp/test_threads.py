@@ -50,6 +50,7 @@ def test_where_the_load_cannot_be_seen_torch_decides(quiet):
     assert torch.get_num_threads() == 4
 
 
+@pytest.mark.slow
 def test_the_numbers_are_the_same_bits():
     found = []
     for n in ("1", "2", "4"):

@@ -40,8 +40,10 @@ def test_it_reads_what_the_gradient_says_of_the_frozen_run(whole):
             seen = F.gelu(seen @ block.w_in + block.b_in, approximate="tanh")
         if d.reads == d.explains:
             seen = seen @ block.w_out + block.b_out
-    s = seen.detach().std() + 1e-5 if d.normalise == "layer_norm" else 1.0
-    seen = (seen if d.normalise == "none" else seen - seen.mean()) / s * d.scale
+    kept = seen.detach()
+    sizes = {"layer_norm": kept.std() + 1e-5, "rms": kept.square().mean().sqrt()}
+    seen = seen - seen.mean() if d.normalise in ("centre", "layer_norm") else seen
+    seen = seen / sizes.get(d.normalise, 1.0) * d.scale
     (slope,) = torch.autograd.grad(seen @ d.encoder[:, 3], x)
     torch.testing.assert_close(latents.reads(RUN, f"{whole}.l3@{at}"), params.wte @ slope)
     torch.testing.assert_close(latents.direction(RUN, f"{whole}.l3@{at}"), slope)

@@ -34,6 +34,7 @@ print((peak() - before) / (4 * 124439808))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from /proc"
 )

@@ -11,6 +11,7 @@ from minigpt.sample import generate
 from tests.interp.debugger.questions import MODEL, OTHER, PROMPT, asked
 
 
+@pytest.mark.slow
 def test_both_sides_go_on_under_their_own_patch():
     assert continued(asked(), 6) == {"this prompt": generate(MODEL, PROMPT, 6)}
     for line in ("a0.6 = 0", "a2.6@13 = 0", "a2.6@13<1 = 0", "a3.4 *= 0"):

@@ -182,6 +182,7 @@ def test_flow_5_prompts_of_different_lengths_are_aligned_or_refused_with_the_rea
     assert tab.question().patches == ()
 
 
+@pytest.mark.slow
 def test_flow_6_a_shared_link_opens_the_same_view(tab: Tab, browser, server: str) -> None:
     asked = replace(
         ASKED,
@@ -227,6 +228,7 @@ def test_flow_7_back_after_three_changes(tab: Tab) -> None:
     tab.says("selected", "a3.4@13")
 
 
+@pytest.mark.slow
 def test_flow_8_a_long_sweep_is_cancelled_and_what_is_known_stays(tab: Tab) -> None:
     long = replace(
         ASKED,
@@ -279,6 +281,7 @@ def test_the_form_never_takes_the_keys_from_the_field_that_someone_types_in(tab:
         sync_api.expect(tab.one(typed)).to_be_focused()
 
 
+@pytest.mark.slow
 def test_flow_10_an_exported_script_gives_the_same_numbers_in_a_fresh_process(
     tab: Tab, tmp_path: Path
 ) -> None:
@@ -333,6 +336,7 @@ def test_the_five_worked_questions_lead_to_their_answers(tab: Tab, server: str) 
         settled(tab)
 
 
+@pytest.mark.slow
 def test_a_prompt_of_markup_is_shown_as_text(tab: Tab) -> None:
     markup = "<script>console.error('run')</script><b>Mary</b><img src=x onerror=alert(1)>"
     tab.open(
@@ -367,6 +371,7 @@ def test_interventions_are_undone_redone_and_removed(tab: Tab) -> None:
     tab.addressed(patches=("m1@13 = x0.5",))
 
 
+@pytest.mark.slow
 def test_another_metric_is_sorted_by_its_exact_total_effects(tab: Tab) -> None:
     tab.open(ASKED).edit()
     tab.one("metric").click()
@@ -424,6 +429,7 @@ def click_on(chart, x: float, y: float) -> None:
     chart.click(position={"x": pixel[0], "y": pixel[1]})
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::minigpt.errors.NoEffectWarning")
 def test_a_mistake_in_one_card_is_said_there_and_can_be_mended_there(tab: Tab) -> None:
     settled(tab.open(replace(COMPARED, trail=("a9.9.q@13<1",))))
@@ -464,6 +470,7 @@ def test_the_apis_reference_is_served_from_here(tab: Tab) -> None:
     sync_api.expect(tab.page.locator("body")).to_contain_text("/api/nodes")
 
 
+@pytest.mark.slow
 def test_the_choice_of_dark_is_remembered(browser, server: str) -> None:
     with tab_of(browser, server, color_scheme="light") as tab:
         tab.open(ASKED)

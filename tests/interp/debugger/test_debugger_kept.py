@@ -91,6 +91,7 @@ def test_a_view_is_saved_found_again_and_dropped(tab: Tab, views: Path) -> None:
     assert json.loads(views.read_text()) == {}
 
 
+@pytest.mark.slow
 def test_a_node_of_the_graph_is_pinned_and_noted(tab: Tab) -> None:
     settled(tab.open(GRAPH))
     tab.one("pin").click()

@@ -93,6 +93,7 @@ def test_what_is_typed_into_the_filter_is_what_is_filtered(laptop: Tab) -> None:
     sync_api.expect(first.first).to_have_text("m3@13")
 
 
+@pytest.mark.slow
 def test_a_quick_typist_is_never_overtaken_by_the_page(laptop: Tab) -> None:
     settled(laptop.open(ASKED))
     laptop.one("find").click()
@@ -162,6 +163,7 @@ def test_tokens_that_only_the_other_prompt_has_are_shown(laptop: Tab) -> None:
     assert lone == ["Then", ",", "·When"]
 
 
+@pytest.mark.slow
 def test_views_are_steps_of_the_back_button(laptop: Tab) -> None:
     settled(laptop.open(ASKED))
     for name in ("lens", "graph"):
@@ -228,6 +230,7 @@ def test_twin_axe_sees_a_button_without_a_name(laptop: Tab) -> None:
     assert any("button-name" in each for each in serious(laptop))
 
 
+@pytest.mark.slow
 def test_a_long_prompt_keeps_its_strip_low(laptop: Tab) -> None:
     long = replace(ASKED, prompt="Then Mary and John had a lot of fun at the store. " * 8 + PROMPT)
     settled(laptop.open(replace(long, node="a2.6@110")))
@@ -241,6 +244,7 @@ def test_the_lens_says_from_where_on_the_answer_stands_first(laptop: Tab) -> Non
     assert last["x"] + last["width"] < 1280
 
 
+@pytest.mark.slow
 def test_the_text_is_continued_on_both_sides(laptop: Tab) -> None:
     question = replace(ASKED, patches=("a0.6 = 0",))
     settled(laptop.open(question))
