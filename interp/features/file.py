@@ -2,7 +2,8 @@
 
 Ids there: a latent "3_127_5" (layer, number, position), an error "0_3_5" (written here as
 "0_3_5_error" where a latent of layer 0 is called so), a token "E_464_5", an output "13_5335_14"
-(one layer more than there are MLPs). Their links are linear weights; so are ours, the exact ones beside them as "exact".
+(one layer more than there are MLPs). Their links are linear weights; so are ours, the exact ones
+beside them as "exact".
 """
 
 from __future__ import annotations
