@@ -79,6 +79,26 @@ class Attention:
     weights: Mapping[str, Sequence[float]]
 
 
+class Text(NamedTuple):
+    """A text whose tokens are coloured: by shares of the strongest, from -1 to 1, NaN where nothing
+    is known. at: the token that is meant; to: another that it is about; link: where the text can
+    be looked at more closely."""
+
+    label: str
+    tokens: Sequence[str]
+    shares: Sequence[float]
+    at: int
+    to: int | None = None
+    link: str = ""
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Texts below one another: blue above zero, red below it."""
+
+    rows: Sequence[Text]
+
+
 @dataclass(frozen=True, eq=False)
 class Picture:
     """A figure that only a page can show, and what a terminal shows in its place, if anything."""
@@ -87,7 +107,7 @@ class Picture:
     instead: HeatMap | None = None
 
 
-Block = Paragraph | Prompt | Table | HeatMap | Attention | Picture
+Block = Paragraph | Prompt | Table | HeatMap | Attention | Texts | Picture
 
 
 @dataclass(frozen=True)

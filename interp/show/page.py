@@ -20,6 +20,8 @@ from interp.show.document import (
     Section,
     Span,
     Table,
+    Text,
+    Texts,
     Words,
     spans,
 )
@@ -62,6 +64,14 @@ STYLE = """
   & .prompt { font-family: ui-monospace, monospace; line-height: 2; white-space: pre-wrap }
   & .prompt span { border-radius: 3px; padding: .15em 0 }
   & .wide { overflow-x: auto }
+  & .lit { display: flex; gap: .8rem; padding: .35rem 0; border-bottom: 1px solid var(--line) }
+  & .lit > :first-child { flex: 0 0 4.5rem; text-align: right; color: var(--soft) }
+  & .lit > :last-child {
+    font-family: ui-monospace, monospace; font-size: .88em; white-space: pre-wrap;
+    overflow-wrap: anywhere;
+  }
+  & .lit b { font-weight: inherit; border-bottom: 2px solid var(--ink) }
+  & .lit i { font-style: normal; border-bottom: 2px dotted var(--ink) }
 }
 body.document { margin: 2.5rem auto }
 """
@@ -133,6 +143,8 @@ def _block(shown: Block) -> str:
             return html(figures.grid(values, title, shown.rows, shown.columns))
         case Attention(tokens, weights):
             return html(figures.attention(tokens, weights))
+        case Texts(rows):
+            return f"<div class=texts>{''.join(map(_lit, rows))}</div>"
         case Picture(figure):
             return html(figure)
 
@@ -156,3 +168,23 @@ def _tokens(tokens: Sequence[str]) -> str:
         for i, token in enumerate(tokens)
     )
     return f"<div class=prompt>{''.join(shades)}</div>"
+
+
+def _lit(row: Text) -> str:
+    """A text on the colours of its tokens, the one that is meant underlined."""
+    label = escape(row.label)
+    if row.link:
+        label = f"<a href='{escape(row.link, quote=True)}'>{label}</a>"
+    pieces = zip(row.tokens, row.shares, strict=True)
+    words = "".join(_piece(row, i, token, share) for i, (token, share) in enumerate(pieces))
+    return f"<div class=lit><span>{label}</span><span>{words}</span></div>"
+
+
+def _piece(row: Text, i: int, token: str, share: float) -> str:
+    """A token; NaN has no colour."""
+    kind = "b" if i == row.at else "i" if i == row.to else "span"
+    side, depth = ("for" if share > 0 else "against"), min(1.0, abs(share))
+    known = share == share and depth >= 0.02
+    colour = f" style='background:rgba(var(--{side}),{0.75 * depth:.2f})'" if known else ""
+    shown = escape(token.replace("\n", "\u21b5"))
+    return f"<{kind}{colour} title='position {i}'>{shown}</{kind}>"

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from rich import table as grids
 from rich.console import Group, RenderableType
 from rich.panel import Panel
-from rich.text import Text
+from rich.text import Text as TextLine
 
 from interp.show.document import (
     Attention,
@@ -21,10 +21,14 @@ from interp.show.document import (
     Prompt,
     Section,
     Table,
+    Texts,
     Words,
     spans,
 )
+from interp.show.document import Text as Lit
 
+# A smaller share of the strongest has no colour.
+FAINT = 0.08
 FOR, AGAINST = (88, 166, 235), (235, 100, 100)
 STYLES = {
     "strong": "bold",
@@ -40,7 +44,7 @@ STYLES = {
 def document(shown: Document) -> RenderableType:
     """Title, every section that a terminal can show, and the verdict in a frame."""
     drawn = [part for section in shown.sections for part in _section(section)]
-    return Group(Text(shown.title, style="bold"), Text(""), *drawn, *_verdict(shown))
+    return Group(TextLine(shown.title, style="bold"), TextLine(""), *drawn, *_verdict(shown))
 
 
 def block(shown: Block) -> RenderableType:
@@ -55,7 +59,9 @@ def block(shown: Block) -> RenderableType:
         case HeatMap():
             return heat_map(shown)
         case Attention(tokens, weights):
-            return Text("\n").join(_shaded(name, tokens, row) for name, row in weights.items())
+            return TextLine("\n").join(_shaded(name, tokens, row) for name, row in weights.items())
+        case Texts(rows):
+            return TextLine("\n").join(map(_lit, rows))
         case Picture(instead=instead):
             return heat_map(instead) if instead else Group()
 
@@ -81,7 +87,7 @@ def table(shown: Table) -> grids.Table:
     return drawn
 
 
-def heat_map(shown: HeatMap, width: int = 7) -> Text:
+def heat_map(shown: HeatMap, width: int = 7) -> TextLine:
     """Layers x heads (or what is named), each cell its number on its colour; in parts below one
     another where it is wider than the terminal."""
     values = shown.values
@@ -89,7 +95,7 @@ def heat_map(shown: HeatMap, width: int = 7) -> Text:
     columns = [name[: width - 1] for name in shown.columns] or [*map(str, range(values.shape[1]))]
     margin = max(4, *map(len, rows))
     fit = max(1, (shutil.get_terminal_size((80, 0)).columns - margin - 1) // width)
-    drawn = Text(shown.title + " (rows: layers)" * (not shown.rows), style="bold")
+    drawn = TextLine(shown.title + " (rows: layers)" * (not shown.rows), style="bold")
     for first in range(0, len(columns), fit):
         head = "".join(f"{name:>{width}}" for name in columns[first : first + fit])
         drawn.append(f"\n{'':{margin}} {head}", style="dim not bold")
@@ -108,9 +114,9 @@ def _cells(drawn: Text, shown: HeatMap, row: Sequence[float], width: int) -> Non
         drawn.append(f"{number:>{width}}", style=f"not bold black on {mix(value / most)}")
 
 
-def text(words: Words) -> Text:
+def text(words: Words) -> TextLine:
     """A sentence or a cell."""
-    return Text.assemble(
+    return TextLine.assemble(
         *(
             (repr(span.text) if span.style == "token" else span.text, STYLES.get(span.style, ""))
             for span in spans(words)
@@ -130,11 +136,11 @@ def _section(section: Section) -> Iterator[RenderableType]:
         return
     if section.heading:
         aside = f"   {section.aside}" if section.aside else ""
-        yield Text.assemble((section.heading, "bold"), (aside, "dim"))
+        yield TextLine.assemble((section.heading, "bold"), (aside, "dim"))
     if section.text:
-        yield Text(section.text, style="dim")
+        yield TextLine(section.text, style="dim")
     yield from blocks
-    yield Text("")
+    yield TextLine("")
 
 
 def _can_show(shown: Block) -> bool:
@@ -143,20 +149,36 @@ def _can_show(shown: Block) -> bool:
 
 def _verdict(shown: Document) -> Iterator[RenderableType]:
     colour = {True: "green", False: "red", None: "dim"}[shown.good]
-    lines = [*map(text, shown.verdict), *([Text(shown.about, style="dim")] if shown.about else [])]
+    lines = [*map(text, shown.verdict), *([TextLine(shown.about, style="dim")] if shown.about else [])]
     if lines:
         yield Panel(Group(*lines), border_style=colour)
 
 
-def _tokens(tokens: Sequence[str]) -> Text:
-    return Text.assemble(
+def _tokens(tokens: Sequence[str]) -> TextLine:
+    return TextLine.assemble(
         *((token, "on grey19" if i % 2 else "on grey30") for i, token in enumerate(tokens))
     )
 
 
-def _shaded(address: str, tokens: Sequence[str], weights: Sequence[float]) -> Text:
+def _lit(row: Lit) -> TextLine:
+    """A text on the colours of its tokens, the one that is meant underlined."""
+    drawn = TextLine(f"{row.label:>9}  ", style="bold")
+    for i, (token, share) in enumerate(zip(row.tokens, row.shares, strict=True)):
+        plain = abs(share) < FAINT if share == share else True
+        colour = "not bold" if plain else f"not bold black on {mix(share)}"
+        line = " underline" if i == row.at else " italic" if i == row.to else ""
+        drawn.append(_one_line(token), style=colour + line)
+    return drawn
+
+
+def _one_line(token: str) -> str:
+    """A token without its line breaks, which a row has no room for."""
+    return token.replace("\r", "").replace("\n", "\u21b5")
+
+
+def _shaded(address: str, tokens: Sequence[str], weights: Sequence[float]) -> TextLine:
     cells = (
         (token, f"black on {mix(weight)}" if weight >= 0.02 else "dim")
         for token, weight in zip(tokens, weights, strict=True)
     )
-    return Text.assemble((f"{address:<6} ", "bold"), *cells)
+    return TextLine.assemble((f"{address:<6} ", "bold"), *cells)

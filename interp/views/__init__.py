@@ -1,8 +1,9 @@
 """Answers as documents: to a question, of effects, of a circuit. `show` knows how they look."""
 
 from interp.views.circuit import circuit
+from interp.views.component import component
 from interp.views.effects import effects
 from interp.views.features import features
 from interp.views.why import why
 
-__all__ = ["circuit", "effects", "features", "why"]
+__all__ = ["circuit", "component", "effects", "features", "why"]

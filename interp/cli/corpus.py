@@ -1,0 +1,129 @@
+"""Commands on what components do on real text: collate, component, store."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from interp import views
+from interp.cli.inputs import EMBEDDED, load
+from interp.cli.options import Device, Html, Json, Latents, Model, Vocabulary
+from interp.cli.output import console, say, show
+from interp.cli.provenance import record
+from interp.corpus.says import says
+from interp.provenance import KEY, fingerprint
+from interp.show import terminal
+from interp.show.document import Table
+from minigpt import GPT2, MiniGPTError
+
+CORPUS = "files or folders of text: .txt, .md, .jsonl, .csv, .parquet"
+STORE = "the folder that `interp collate` made"
+StoreFolder = Annotated[Path, typer.Option("--store", "-s", help=STORE)]
+
+
+def collate(
+    corpus: Annotated[list[Path], typer.Argument(help=CORPUS)],
+    out: Annotated[Path, typer.Option("--out", help="the folder of the store")],
+    model: Model = "ioi-mini",
+    tokenizer: Vocabulary = None,
+    latents: Latents = None,
+    window: Annotated[int, typer.Option("--window", min=2, help="tokens of a window")] = 64,
+    skip: Annotated[
+        int, typer.Option("--skip", min=0, help="a window's first tokens, which do not count")
+    ] = 1,
+    top: Annotated[int, typer.Option("--top", min=1, help="windows kept of the largest")] = 20,
+    bottom: Annotated[int, typer.Option("--bottom", min=1, help="and of the smallest")] = 8,
+    sample: Annotated[int, typer.Option("--sample", min=1, help="and at random")] = 30,
+    seed: int = 0,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="processes")] = 1,
+    as_json: Json = False,
+    device: Device = "cpu",
+) -> None:
+    """Run a corpus once, and keep of every head, neuron and latent what its page shows. Interrupted,
+    the same command goes on."""
+    corpora = _corpora()
+    loaded = load(model, device, tokenizer, latents=latents or EMBEDDED.get(model))
+    settings = corpora.Settings(window, skip, top, bottom, sample, seed)
+    made = corpora.make(
+        loaded, corpus, out, settings, workers=workers, progress=not as_json
+    )
+    _say(made, as_json)
+
+
+def store(
+    folder: Annotated[Path, typer.Argument(help=STORE)],
+    find: Annotated[
+        str, typer.Option("--find", help="components that are largest at this token")
+    ] = "",
+    where: Annotated[
+        str, typer.Option("--where", help="or whose statistics say: 'kurtosis > 50'")
+    ] = "",
+    model: Model = "ioi-mini",
+    tokenizer: Vocabulary = None,
+    as_json: Json = False,
+) -> None:
+    """What a store is of; or its components by what is searched for."""
+    opened = _corpora().Store(folder, load(model, "cpu", tokenizer).words)
+    if not find and not where:
+        _say(opened, as_json)
+        return
+    found = opened.find(find, where)
+    rows = [(address, f"{share:.3g}") for address, share in found]
+    data = {"found": [{"address": a, "by": s} for a, s in found], KEY: record()}
+    say(data, terminal.table(Table("", ("component", ">by"), rows)), as_json)
+
+
+def component(
+    address: Annotated[str, typer.Argument(help="a head, a neuron or a latent: a2.6, m3.n5")],
+    folder: StoreFolder,
+    model: Model = "ioi-mini",
+    tokenizer: Vocabulary = None,
+    latents: Latents = None,
+    k: Annotated[int, typer.Option("--top", "-k", min=1, help="windows of a kind")] = 8,
+    html: Html = None,
+    as_json: Json = False,
+) -> None:
+    """The page of a component: the windows where it does most, how its numbers are spread, what its
+    weights say of tokens."""
+    corpora = _corpora()
+    loaded = load(model, "cpu", tokenizer, latents=latents or EMBEDDED.get(model))
+    opened = corpora.Store(folder, loaded.words)
+    _same(opened, loaded)
+    found = opened.component(address)
+    said = says(loaded.params, loaded.words, address)
+    data = {**asdict(found), "says": said.lists}
+    show(data, lambda: views.component(found, said, opened.name, k=k), as_json, html)
+
+
+def _corpora() -> Any:
+    """The rooms of a corpus, whose libraries are an extra."""
+    try:
+        from interp.corpus import make
+    except ModuleNotFoundError as error:
+        raise MiniGPTError(
+            f"a corpus without {error.name}",
+            "the extra that has it",
+            "pip install 'minigpt-interp[corpus]'",
+        ) from error
+    return make
+
+
+def _same(opened: Any, model: GPT2) -> None:
+    """MiniGPTError where a store is of another model."""
+    if opened.manifest["parameters"] != fingerprint(model):
+        raise MiniGPTError(
+            f"{opened.folder} is a store of {opened.manifest['model']}, not of {model.name}",
+            "the model that it was made with",
+            f"--model {opened.manifest['model']}",
+        )
+
+
+def _say(opened: Any, as_json: bool) -> None:
+    said = opened.said
+    rows = [(name, str(value)) for name, value in said.items()]
+    say({**said, KEY: record()}, terminal.table(Table(str(opened.folder), ("", ""), rows)), as_json)
+    if not as_json:
+        console.print(f"next: interp component {said['for example']} --store {opened.folder}")

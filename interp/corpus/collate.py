@@ -1,0 +1,87 @@
+"""One pass over a corpus, shard by shard: what is known after each is written down, and read again
+where the work was interrupted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from interp.corpus import workers as pool
+from interp.corpus.attends import Attends
+from interp.corpus.best import Best
+from interp.corpus.measure import KINDS, Found, Settings
+from interp.corpus.moments import Moments
+from interp.corpus.windows import Windows
+from minigpt import GPT2
+
+STATE = "state.safetensors"
+
+
+def collate(
+    model: GPT2,
+    windows: Windows,
+    settings: Settings,
+    folder: Path,
+    *,
+    workers: int = 1,
+    progress: bool = True,
+) -> Found:
+    """What every component did, from where the folder's state stands; written into it after every
+    shard."""
+    found, done = resumed(model, settings, folder)
+    every, lengths = shards(len(windows), settings.shard), windows.table["length"].to_numpy()
+    read = int(lengths[: done * settings.shard].sum())
+    job = pool.Job(model, windows, settings)
+    bar = tqdm(total=int(lengths.sum()), initial=read, unit=" tokens", disable=not progress)
+    with bar:
+        for some in pool.each(job, every[done:], lambda: found.least, workers):
+            found |= some
+            bar.update(int(lengths[every[done]].sum()))
+            done += 1
+            save(found, done, folder)
+    return found
+
+
+def shards(windows: int, size: int) -> list[slice]:
+    """The windows of each shard."""
+    return [slice(start, min(start + size, windows)) for start in range(0, windows, size)]
+
+
+# ---- what is written down
+
+
+def save(found: Found, done: int, folder: Path) -> None:
+    """The state after so many shards, in the place of the one before."""
+    tensors = {f"moments.{name}": x for name, x in vars(found.moments).items() if name != "count"}
+    for kind, best in found.best.items():
+        tensors |= {f"{kind}.{name}": x for name, x in vars(best).items()}
+    tensors |= {f"attends.{name}": x for name, x in vars(found.attends).items()}
+    new = folder / f"{STATE}.new"
+    said = {"done": str(done), "count": str(found.moments.count)}
+    save_file({name: x.contiguous() for name, x in tensors.items()}, new, metadata=said)
+    os.replace(new, folder / STATE)
+
+
+def resumed(model: GPT2, settings: Settings, folder: Path) -> tuple[Found, int]:
+    """What is known already, and after how many shards."""
+    if not (folder / STATE).is_file():
+        return Found.none(model, settings), 0
+    with safe_open(folder / STATE, "pt") as file:
+        said = file.metadata()
+    kept = load_file(folder / STATE)
+    moments = Moments(int(said["count"]), *_of("moments", Moments, kept))
+    best = {kind: Best(*_of(kind, Best, kept)) for kind in KINDS}
+    return Found(moments, best, Attends(*_of("attends", Attends, kept))), int(said["done"])
+
+
+def _of(name: str, kind: type, kept: dict[str, Tensor]) -> Iterator[Tensor]:
+    return (
+        kept[f"{name}.{field.name}"] for field in fields(kind) if f"{name}.{field.name}" in kept
+    )
