@@ -42,14 +42,12 @@ def collate(
     as_json: Json = False,
     device: Device = "cpu",
 ) -> None:
-    """Run a corpus once, and keep of every head, neuron and latent what its page shows. Interrupted,
-    the same command goes on."""
+    """Run a corpus once, and keep of every head, neuron and latent what its page shows. The same
+    command goes on where it was interrupted."""
     corpora = _corpora()
     loaded = load(model, device, tokenizer, latents=latents or EMBEDDED.get(model))
     settings = corpora.Settings(window, skip, top, bottom, sample, seed)
-    made = corpora.make(
-        loaded, corpus, out, settings, workers=workers, progress=not as_json
-    )
+    made = corpora.make(loaded, corpus, out, settings, workers=workers, progress=not as_json)
     _say(made, as_json)
 
 

@@ -1,8 +1,9 @@
-"""What heads attend to on a corpus: the token before, the same token, what came after the same token;
-how evenly, and how far back."""
+"""What heads attend to on a corpus: the token before, the same token, what came after the same
+token; how evenly, and how far back."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -43,22 +44,28 @@ class Attends(Shown):
         )
 
 
-def attends(trace: Trace, row: int, length: int, skip: int) -> Attends:
-    """Of one prompt, its first `skip` queries left out."""
-    tokens = trace.tokens[row, :length]
-    masks = _masks(tokens)
-    masks[:, :skip] = False
-    asked = torch.stack([*masks.any(-1).sum(-1), *[torch.tensor(max(0, length - skip))] * 2])
-    back = (torch.arange(length)[:, None] - torch.arange(length)).double()
-    sums = []
-    for layer in range(trace.config.n_layer):
-        weights = trace[f"a{layer}.pattern"][row, :, :length, :length].double()
-        on = torch.einsum("hts,mts->hm", weights, masks.double())
-        rest = weights[:, skip:]
-        entropy = -torch.special.xlogy(rest, rest).sum((1, 2))
-        distance = (rest * back[skip:]).sum((1, 2))
-        sums.append(torch.cat([on, entropy[:, None], distance[:, None]], 1))
-    return Attends(torch.stack(sums), asked.double())
+def attends(trace: Trace, skip: int) -> Iterator[Attends]:
+    """Of each prompt of a run alone, its first `skip` queries left out."""
+    layers = [trace[f"a{layer}.pattern"].double() for layer in range(trace.config.n_layer)]
+    for row, length in enumerate(trace.batch.lengths.tolist()):
+        masks = _masks(trace.tokens[row, :length])
+        masks[:, : min(skip, length - 1)] = False
+        weights = torch.stack([layer[row, :, :length, :length] for layer in layers])
+        yield _attends(weights, masks, min(skip, length - 1))
+
+
+def _attends(
+    weights: Float[Tensor, "layer head pos pos"], masks: Bool[Tensor, "mask pos pos"], skip: int
+) -> Attends:
+    length = weights.shape[-1]
+    on = torch.einsum("lhts,mts->lhm", weights, masks.double())
+    rest = weights[:, :, skip:]
+    back = (torch.arange(length)[:, None] - torch.arange(length)).double()[skip:]
+    entropy = -torch.special.xlogy(rest, rest).sum((2, 3))
+    distance = (rest * back).sum((2, 3))
+    asked = [*masks.any(-1).sum(-1).tolist(), *[length - skip] * 2]
+    sums = torch.cat([on, entropy[..., None], distance[..., None]], -1)
+    return Attends(sums, torch.tensor(asked, dtype=torch.float64))
 
 
 def _masks(tokens: Int[Tensor, "pos"]) -> Bool[Tensor, "mask pos key"]:

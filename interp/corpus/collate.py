@@ -3,7 +3,6 @@ where the work was interrupted."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -40,9 +39,10 @@ def collate(
     read = int(lengths[: done * settings.shard].sum())
     job = pool.Job(model, windows, settings)
     bar = tqdm(total=int(lengths.sum()), initial=read, unit=" tokens", disable=not progress)
+    known = [found]
     with bar:
-        for some in pool.each(job, every[done:], lambda: found.least, workers):
-            found |= some
+        for some in pool.each(job, every[done:], lambda: known[0].least, workers):
+            known[0] = found = found | some
             bar.update(int(lengths[every[done]].sum()))
             done += 1
             save(found, done, folder)
@@ -66,7 +66,7 @@ def save(found: Found, done: int, folder: Path) -> None:
     new = folder / f"{STATE}.new"
     said = {"done": str(done), "count": str(found.moments.count)}
     save_file({name: x.contiguous() for name, x in tensors.items()}, new, metadata=said)
-    os.replace(new, folder / STATE)
+    new.replace(folder / STATE)
 
 
 def resumed(model: GPT2, settings: Settings, folder: Path) -> tuple[Found, int]:

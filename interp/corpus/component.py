@@ -1,11 +1,12 @@
-"""A component's page as a record: how its numbers are spread, and the windows that were kept of it."""
+"""A component's page as a record: how its numbers are spread, and the windows kept of it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
-from interp.corpus.moments import EDGES
+from interp.corpus.moments import EDGES, LEAST
 from minigpt.shown import Row, Shown
 
 
@@ -54,7 +55,7 @@ class Component(Shown):
     @property
     def positive(self) -> float:
         """The share of tokens at which it is above zero."""
-        return sum(self.counts[EDGES.index(0.0) + 1 :]) / self.count
+        return sum(self.counts[EDGES.index(LEAST) + 1 :]) / self.count
 
     def of(self, kind: str) -> tuple[Example, ...]:
         """The examples of a kind, in their order."""
@@ -66,7 +67,7 @@ class Component(Shown):
         where less was drawn than ten."""
         drawn = sorted(self.of("sample"), key=lambda example: (-example.value, example.rank))
         edges = [len(drawn) * part // 10 for part in range(11)]
-        return tuple(tuple(drawn[a:b]) for a, b in zip(edges, edges[1:], strict=False) if b > a)
+        return tuple(tuple(drawn[a:b]) for a, b in pairwise(edges) if b > a)
 
     def _table(self) -> Iterator[Row]:
         yield ">value", "document", "text"

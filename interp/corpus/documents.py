@@ -71,8 +71,12 @@ def _lines(path: Path) -> Iterator[Document]:
             try:
                 row = json.loads(line)
             except json.JSONDecodeError as error:
-                raise CorpusError(f"{path}, line {number}: {error}", "a JSON value a line") from error
-            text = row if isinstance(row, str) else _text(path, row) if isinstance(row, dict) else ""
+                raise CorpusError(
+                    f"{path}, line {number}: {error}", "a JSON value a line"
+                ) from error
+            text = (
+                row if isinstance(row, str) else _text(path, row) if isinstance(row, dict) else ""
+            )
             yield Document(f"{path.name}:{number}", str(text or ""))
 
 

@@ -1,5 +1,5 @@
-"""What is measured on a corpus, a layer at a time: heads, neurons, latents; and how much each did at
-every token of a window."""
+"""What is measured on a corpus, a layer at a time: heads, neurons, latents; and how much each did
+at every token of a window."""
 
 from __future__ import annotations
 
@@ -50,6 +50,11 @@ class Group(Shown):
         """Whether they are heads."""
         return self.name[0] == "a" and self.name[-1] != "l"
 
+    @property
+    def is_neurons(self) -> bool:
+        """Whether they are neurons."""
+        return self.name[0] == "m" and self.name[-1] != "l"
+
     def read(self, trace: Trace) -> Did:
         """What each did in every prompt of a run; behind a prompt's end stands anything."""
         if self.is_heads:
@@ -86,8 +91,10 @@ def lengths(trace: Trace, layer: Site) -> Float[Tensor, "batch head pos"]:
     not depend on the others."""
     out = trace.params.blocks[layer.depth].w_o.unflatten(0, (trace.config.n_head, -1))
     values = trace[f"{layer}.v"].flatten(2)
-    squares = values * ops.settled(values, torch.block_diag(*(out @ out.transpose(1, 2))))
-    return squares.unflatten(2, (trace.config.n_head, -1)).sum(-1).clamp(min=0).sqrt().transpose(1, 2)
+    products = values * ops.settled(values, torch.block_diag(*(out @ out.transpose(1, 2))))
+    squares = products.unflatten(2, (trace.config.n_head, -1)).sum(-1)
+    norms: Tensor = squares.clamp(min=0).sqrt()
+    return norms.transpose(1, 2)
 
 
 def offsets(found: Sequence[Group]) -> dict[str, int]:

@@ -19,7 +19,7 @@ from interp.corpus.store import Store
 from interp.corpus.windows import Windows, cut, opened
 from minigpt import GPT2
 
-
+USUAL = Settings()
 # What may stand in a folder whose store was hardly begun.
 BEGUN = ("tokens", "windows", "documents", "manifest")
 
@@ -28,7 +28,7 @@ def make(
     model: GPT2,
     corpus: Sequence[str | Path] | Sequence[Document],
     out: str | Path,
-    settings: Settings = Settings(),
+    settings: Settings = USUAL,
     *,
     workers: int = 1,
     progress: bool = True,

@@ -1,28 +1,31 @@
-"""What every head, neuron and latent did in some windows of a corpus: the same bits however many are
-run at a time."""
+"""What every head, neuron and latent did in some windows of a corpus: the same bits however many
+are run at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from interp.corpus.attends import Attends, attends
 from interp.corpus.best import Best
 from interp.corpus.groups import Did, Group, groups, offsets
 from interp.corpus.moments import Moments
 from interp.corpus.windows import Windows
-from minigpt import GPT2
+from minigpt import GPT2, Trace
 from minigpt.shown import Shown
 
-# Tokens that are run at a time.
-BATCH = 2048
+# Windows that are measured together.
+BLOCK = 32
 KINDS = ("top", "bottom", "sample")
 # What a key must exceed to be kept, by kind.
 Least = Mapping[str, Float[Tensor, "n"]]
+NOTHING: Least = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -58,10 +61,10 @@ class Found(Shown):
         return {kind: best.least for kind, best in self.best.items()}
 
     @classmethod
-    def none(cls, model: GPT2, settings: Settings) -> Found:
-        """Nothing yet."""
+    def none(cls, model: GPT2, settings: Settings, least: Least = NOTHING) -> Found:
+        """Nothing yet, and no window to be kept whose key is not above `least`."""
         n = sum(group.n for group in groups(model))
-        best = {kind: Best.none(n, getattr(settings, kind)) for kind in KINDS}
+        best = {k: Best.none(n, getattr(settings, k), least.get(k)) for k in KINDS}
         config = model.config
         return cls(Moments.none(n), best, Attends.none(config.n_layer, config.n_head))
 
@@ -72,56 +75,111 @@ def measure(
     windows: Windows,
     settings: Settings,
     shard: slice,
-    least: Least,
+    least: Least = NOTHING,
+    batch: int = BLOCK,
 ) -> Found:
     """What every component did in the windows of one shard; of those to be kept, only what is above
-    `least`."""
-    every, found = groups(model), Found.none(model, settings)
-    moments = {group.name: Moments.none(group.n) for group in every}
+    `least`. batch: how many are run at a time, which changes nothing."""
+    every, found = groups(model), Found.none(model, settings, least)
+    sums = {group.name: Moments.none(group.n) for group in every}
     seen = found.attends
-    for rows in _batches(windows, shard):
-        trace = model.run([windows[window] for window in rows])
-        lengths = trace.batch.lengths.tolist()
+    for start in range(shard.start, shard.stop, BLOCK):
+        block = _block(model, windows, range(start, min(start + BLOCK, shard.stop)), batch)
         for group in every:
-            did = group.read(trace)
-            for row, (window, length) in enumerate(zip(rows, lengths, strict=True)):
-                alone = did.row(row, length)
-                skip = min(settings.skip, length - 1)
-                moments[group.name] |= Moments.of(alone.values[skip:])
-                _offer(found, every, group, alone, window, skip, settings, least)
-        for row, length in enumerate(lengths):
-            seen |= attends(trace, row, length, min(settings.skip, length - 1))
-    return Found(Moments.joined([moments[group.name] for group in every]), found.best, seen)
+            did = block.did(group)
+            ends = block.ends(did.values, settings.skip)
+            counted = did.values[block.counted(settings.skip)]
+            sums[group.name] |= Moments.of(counted, ends[0].amin(0), ends[1].amax(0))
+            _offer(found.best, offsets(every)[group.name], group, did, block, settings, ends)
+        seen = block.attended(seen, settings.skip)
+    return Found(Moments.joined([sums[group.name] for group in every]), found.best, seen)
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Windows that are measured together, the same ones in every run; their runs, by so many as
+    were run at a time."""
+
+    first: int
+    lengths: Int[Tensor, "windows"]
+    traces: tuple[Trace, ...]
+
+    def did(self, group: Group) -> Did:
+        """What a group's components did, [window, pos, n]; behind a window's end anything."""
+        each = [group.read(trace) for trace in self.traces]
+        width = int(self.lengths.max())
+        values = torch.cat([_wide(did.values, width) for did in each])
+        source = [_wide(did.source, width) for did in each if did.source is not None]
+        return Did(values, torch.cat(source) if source else None)
+
+    def counted(self, skip: int) -> Bool[Tensor, "windows pos"]:
+        """The tokens that count: not those behind an end, nor each window's first; of a window that
+        has no others, its last."""
+        places = torch.arange(int(self.lengths.max()))
+        first = (self.lengths - 1).clamp(max=skip)
+        return (places < self.lengths[:, None]) & (places >= first[:, None])
+
+    def ends(
+        self, values: Float[Tensor, "windows pos n"], skip: int
+    ) -> tuple[Float[Tensor, "windows n"], Float[Tensor, "windows n"]]:
+        """The smallest and the largest number of each component in each window."""
+        counted = self.counted(skip)
+        if bool((counted == counted[0]).all()):
+            inside = values[:, counted[0]]
+            return inside.amin(1), inside.amax(1)
+        outside = ~counted[..., None]
+        return (
+            values.masked_fill(outside, torch.inf).amin(1),
+            values.masked_fill(outside, -torch.inf).amax(1),
+        )
+
+    def attended(self, seen: Attends, skip: int) -> Attends:
+        """What is known of heads, and what they attended to here, window by window."""
+        for trace in self.traces:
+            for each in attends(trace, skip):
+                seen |= each
+        return seen
+
+
+def _block(model: GPT2, windows: Windows, rows: range, batch: int) -> Block:
+    tokens = [windows[window] for window in rows]
+    lengths = torch.tensor([len(ids) for ids in tokens])
+    runs = [model.run(tokens[i : i + batch]) for i in range(0, len(tokens), batch)]
+    return Block(rows.start, lengths, tuple(runs))
+
+
+def _wide(x: Tensor, width: int) -> Tensor:
+    """With room for the longest window."""
+    return F.pad(x, (0, 0, 0, width - x.shape[1]))
 
 
 def _offer(
-    found: Found,
-    every: Sequence[Group],
+    best: Mapping[str, Best],
+    start: int,
     group: Group,
     did: Did,
-    window: int,
-    skip: int,
+    block: Block,
     settings: Settings,
-    least: Least,
+    ends: tuple[Float[Tensor, "windows n"], Float[Tensor, "windows n"]],
 ) -> None:
-    """A window to be kept, for its largest number, its smallest one, and by the lot."""
-    start = offsets(every)[group.name]
-    most, least_at = did.values[skip:].max(0), did.values[skip:].min(0)
-    drawn = lots(settings.seed, window, start, group.n)
-    offers = {
-        "top": (most.values.double(), most.indices),
-        "bottom": (-least_at.values.double(), least_at.indices),
-        "sample": (drawn, most.indices),
-    }
-    for kind, (key, at) in offers.items():
-        if kind != "bottom" or not group.is_heads:
-            below = least[kind][start : start + group.n]
-            found.best[kind].offer(start, key, window, did, at + skip, below)
+    """Windows to be kept, for their largest number, their smallest one, and by the lot."""
+    smallest, largest = -ends[0].double(), ends[1].double()
+    for row, length in enumerate(block.lengths.tolist()):
+        window, alone, skip = (
+            block.first + row,
+            did.row(row, length),
+            min(settings.skip, length - 1),
+        )
+        drawn = lots(settings.seed, window, start, group.n)
+        best["top"].offer(start, largest[row], window, alone, skip)
+        best["sample"].offer(start, drawn, window, alone, skip)
+        if group.is_neurons:  # others are at nothing in most windows
+            best["bottom"].offer(start, smallest[row], window, alone, skip, -1)
 
 
 def lots(seed: int, window: int, start: int, n: int) -> Float[Tensor, "n"]:
-    """A number for each component in a window, as good as drawn, the same in every run (splitmix64's
-    finaliser of both numbers)."""
+    """A number for each component in a window, as good as drawn, the same in every run (the last
+    steps of splitmix64, of both numbers)."""
     begin = _wrapped(window * 0x2545F4914F6CDD1D + (seed + 1) * 0x5851F42D4C957F2D)
     x = torch.arange(start, start + n) * 0x1E3779B97F4A7C15 + begin
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
@@ -136,18 +194,5 @@ def _wrapped(x: int) -> int:
 
 def _shifted(x: Int[Tensor, "n"], by: int) -> Int[Tensor, "n"]:
     """To the right, zeros coming in."""
-    return (x >> by) & (2 ** (64 - by) - 1)
-
-
-def _batches(windows: Windows, shard: slice) -> Iterator[list[int]]:
-    """Windows that are run together, in their order."""
-    rows: list[int] = []
-    tokens = 0
-    for window in range(shard.start, shard.stop):
-        length = len(windows[window])
-        if rows and tokens + length > BATCH:
-            yield rows
-            rows, tokens = [], 0
-        rows, tokens = [*rows, window], tokens + length
-    if rows:
-        yield rows
+    moved: Tensor = (x >> by) & (2 ** (64 - by) - 1)
+    return moved

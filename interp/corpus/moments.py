@@ -1,6 +1,6 @@
-"""How a component's numbers are spread: count, mean, the next three moments, ends, and how many fall
-between fixed edges. Made of pieces in a fixed order, so that it is the same bits however the work
-was cut."""
+"""How a component's numbers are spread: count, mean, the next three moments, ends, and how many
+fall between fixed edges. Made of pieces in a fixed order, so that it is the same bits however the
+work was cut."""
 
 from __future__ import annotations
 
@@ -12,37 +12,41 @@ from torch import Tensor
 
 from minigpt.shown import Shown
 
+# Components that are summed at a time: what a processor's cache holds.
+COLUMNS = 256
 # Powers of two on both sides of zero: the bounds between the counts of every histogram.
 _STEPS = tuple(2.0**power for power in range(-7, 8))
-EDGES = (*(-x for x in reversed(_STEPS)), 0.0, *_STEPS)
+Ends = Float[Tensor, "n"]
+# Nearer to zero is as good as nothing.
+LEAST = 2.0**-100
+EDGES = (*(-x for x in reversed(_STEPS)), -LEAST, LEAST, *_STEPS)
+BINS = len(EDGES) + 1
+# The exponent below the first step, and the bits of LEAST, as a float32 has them.
+_BELOW, _NOTHING = 127 - 8, (127 - 100) << 23
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Moments(Shown):
     """Of n components: count, the same for all; mean; sums of the second, third and fourth powers
-    of what is left when the mean is taken off; least and most; counts between EDGES, each bound
-    belonging to what is above it. float64."""
+    of what is left when the mean is taken off; least and most; counts between EDGES, a bound
+    belonging to what is further from zero. float64."""
 
     count: int
     mean: Float[Tensor, "n"]
     second: Float[Tensor, "n"]
     third: Float[Tensor, "n"]
     fourth: Float[Tensor, "n"]
+    counts: Int[Tensor, "n bins"]
     least: Float[Tensor, "n"]
     most: Float[Tensor, "n"]
-    counts: Int[Tensor, "n bins"]
 
     @classmethod
-    def of(cls, x: Float[Tensor, "pos n"]) -> Moments:
-        """Of some rows."""
-        wide = x.double()
-        mean = wide.mean(0)
-        away = wide.sub_(mean) if wide is not x else wide - mean
-        square = away * away
-        second, fourth = square.sum(0), (square * square).sum(0)
-        third = square.mul_(away).sum(0)
-        ends = x.min(0).values.double(), x.max(0).values.double()
-        return cls(len(x), mean, second, third, fourth, *ends, histogram(x))
+    def of(cls, x: Float[Tensor, "pos n"], least: Ends, most: Ends) -> Moments:
+        """Of some rows, whose ends are known."""
+        parts = [_sums(some) for some in x.split(COLUMNS, 1)]
+        mean, second, third, fourth, counts = map(torch.cat, zip(*parts, strict=True))
+        ends = least.double(), most.double()
+        return cls(len(x), mean, second, third, fourth, counts, *ends)
 
     def __or__(self, other: Moments) -> Moments:
         """Of both, this one's numbers first (Pebay 2008, equations 2.1 and 3.1)."""
@@ -65,9 +69,9 @@ class Moments(Shown):
             self.second + other.second + cross,
             self.third + other.third + third,
             self.fourth + other.fourth + fourth,
+            self.counts + other.counts,
             torch.minimum(self.least, other.least),
             torch.maximum(self.most, other.most),
-            self.counts + other.counts,
         )
 
     @classmethod
@@ -75,8 +79,8 @@ class Moments(Shown):
         """Of nothing."""
         zero = torch.zeros(n, dtype=torch.float64)
         ends = torch.full_like(zero, torch.inf), torch.full_like(zero, -torch.inf)
-        counts = torch.zeros(n, len(EDGES) + 1, dtype=torch.int64)
-        return cls(0, zero, zero, zero, zero, *ends, counts)
+        counts = torch.zeros(n, BINS, dtype=torch.int64)
+        return cls(0, zero, zero, zero, zero, counts, *ends)
 
     @classmethod
     def joined(cls, parts: list[Moments]) -> Moments:
@@ -102,10 +106,24 @@ class Moments(Shown):
         return (self.fourth / self.count / self.variance**2).nan_to_num(0.0, 0.0, 0.0)
 
 
+def _sums(x: Float[Tensor, "pos n"]) -> tuple[Tensor, ...]:
+    """Mean, the sums of powers and the counts."""
+    away = x.double()
+    mean = away.mean(0)
+    away -= mean
+    square = away * away
+    second, third = square.sum(0), away.mul_(square).sum(0)
+    fourth = square.mul_(square).sum(0)
+    return mean, second, third, fourth, histogram(x)
+
+
 def histogram(x: Float[Tensor, "pos n"]) -> Int[Tensor, "n bins"]:
-    """How many of each component's numbers lie between EDGES."""
-    bins, n = len(EDGES) + 1, x.shape[1]
-    edges = torch.tensor(EDGES, dtype=x.dtype)
-    places = torch.bucketize(x, edges, right=True, out_int32=True)
-    places += torch.arange(0, n * bins, bins, dtype=torch.int32)
-    return torch.bincount(places.flatten(), minlength=n * bins).view(n, bins)
+    """How many of each component's numbers lie between EDGES, which are powers of two: a float32's
+    sign and exponent say between which it is."""
+    n, half = x.shape[1], len(_STEPS) + 1
+    bits = x.float().contiguous().view(torch.int32)
+    size = ((bits >> 23) & 255).sub_(_BELOW).clamp_(0, half - 1)
+    away = torch.where(bits < 0, half - 1 - size, half + 1 + size)
+    places = away.masked_fill_((bits & 0x7FFFFFFF) < _NOTHING, half)
+    places += torch.arange(0, n * BINS, BINS, dtype=torch.int32)
+    return torch.bincount(places.flatten(), minlength=n * BINS).view(n, BINS)

@@ -1,4 +1,4 @@
-"""Tokens by a component's weights alone: which it would read, and which what it writes would promote.
+"""Tokens by a component's weights alone: which it would read, and which its write would promote.
 LayerNorm's scale is left out, and what the layers before and behind would make of it."""
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ def writes(params: Params, address: str) -> Float[Tensor, "d_model"] | None:
     if site.is_latent and site.part is not None:
         known = params.dictionary(site)
         row = known.decoder[site.part].double()
-        return row @ params.blocks[site.depth].w_out.double() if known.reads.endswith(".act") else row
+        return (
+            row @ params.blocks[site.depth].w_out.double() if known.reads.endswith(".act") else row
+        )
     return params.blocks[site.depth].w_out[site.part].double() if site.is_neuron else None
 
 
@@ -78,8 +80,8 @@ def _promoted(params: Params, write: Float[Tensor, "d_model"]) -> Float[Tensor, 
 
 
 def _head(params: Params, words: Tokenizer, site: Site, k: int) -> dict[str, Tokens]:
-    """The tokens that a head, all its attention at one of them, promotes most: itself, or another
-    (Elhage et al. 2021, the OV circuit); by samples of the vocabulary where it is large."""
+    """The tokens that a head, all its attention at one of them, promotes most itself, over what it
+    does to the mean token (the diagonal of Elhage et al. 2021's OV circuit)."""
     block, part = params.blocks[site.depth], site.part or 0
     ov = _value(block, params.config.n_head, part)
     read = params.wte.double() * block.ln1_w.double()
@@ -96,7 +98,8 @@ def _value(block: Block, heads: int, part: int) -> Float[Tensor, "d_model d_mode
     """From what a head reads to what it writes."""
     d = block.w_o.shape[1]
     value = block.w_qkv[:, 2 * d :].unflatten(1, (heads, -1))[:, part].double()
-    return value @ block.w_o.unflatten(0, (heads, -1))[part].double()
+    whole: Tensor = value @ block.w_o.unflatten(0, (heads, -1))[part].double()
+    return whole
 
 
 def _top(words: Tokenizer, x: Float[Tensor, "vocab"], k: int, sign: int = 1) -> Tokens:

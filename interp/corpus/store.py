@@ -17,6 +17,7 @@ from interp.corpus.attends import SCORES
 from interp.corpus.best import SPAN
 from interp.corpus.component import Component, Example
 from interp.corpus.documents import CorpusError
+from interp.corpus.measure import KINDS
 from interp.corpus.windows import Windows, opened
 from minigpt.errors import AddressError
 from minigpt.tokenizer import Tokenizer
@@ -62,7 +63,9 @@ class Store:
         (row,) = self.ask(f"select {names} from components where component = ?", number)
         attends = dict(zip(SCORES, row[8:], strict=True))
         known = {name: score for name, score in attends.items() if score == score}
-        return Component(address, *row[:7], tuple(row[7]), known, tuple(self.examples(number)))
+        spread = dict(zip(("count", *STATISTICS), row, strict=False))
+        examples = tuple(self.examples(number))
+        return Component(address, **spread, counts=tuple(row[7]), attends=known, examples=examples)
 
     def number(self, address: str) -> int:
         """A component's number."""
@@ -77,8 +80,10 @@ class Store:
 
     def examples(self, number: int) -> Iterator[Example]:
         """The windows of a component: the largest, the smallest, and those at random."""
-        order = "case kind when 'top' then 0 when 'bottom' then 1 else 2 end, rank"
-        rows = self.ask(f"select {COLUMNS} from records where component = ? order by {order}", number)
+        order = "kind, rank"
+        rows = self.ask(
+            f"select {COLUMNS} from records where component = ? order by {order}", number
+        )
         return (self._example(*row) for row in rows)
 
     def find(self, token: str = "", where: str = "", k: int = 20) -> list[tuple[str, float]]:
@@ -88,7 +93,7 @@ class Store:
 
         Raises CorpusError for what is no such condition, PromptError for no token.
         """
-        wrong = re.sub(rf"\s|\b{WORDS}", "", where)
+        wrong = re.sub(rf"\s|{WORDS}", "", where)
         if wrong:
             raise CorpusError(
                 f"where {where!r}", f"comparisons of {', '.join((*STATISTICS, *SCORES))}"
@@ -97,7 +102,7 @@ class Store:
         if not token:
             by = f"from components where {ours} order by kurtosis desc, component limit ?"
             return self.ask(f"select address, kurtosis {by}", k)
-        there = "avg((token = ?)::int) as share from records where kind = 'top' group by component"
+        there = "avg((token = ?)::int) as share from records where kind = 0 group by component"
         return self.ask(
             f"select address, share from (select component, {there}) join components using "
             f"(component) where share > 0 and {ours} order by share desc, component limit ?",
@@ -108,11 +113,11 @@ class Store:
     def alike(self, address: str, k: int = 10) -> list[tuple[str, float]]:
         """Components that are large in the same windows, and in how many of the top ones."""
         number = self.number(address)
-        mine = 'select "window" from records where kind = \'top\' and component = ?'
+        mine = 'select "window" from records where kind = 0 and component = ?'
         return self.ask(
             f"""select address, n / (select count(*) from ({mine})) from (
                 select component, count(*) as n from records
-                where kind = 'top' and "window" in ({mine}) and component != ? group by component
+                where kind = 0 and "window" in ({mine}) and component != ? group by component
             ) join components using (component) order by n desc, component limit ?""",
             number,
             number,
@@ -131,7 +136,9 @@ class Store:
         """What it is of, in a few words."""
         kept = ("model", "documents", "windows", "tokens")
         size = sum(path.stat().st_size for path in self.folder.iterdir())
-        ((components, first),) = self.ask("select count(*), min_by(address, component) from components")
+        ((components, first),) = self.ask(
+            "select count(*), min_by(address, component) from components"
+        )
         return {
             **{name: self.manifest[name] for name in kept},
             "components": components,
@@ -156,7 +163,7 @@ class Store:
 
     def _example(
         self,
-        kind: str,
+        kind: int,
         rank: int,
         value: float,
         window: int,
@@ -169,7 +176,7 @@ class Store:
         row = self.windows.table.iloc[window]
         did = np.frombuffer(acts, dtype=np.float16, count=SPAN)[: len(ids) - first]
         return Example(
-            kind,
+            KINDS[kind],
             rank,
             value,
             self.windows.names[row.document],

@@ -27,7 +27,8 @@ PIECE = 2**20
 @dataclass(frozen=True, eq=False, repr=False)
 class Windows(Shown):
     """tokens: of all documents, one after the other, where memory is the disk's; table: a row a
-    window: document, number (within it), start (in tokens), length. names: of documents; folder: where it is kept."""
+    window: document, number (within it), start (in tokens), length. names: of documents; folder:
+    where all this is kept."""
 
     tokens: NDArray[np.unsignedinteger]
     table: pd.DataFrame
@@ -47,9 +48,7 @@ class Windows(Shown):
         return {name: self.table[name].to_numpy() for name in ("start", "length")}
 
 
-def cut(
-    documents: Iterator[Document], tokenizer: Tokenizer, size: int, folder: Path
-) -> Windows:
+def cut(documents: Iterator[Document], tokenizer: Tokenizer, size: int, folder: Path) -> Windows:
     """Tokenize and cut into windows of `size`; kept in a folder. A document, or a window, that was
     there before is left out. CorpusError where nothing is left."""
     kind = np.uint16 if tokenizer.n_vocab <= 2**16 else np.uint32

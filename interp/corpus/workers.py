@@ -1,5 +1,5 @@
-"""Shards measured in this process or in several others; what comes out is the same bytes, in the same
-order."""
+"""Shards measured in this process or in several others; what comes out is the same bytes, in the
+same order."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
-"""What was found, as tables: parquet, sorted by component, so that a query reads one component's rows
+"""What was found, as tables: parquet, sorted by component, so that a query reads the rows of one
 alone."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from jaxtyping import Int
+from jaxtyping import Shaped
 from pyarrow import parquet
 from torch import Tensor
 
 from interp.corpus.attends import SCORES
 from interp.corpus.best import SPAN, Best
 from interp.corpus.groups import Group, offsets
-from interp.corpus.measure import Found
+from interp.corpus.measure import KINDS, Found
 from interp.corpus.windows import Windows
 
 # Components of a row group.
@@ -27,7 +26,7 @@ GROUP = 1024
 RECORDS = pa.schema(
     [
         ("component", pa.int32()),
-        ("kind", pa.dictionary(pa.int8(), pa.string())),
+        ("kind", pa.int8()),  # its place in KINDS
         ("rank", pa.int16()),
         ("value", pa.float32()),
         ("window", pa.int32()),
@@ -56,7 +55,7 @@ def _replaced(path: Path, made: Any) -> None:
     """A file that is whole, or not there."""
     new = path.with_name(path.name + ".new")
     made(new)
-    os.replace(new, path)
+    new.replace(path)
 
 
 def _components(found: Found, groups: tuple[Group, ...], path: Path) -> None:
@@ -113,7 +112,7 @@ def _table(kind: str, best: Best, start: int, windows: Windows) -> pa.Table:
     acts = best.acts.reshape(-1, SPAN).numpy()[kept]
     columns = {
         "component": component[kept],
-        "kind": pa.DictionaryArray.from_arrays(np.zeros(int(kept.sum()), np.int8), [kind]),
+        "kind": np.full(int(kept.sum()), KINDS.index(kind), np.int8),
         "rank": rank[kept],
         "value": _flat(best.value, kept),
         "window": _flat(best.window, kept).astype(np.int32),
@@ -133,8 +132,10 @@ def _tokens(best: Best, windows: Windows) -> np.ndarray:
     starts = windows.table["start"].to_numpy()
     window = best.window.flatten().clamp(max=len(starts) - 1).numpy()
     places = starts[window] + best.at.flatten().clamp(min=0).numpy().astype(np.int64)
-    return np.asarray(windows.tokens[places.clip(max=len(windows.tokens) - 1)]).astype(np.int32)
+    found: np.ndarray = windows.tokens[places.clip(max=len(windows.tokens) - 1)].astype(np.int32)
+    return found
 
 
-def _flat(x: Int[Tensor, "n k"], kept: np.ndarray) -> np.ndarray:
-    return x.flatten().numpy()[kept]
+def _flat(x: Shaped[Tensor, "n k"], kept: np.ndarray) -> np.ndarray:
+    found: np.ndarray = x.flatten().numpy()[kept]
+    return found

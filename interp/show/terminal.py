@@ -105,7 +105,7 @@ def heat_map(shown: HeatMap, width: int = 7) -> TextLine:
     return drawn
 
 
-def _cells(drawn: Text, shown: HeatMap, row: Sequence[float], width: int) -> None:
+def _cells(drawn: TextLine, shown: HeatMap, row: Sequence[float], width: int) -> None:
     """The numbers of one row, each on its colour."""
     sign, side = ("", -1) if shown.costs else ("+", 1)
     most = side * (float(shown.values.nan_to_num().abs().max()) or 1.0)
@@ -149,7 +149,10 @@ def _can_show(shown: Block) -> bool:
 
 def _verdict(shown: Document) -> Iterator[RenderableType]:
     colour = {True: "green", False: "red", None: "dim"}[shown.good]
-    lines = [*map(text, shown.verdict), *([TextLine(shown.about, style="dim")] if shown.about else [])]
+    lines = [
+        *map(text, shown.verdict),
+        *([TextLine(shown.about, style="dim")] if shown.about else []),
+    ]
     if lines:
         yield Panel(Group(*lines), border_style=colour)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 
 from interp.corpus.component import Component, Example, top_tokens
-from interp.corpus.moments import EDGES
+from interp.corpus.moments import EDGES, LEAST
 from interp.corpus.says import Says
 from interp.show.document import (
     Document,
@@ -31,7 +32,11 @@ def _nowhere(_component: Component, _example: Example) -> str:
 
 
 def component(
-    shown: Component, says: Says | None = None, corpus: str = "", link: Link = _nowhere, k: int = SHOWN
+    shown: Component,
+    says: Says | None = None,
+    corpus: str = "",
+    link: Link = _nowhere,
+    k: int = SHOWN,
 ) -> Document:
     """Its page. says: what its weights say of tokens; corpus: what was read."""
     most = max(abs(shown.least), abs(shown.most)) or 1.0
@@ -96,14 +101,24 @@ def _histogram(shown: Component) -> Table:
     largest = max(shown.counts)
     rows = [
         (
-            f"{low:g} to {high:g}",
+            _between(low, high),
             str(count),
             Span("\u2588" * math.ceil(BAR * count / largest), "for" if low >= 0 else "against"),
         )
-        for low, high, count in zip(bounds, bounds[1:], shown.counts, strict=False)
+        for (low, high), count in zip(pairwise(bounds), shown.counts, strict=True)
         if count
     ]
     return Table("", ("between", ">tokens", ""), rows)
+
+
+def _between(low: float, high: float) -> str:
+    if high == LEAST:
+        return "0"
+    return f"{_bound(low)} to {_bound(high)}"
+
+
+def _bound(x: float) -> str:
+    return "0" if abs(x) == LEAST else f"{x:g}"
 
 
 def _attends(shown: Component) -> Iterator[Section]:
