@@ -1,0 +1,71 @@
+"""What an explanation is made of and judged by: windows of a store, and what a component did in
+them, apart by document."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from interp.corpus.component import Component, Example
+from minigpt.shown import Shown
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Passage(Shown):
+    """A window's tokens up to the last of which something is known; did: what the component did at
+    the last of them, as many as it has numbers. Below zero counts as nothing."""
+
+    tokens: tuple[str, ...]
+    did: Floats
+    document: str
+
+    @property
+    def first(self) -> int:
+        """The first token that has a number."""
+        return len(self.tokens) - len(self.did)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Evidence(Shown):
+    """Passages to explain, and others, of other documents, to judge by."""
+
+    train: tuple[Passage, ...]
+    test: tuple[Passage, ...]
+
+    @property
+    def most(self) -> float:
+        """The largest number that was seen while explaining."""
+        return max((float(p.did.max()) for p in self.train), default=0.0)
+
+
+def evidence(component: Component) -> Evidence:
+    """A component's windows, those with its largest numbers and those at random; half of the
+    documents, by their names alone, to explain."""
+    seen: set[int] = set()
+    halves: tuple[list[Passage], list[Passage]] = ([], [])
+    for example in (*component.of("top"), *component.of("sample")):
+        if example.window not in seen:
+            seen.add(example.window)
+            halves[_half(example.document)].append(_passage(example))
+    return Evidence(*map(tuple, halves))
+
+
+def numbers(passages: Sequence[Passage]) -> Floats:
+    """What was done in all of them, one after the other."""
+    return np.concatenate([p.did for p in passages]) if passages else np.zeros(0)
+
+
+def _half(document: str) -> int:
+    return hashlib.sha256(document.encode("utf-8", "surrogatepass")).digest()[0] % 2
+
+
+def _passage(example: Example) -> Passage:
+    last = example.first + len(example.acts)
+    did = np.maximum(np.asarray(example.acts, dtype=np.float64), 0.0)
+    return Passage(example.tokens[:last], did, example.document)
