@@ -25,6 +25,7 @@ SERVERS = ("fastapi", "starlette", "uvicorn", "nicegui")
 MAY_SERVE = (
     "interp.debugger.api",
     "interp.debugger.arrival",
+    "interp.debugger.component_page",
     "interp.debugger.departure",
     "interp.debugger.guard",
     "interp.debugger.handshake",

@@ -10,7 +10,7 @@ import sys
 import typer
 from rich.console import Console
 
-from interp.cli.corpus import collate, component, store
+from interp.cli.corpus import collate, component, explain, store
 from interp.cli.debug import debug
 from interp.cli.dictionaries import dictionaries
 from interp.cli.features import features
@@ -36,7 +36,7 @@ app = typer.Typer(
 # In the order in which --help lists them.
 for command in (
     *(debug, why, patch, paths, models, fetch, trace, generate, card),
-    *(collate, component, store, features, dictionaries, ioi, circuit, audit, verify),
+    *(collate, component, explain, store, features, dictionaries, ioi, circuit, audit, verify),
 ):
     app.command()(tracked(command))
 

@@ -1,27 +1,35 @@
-"""Commands on what components do on real text: collate, component, store."""
+"""Commands on what components do on real text: collate, component, explain, store."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+import minigpt
 from interp import views
 from interp.cli.inputs import EMBEDDED, load
 from interp.cli.options import Device, Html, Json, Latents, Model, Vocabulary
 from interp.cli.output import console, say, show
 from interp.cli.provenance import record
 from interp.corpus.says import says
+from interp.explain.explain import explain as explained
 from interp.provenance import KEY, fingerprint
 from interp.show import terminal
-from interp.show.document import Table
+from interp.show.document import Document, Table
 from minigpt import GPT2, MiniGPTError
+from weights.catalog import CONCEPTS
 
 CORPUS = "files or folders of text: .txt, .md, .jsonl, .csv, .parquet"
 STORE = "the folder that `interp collate` made"
-StoreFolder = Annotated[Path, typer.Option("--store", "-s", help=STORE)]
+StoreFolder = Annotated[
+    Path | None,
+    typer.Option("--store", "-s", help=f"{STORE}; default: the embedded model on its own text"),
+]
 
 
 def collate(
@@ -76,7 +84,7 @@ def store(
 
 def component(
     address: Annotated[str, typer.Argument(help="a head, a neuron or a latent: a2.6, m3.n5")],
-    folder: StoreFolder,
+    folder: StoreFolder = None,
     model: Model = "ioi-mini",
     tokenizer: Vocabulary = None,
     latents: Latents = None,
@@ -86,14 +94,61 @@ def component(
 ) -> None:
     """The page of a component: the windows where it does most, how its numbers are spread, what its
     weights say of tokens."""
-    corpora = _corpora()
     loaded = load(model, "cpu", tokenizer, latents=latents or EMBEDDED.get(model))
-    opened = corpora.Store(folder, loaded.words)
-    _same(opened, loaded)
+    opened = _store(loaded, folder, not as_json)
     found = opened.component(address)
     said = says(loaded.params, loaded.words, address)
     data = {**asdict(found), "says": said.lists}
     show(data, lambda: views.component(found, said, opened.name, k=k), as_json, html)
+
+
+def explain(
+    address: Annotated[str, typer.Argument(help="a head, a neuron or a latent: a2.6, m3.n5")],
+    folder: StoreFolder = None,
+    model: Model = "ioi-mini",
+    tokenizer: Vocabulary = None,
+    latents: Latents = None,
+    as_json: Json = False,
+) -> None:
+    """What a component stands for, in a sentence that predicts what it does on other documents; and
+    how well, beside saying nothing and beside a list of tokens."""
+    loaded = load(model, "cpu", tokenizer, latents=latents or EMBEDDED.get(model))
+    made = explained(_store(loaded, folder).component(address))
+    shown = Document(f"{address} of {loaded.name}", [views.explanation(made)])
+    say({**made.to_dict(), KEY: record()}, terminal.document(shown), as_json)
+
+
+def opened(model: GPT2, folders: Sequence[Path]) -> Any:
+    """Of several stores the one that is of a model; without any, that of the embedded model's own
+    text, where it was made before; None where there is none."""
+    if not folders and not (model.name in EMBEDDED and (own() / "records.parquet").is_file()):
+        return None
+    every = [_corpora().Store(folder, model.words) for folder in folders or [own()]]
+    mine = fingerprint(model)
+    return next((each for each in every if each.manifest["parameters"] == mine), None)
+
+
+def own() -> Path:
+    """Where the store of the embedded model's own text is kept."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "minigpt-interp" / f"ioi-mini-{minigpt.__version__}"
+
+
+def _store(model: GPT2, folder: Path | None, progress: bool = True) -> Any:
+    """The store that was named; of the embedded model, that of its own text, made when first asked
+    for."""
+    corpora = _corpora()
+    if folder is None and model.name in EMBEDDED:
+        return corpora.make(model, [CONCEPTS], own(), progress=progress)
+    if folder is None:
+        raise MiniGPTError(
+            f"a component of {model.name} without a corpus",
+            "the folder that `interp collate` made",
+            "interp collate CORPUS --out FOLDER, then --store FOLDER",
+        )
+    found = corpora.Store(folder, model.words)
+    _same(found, model)
+    return found
 
 
 def _corpora() -> Any:

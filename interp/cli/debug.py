@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from interp.cli.corpus import opened
 from interp.cli.inputs import EMBEDDED, load
 from interp.cli.options import Ids, Latents, Vocabulary
 from interp.cli.output import console, say
@@ -83,6 +84,13 @@ def debug(
     ids: Ids = False,
     latents: Latents = None,
     views: Views = None,
+    store: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--store",
+            help="a folder that `interp collate` made, for pages of components; likewise",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Ask a model why, in the browser: nodes, attention, interventions, circuits. With --ask or
@@ -97,7 +105,8 @@ def debug(
             load(name, vocabulary=tokenizer, ids=ids, latents=latents or EMBEDDED.get(name))
             for name in model or ["ioi-mini"]
         ]
-        return Session({each.name: each for each in loaded}, saved=saved)
+        stores = {each.name: found for each in loaded if (found := opened(each, store or []))}
+        return Session({each.name: each for each in loaded}, saved=saved, stores=stores)
 
     if ask is None and not link:
         _serve(session, host, port, show)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache, partial
+from types import MappingProxyType
 from typing import Any
 from weakref import ref
 
@@ -29,6 +30,7 @@ from minigpt.shown import Shown
 # Bytes that a session keeps, of runs and of what was computed from them; shuffles of a prompt that
 # stand for the reference where none is given.
 MEMORY, SHUFFLES = 2**30, 32
+NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -130,18 +132,24 @@ class Runs(Shown):
 
 class Session:
     """Models by name, and what was computed so far. Safe under threads; runs and results of up to
-    `memory` bytes are kept. saved: the file of the user's views, where there is one."""
+    `memory` bytes are kept. saved: the file of the user's views, where there is one; stores: what
+    models did on a corpus, by their names."""
 
     def __init__(
-        self, models: Mapping[str, GPT2], memory: int = MEMORY, saved: Saved | None = None
+        self,
+        models: Mapping[str, GPT2],
+        memory: int = MEMORY,
+        saved: Saved | None = None,
+        stores: Mapping[str, Any] = NONE,
     ) -> None:
         self.models, self.kept, self.saved = dict(models), Kept[Any](memory, size), saved
+        self.stores = dict(stores)
         self._completions: dict[str, Completions] = {}
 
     def runs(self, question: Question) -> Runs:
         """The runs of a question; QuestionError, PromptError, PatchError with what to type where it
         cannot be asked."""
-        model = self._model(question.model)
+        model = self.model(question.model)
         tokenizer = model.words
         clean = self._run(question, question.prompt)
         other = self._run(question, question.other) if question.other else None
@@ -162,7 +170,7 @@ class Session:
 
     def completions(self, name: str) -> Completions:
         """What may be typed for a token of a model."""
-        return self._completions.setdefault(name, Completions(self._model(name).words))
+        return self._completions.setdefault(name, Completions(self.model(name).words))
 
     def _sides(
         self, question: Question, side: Side, other: Side | None
@@ -187,7 +195,8 @@ class Session:
         trace = self.kept.get(key, lambda: model.rerun(side.base, patch))
         return replace(side, name="after", patch=patch, trace=trace)
 
-    def _model(self, name: str) -> GPT2:
+    def model(self, name: str) -> GPT2:
+        """A model by its name; QuestionError where there is none."""
         if name not in self.models:
             raise QuestionError(
                 f"the model {name!r}", ", ".join(self.models), f"model={next(iter(self.models))}"

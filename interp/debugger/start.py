@@ -27,6 +27,10 @@ def application(session: Session, workers: Workers, host: str = "127.0.0.1") -> 
     from interp.debugger import handshake, page
 
     app = api.build(session, workers)
+    if session.stores:
+        from interp.debugger import component_page  # its libraries are an extra
+
+        component_page.build(app, session, workers)
     page.build(app, session, workers)
     handshake.check()
     return protected(app, host)

@@ -14,11 +14,13 @@ Style = Literal["", "strong", "soft", "good", "bad", "warn", "for", "against", "
 
 
 class Span(NamedTuple):
-    """A piece of text and what it is; a page shows the hint under the pointer."""
+    """A piece of text and what it is; a page shows the hint under the pointer, and leads to the
+    link."""
 
     text: str
     style: Style = ""
     hint: str = ""
+    link: str = ""
 
 
 # A sentence or a cell: plain text, a piece, or several pieces side by side.

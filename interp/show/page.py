@@ -54,6 +54,7 @@ STYLE = """
   & .n { text-align: right; white-space: nowrap }
   & :is(code, .code, .t) { font-family: ui-monospace, monospace; font-size: .92em }
   & .t { white-space: pre; border-radius: 3px; padding: .05em .15em; background: var(--panel) }
+  & a { color: rgb(var(--for)) }
   & .strong { font-weight: 600 }
   & .soft { color: var(--soft) }
   & .for { color: rgb(var(--for)) }
@@ -79,13 +80,21 @@ body.document { margin: 2.5rem auto }
 CONTENTS = 9
 
 
-def document(shown: Document) -> str:
-    """One self-contained HTML document. Whatever text it is given is escaped."""
+def document(shown: Document, above: str = "") -> str:
+    """One self-contained HTML document. Whatever text it is given is escaped, but for what stands
+    above it, which is HTML."""
+    blocks = [block for section in shown.sections for block in section.blocks]
+    drawn = any(isinstance(block, HeatMap | Attention | Picture) for block in blocks)
+    return plain(shown.title, above + _body(shown), script() if drawn else "")
+
+
+def plain(title: str, body: str, head: str = "") -> str:
+    """A page of HTML in the look of documents."""
     return (
         "<!doctype html><html lang=en><meta charset=utf-8>"
         "<meta name=viewport content='width=device-width'>"
-        f"<title>{escape(shown.title)}</title><style>{STYLE}</style>{script()}"
-        f"<body class=document>{_body(shown)}</html>"
+        f"<title>{escape(title)}</title><style>{STYLE}</style>{head}"
+        f"<body class=document>{body}</html>"
     )
 
 
@@ -154,6 +163,8 @@ def _words(words: Words) -> str:
 
 
 def _span(span: Span) -> str:
+    if span.link:
+        return f"<a href='{escape(span.link, quote=True)}'>{_span(span._replace(link=''))}</a>"
     if not span.style and not span.hint:
         return escape(span.text)
     style = "t" if span.style == "token" else span.style

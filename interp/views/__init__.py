@@ -3,7 +3,8 @@
 from interp.views.circuit import circuit
 from interp.views.component import component
 from interp.views.effects import effects
+from interp.views.explanation import explanation
 from interp.views.features import features
 from interp.views.why import why
 
-__all__ = ["circuit", "component", "effects", "features", "why"]
+__all__ = ["circuit", "component", "effects", "explanation", "features", "why"]

@@ -12,6 +12,7 @@ from interp.debugger import details, intervene, numbers
 from interp.debugger.cards import tokens, widgets
 from interp.debugger.cards.card import Card
 from interp.debugger.details import Details, Looked, Promoted, SideDetails
+from interp.debugger.links import link
 from interp.debugger.question import notes_of
 from interp.debugger.session import Runs
 from minigpt.errors import MiniGPTError
@@ -58,11 +59,24 @@ class DetailsCard(Card):
             widgets.symbol("close", none, "deselect", "Select no node", size="xs")
             ui.label(result.address).classes("mono big").props("data-testid=selected")
             ui.html(f"{escape(result.kind)} at {result.position} {tokens.chip(result.token)}")
+        self._component(result)
         for side in result.sides:
             ui.html(_side(side, len(result.sides) > 1))
         if result.steps:
             self._steps(result)
         self._acts(result)
+
+    def _component(self, result: Details) -> None:
+        """What it does on a corpus, where one was run."""
+        model = self.view.question.model
+        if model in self.view.session.stores and result.kind in (
+            "head",
+            "pair",
+            "neuron",
+            "latent",
+        ):
+            name = result.address.partition("@")[0]
+            ui.link(f"{name} on a corpus", link(model, name)).props("data-testid=component")
 
     def _steps(self, result: Details) -> None:
         widgets.heading("Trace upstream")
