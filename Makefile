@@ -82,11 +82,11 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(BIN)/.runtime: $(BIN)/python setup.cfg pyproject.toml constraints.txt
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[audit]"
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[audit,corpus]"
 	touch $@
 
 $(BIN)/.debugger: $(BIN)/.runtime
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[debugger]"
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[corpus,debugger]"
 	touch $@
 
 $(BIN)/.test: $(BIN)/.runtime

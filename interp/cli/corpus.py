@@ -99,7 +99,11 @@ def component(
     found = opened.component(address)
     said = says(loaded.params, loaded.words, address)
     data = {**asdict(found), "says": said.lists}
-    show(data, lambda: views.component(found, said, opened.name, k=k), as_json, html)
+    show(data, lambda: views.component(found, said, _of(loaded, opened), k=k), as_json, html)
+
+
+def _of(model: GPT2, opened: Any) -> str:
+    return f"{model.name} on {opened.name}"
 
 
 def explain(
@@ -118,14 +122,22 @@ def explain(
     say({**made.to_dict(), KEY: record()}, terminal.document(shown), as_json)
 
 
-def opened(model: GPT2, folders: Sequence[Path]) -> Any:
-    """Of several stores the one that is of a model; without any, that of the embedded model's own
-    text, where it was made before; None where there is none."""
-    if not folders and not (model.name in EMBEDDED and (own() / "records.parquet").is_file()):
-        return None
-    every = [_corpora().Store(folder, model.words) for folder in folders or [own()]]
-    mine = fingerprint(model)
-    return next((each for each in every if each.manifest["parameters"] == mine), None)
+def stores(models: Sequence[GPT2], folders: Sequence[Path]) -> dict[str, Any]:
+    """The stores in some folders by the names of their models; without any, that of the embedded
+    model's own text, where it was made before. MiniGPTError for one of another model."""
+    known, found = {fingerprint(model): model for model in models}, {}
+    for folder in folders or _made():
+        opened = _corpora().Store(folder, models[0].words)
+        model = known.get(opened.manifest["parameters"])
+        if model is not None:
+            found[model.name] = _corpora().Store(folder, model.words)
+        elif folders:
+            _same(opened, models[0])
+    return found
+
+
+def _made() -> list[Path]:
+    return [own()] if (own() / "records.parquet").is_file() else []
 
 
 def own() -> Path:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from interp.cli.corpus import opened
+from interp.cli.corpus import stores
 from interp.cli.inputs import EMBEDDED, load
 from interp.cli.options import Ids, Latents, Vocabulary
 from interp.cli.output import console, say
@@ -64,6 +64,13 @@ Views = Annotated[
     Path | None,
     typer.Option("--views", help="a file of yours in which the page keeps views under names"),
 ]
+Other = Annotated[str, typer.Option(help="a second prompt")]
+Stores = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--store", help="a folder that `interp collate` made, for pages of components; likewise"
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="print everything as JSON instead")]
 
 
@@ -75,7 +82,7 @@ def debug(
     ask: Ask = None,
     answer: Answers = None,
     over: Overs = None,
-    other: Annotated[str, typer.Option(help="a second prompt")] = "",
+    other: Other = "",
     patch: Patches = None,
     trail: Trail = None,
     link: Link = "",
@@ -84,18 +91,11 @@ def debug(
     ids: Ids = False,
     latents: Latents = None,
     views: Views = None,
-    store: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--store",
-            help="a folder that `interp collate` made, for pages of components; likewise",
-        ),
-    ] = None,
+    store: Stores = None,
     as_json: Json = False,
 ) -> None:
     """Ask a model why, in the browser: nodes, attention, interventions, circuits. With --ask or
     --link: in the terminal."""
-
     saved = None if views is None else Saved(views)
     if saved is not None:
         saved.all()  # what is wrong with the file is said before a model is loaded
@@ -105,8 +105,8 @@ def debug(
             load(name, vocabulary=tokenizer, ids=ids, latents=latents or EMBEDDED.get(name))
             for name in model or ["ioi-mini"]
         ]
-        stores = {each.name: found for each in loaded if (found := opened(each, store or []))}
-        return Session({each.name: each for each in loaded}, saved=saved, stores=stores)
+        known = {each.name: each for each in loaded}
+        return Session(known, saved=saved, stores=stores(loaded, store or []))
 
     if ask is None and not link:
         _serve(session, host, port, show)
@@ -117,8 +117,7 @@ def debug(
         **{name: tuple(texts) for name, texts in many.items() if texts},
     }
     models = session()
-    asked = _question(models, link, typed)
-    _answer(models, asked, result or ["summary", "upstream" if asked.trail else "nodes"], as_json)
+    _answer(models, _question(models, link, typed), result, as_json)
 
 
 def _serve(session: Callable[[], Session], host: str, port: int, show: bool) -> None:
@@ -143,10 +142,10 @@ def _question(session: Session, link: str, given: dict[str, Any]) -> Question:
     return replace(asked, **given)
 
 
-def _answer(session: Session, asked: Question, results: Sequence[str], as_json: bool) -> None:
-    """Print the results of one question."""
-    runs = session.runs(asked)
-    answers = {name: export.result(runs, name) for name in results}
+def _answer(session: Session, asked: Question, results: Many, as_json: bool) -> None:
+    """Print the results of one question, by default those that answer it."""
+    runs, usual = session.runs(asked), ["summary", "upstream" if asked.trail else "nodes"]
+    answers = {name: export.result(runs, name) for name in results or usual}
     if as_json:
         plain = {name: asdict(answer) for name, answer in answers.items()}
         say({**plain, KEY: record()}, "", as_json)

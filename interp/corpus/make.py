@@ -84,6 +84,8 @@ def _check(folder: Path, said: dict[str, Any]) -> None:
             raise CorpusError(f"{folder} is not empty, and no store", "a new folder")
         return
     known = json.loads(path.read_text("utf-8"))
+    if "settings" not in known:
+        raise CorpusError(f"{folder} is not empty, and no store", "a new folder")
     for name, value in said.items():
         if known.get(name) != value:
             raise CorpusError(

@@ -8,7 +8,7 @@ also comes as a stream, a JSON record a line.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Hashable, Iterator
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
@@ -71,9 +71,13 @@ class Model:
     parameters: int
 
 
-def build(session: Session, workers: Workers | None = None) -> FastAPI:
-    """The application with its OpenAPI page at /api/docs; the page is put onto it by
-    page.build(app, session, workers)."""
+# What adds routes of its own.
+Part = Callable[[FastAPI, Session, Workers], None]
+
+
+def build(session: Session, workers: Workers | None = None, parts: Sequence[Part] = ()) -> FastAPI:
+    """The application with its OpenAPI page at /api/docs, and the routes of parts; the page is put
+    onto it by page.build(app, session, workers)."""
     pool = workers or Workers()
     app = FastAPI(
         title="Why does a GPT-2 say what it says?",
@@ -91,6 +95,8 @@ def build(session: Session, workers: Workers | None = None) -> FastAPI:
     for name in STREAMS:
         _add_stream(app, session, pool, name)
     _add_export(app, session, pool)
+    for part in parts:
+        part(app, session, pool)
     refusal.install(app)
     return app
 

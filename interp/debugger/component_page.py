@@ -24,7 +24,7 @@ STYLE = """<style>
 .bar { display: flex; flex-wrap: wrap; gap: .6rem 1rem; align-items: center; margin: 0 0 1.2rem }
 .bar input {
   font: inherit; padding: .25rem .5rem; border: 1px solid var(--line); border-radius: 4px;
-  background: var(--paper); color: var(--ink);
+  background: var(--paper); color: var(--ink); max-width: 100%; box-sizing: border-box;
 }
 .bar button { font: inherit }
 </style>"""

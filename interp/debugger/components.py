@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from interp import views
 from interp.corpus.component import Component, Example
 from interp.corpus.groups import Did, groups
 from interp.corpus.says import says
-from interp.corpus.store import Store
 from interp.debugger.links import link
 from interp.debugger.question import MAX_TOKENS, Question, QuestionError
 from interp.debugger.session import Session
@@ -18,6 +18,9 @@ from interp.explain.explain import Explanation, explain
 from interp.show.document import Document, Section, Span, Table, Text, Texts
 from minigpt import GPT2, parse
 from minigpt.shown import Shown
+
+if TYPE_CHECKING:  # its libraries are an extra
+    from interp.corpus.store import Store
 
 
 @dataclass(frozen=True, repr=False)
@@ -65,12 +68,12 @@ def page(session: Session, model: str, address: str, text: str = "") -> Document
     store, name = store_of(session, model), _name(session, model, address)
     known, found = session.model(model), component(session, model, address)
     said = says(known.params, known.words, name)
-    drawn = views.component(found, said, store.name, _Linked(model))
+    drawn = views.component(found, said, f"{known.name} on {store.name}", _Linked(model))
     own = [_own(known, found, text)] if text else []
     alike = Section("Large in the same windows", "", [_alike(store, model, name)])
     explained = views.explanation(explanation(session, model, name))
     sections = [*own, explained, *drawn.sections, alike]
-    return Document(f"{known.name} {drawn.title}", sections, drawn.verdict)
+    return Document(drawn.title, sections, drawn.verdict)
 
 
 def found(session: Session, model: str, token: str, where: str) -> Document:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import uvicorn
 from fastapi import FastAPI
 
-from interp.debugger import api
+from interp.debugger import api, component_page
 from interp.debugger.arrival import Arrival, Punctual
 from interp.debugger.departure import Departure
 from interp.debugger.guard import Guard
@@ -26,11 +26,7 @@ def application(session: Session, workers: Workers, host: str = "127.0.0.1") -> 
     # NiceGUI changes a process on import: only one that serves pages has it.
     from interp.debugger import handshake, page
 
-    app = api.build(session, workers)
-    if session.stores:
-        from interp.debugger import component_page  # its libraries are an extra
-
-        component_page.build(app, session, workers)
+    app = api.build(session, workers, [component_page.build])
     page.build(app, session, workers)
     handshake.check()
     return protected(app, host)

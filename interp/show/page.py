@@ -126,7 +126,9 @@ def _section(section: Section) -> str:
     heading = f"<h2 id='{_anchor(section)}'>{escape(section.heading)}</h2>"
     aside = f"<p class=soft>{escape(section.aside)}" if section.aside else ""
     text = f"<p class=soft>{escape(section.text)}" if section.text else ""
-    blocks = "".join(f"<div class=wide>{_block(shown)}</div>" for shown in section.blocks)
+    blocks = "".join(
+        f"<div class=wide tabindex=0>{_block(shown)}</div>" for shown in section.blocks
+    )
     return f"<section>{heading if section.heading else ''}{aside}{text}{blocks}</section>"
 
 
@@ -196,6 +198,6 @@ def _piece(row: Text, i: int, token: str, share: float) -> str:
     kind = "b" if i == row.at else "i" if i == row.to else "span"
     side, depth = ("for" if share > 0 else "against"), min(1.0, abs(share))
     known = share == share and depth >= 0.02
-    colour = f" style='background:rgba(var(--{side}),{0.75 * depth:.2f})'" if known else ""
+    colour = f" style='background:rgba(var(--{side}),{0.5 * depth:.2f})'" if known else ""
     shown = escape(token.replace("\n", "\u21b5"))
     return f"<{kind}{colour} title='position {i}'>{shown}</{kind}>"

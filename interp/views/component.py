@@ -38,7 +38,7 @@ def component(
     link: Link = _nowhere,
     k: int = SHOWN,
 ) -> Document:
-    """Its page. says: what its weights say of tokens; corpus: what was read."""
+    """Its page. says: what its weights say of tokens; corpus: of which model, and what was read."""
     most = max(abs(shown.least), abs(shown.most)) or 1.0
     sections = [
         *_examples(shown, most, link, k),
@@ -46,7 +46,7 @@ def component(
         *_attends(shown),
         *([] if says is None else _says(says)),
     ]
-    return Document(f"{shown.address}{f' on {corpus}' if corpus else ''}", sections, [_most(shown)])
+    return Document(f"{shown.address}{f' of {corpus}' if corpus else ''}", sections, [_most(shown)])
 
 
 def _most(shown: Component) -> Words:

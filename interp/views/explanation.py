@@ -25,6 +25,6 @@ def explanation(made: Explanation) -> Section:
 
 def _numbers(found: Scores) -> tuple[Span, ...]:
     return tuple(
-        Span("" if value != value else f"{value:.2f}", "strong" if i == 0 else "")
+        Span("" if value != value else f"{round(value, 2) + 0:.2f}", "strong" if i == 0 else "")
         for i, value in enumerate(vars(found).values())
     )

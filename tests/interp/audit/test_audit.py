@@ -184,7 +184,7 @@ def test_without_transformers_its_rows_say_so(pairs, monkeypatch):
 def test_the_environment_of_make_demo_has_what_the_audit_asks():
     steps = ["make", "-nB", "demo"]
     said = subprocess.run(steps, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert '-e ".[audit]"' in said
+    assert '-e ".[audit,corpus]"' in said
 
 
 def _extra(name: str) -> str:

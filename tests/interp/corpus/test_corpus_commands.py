@@ -1,0 +1,143 @@
+"""collate, component, explain and store as a person types them, and what beginners get wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import weights
+from interp.cli import corpus
+from tests.conftest import tiny
+from tests.interp.test_cli import interp
+from weights.catalog import CONCEPTS
+
+__all__ = ["interp"]
+ROOT = Path(__file__).parents[3]
+LINES = CONCEPTS.read_text(encoding="utf-8").splitlines(keepends=True)
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("corpus") / "some.jsonl"
+    path.write_text("".join(LINES[:40]), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def made(text: Path) -> Path:
+    """A store of forty sentences, made by the command."""
+    folder = text.parent / "store"
+    command = ["collate", str(text), "--out", str(folder), "--sample", "10"]
+    done = subprocess.run(
+        [sys.executable, "-m", "interp.cli", *command],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "interp component a0.0" in done.stdout
+    assert "100%" in done.stderr
+    return folder
+
+
+def test_a_component_has_a_page_in_the_terminal_in_a_file_and_as_json(interp, made, tmp_path):
+    page = tmp_path / "page.html"
+    status, out, _ = interp("component", "a2.6", "--store", str(made), "--html", str(page))
+    assert status == 0
+    for part in ("a2.6 of ioi-mini on some.jsonl", "Where it is largest", "By tenths", "induction"):
+        assert part in out
+    html = page.read_text(encoding="utf-8")
+    assert "a2.6 of ioi-mini" in html
+    assert len(html) < 500_000  # no script for figures that it has not
+    status, out, _ = interp("component", "m3.l279", "--store", str(made), "--json")
+    found = json.loads(out)
+    assert (found["address"], found["count"]) == ("m3.l279", found["count"])
+    assert {"promotes", "suppresses"} == set(found["says"])
+
+
+def test_an_explanation_stands_beside_its_baselines(interp, made):
+    status, out, _ = interp("explain", "m0.l189", "--store", str(made))
+    assert status == 0
+    for part in ("m0.l189 of ioi-mini", "this explanation", "nothing", "its top tokens"):
+        assert part in out
+    _, out, _ = interp("explain", "m0.l189", "--store", str(made), "--json")
+    found = json.loads(out)
+    assert found["scores"]["simulation"] > found["baselines"]["nothing"]["simulation"]
+
+
+def test_a_store_says_what_it_is_of_and_is_searched(interp, made):
+    _, out, _ = interp("store", str(made))
+    assert "ioi-mini" in out
+    assert "windows" in out
+    _, out, _ = interp("store", str(made), "--find", " to", "--json")
+    assert json.loads(out)["found"][0]["by"] > 0.5
+    _, out, _ = interp("store", str(made), "--where", "kurtosis > 20 and mean > 0")
+    assert len(out.splitlines()) > 3
+
+
+def test_what_beginners_get_wrong_is_said(interp, made, tmp_path, monkeypatch):
+    weights.save(tiny(n_vocab=60), tmp_path / "tiny")
+    other = ("--model", str(tmp_path / "tiny"))
+    for command, said in (
+        (("component", "a9.9", "--store", str(made)), "no component of"),
+        (("component", "a2.6", "--store", str(tmp_path)), "no finished store"),
+        (("component", "a0.1", *other), "--store FOLDER"),
+        (("component", "a0.1", "--store", str(made), *other), "is a store of ioi-mini"),
+        (("store", str(made), "--where", "beauty > 3"), "comparisons of"),
+        (("collate", str(tmp_path / "none"), "--out", str(tmp_path / "s")), "no such file"),
+        (("collate", str(made.parent), "--out", str(tmp_path / "tiny")), "no store"),
+    ):
+        status, _, err = interp(*command)
+        assert status == 2, command
+        assert said in " ".join(err.split()), command
+    monkeypatch.setitem(sys.modules, "duckdb", None)
+    for name in [name for name in sys.modules if name.startswith("interp.corpus.")]:
+        monkeypatch.delitem(sys.modules, name)
+    status, _, err = interp("store", str(made))
+    assert status == 2
+    assert "minigpt-interp[corpus]" in err
+
+
+def test_without_a_store_the_embedded_model_has_its_own_text(interp, text, tmp_path, monkeypatch):
+    monkeypatch.setattr(corpus, "CONCEPTS", text)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    model = weights.load("ioi-mini")
+    assert corpus.stores([model], []) == {}
+    status, out, _ = interp("explain", "a2.6")
+    assert status == 0
+    assert "a2.6 of ioi-mini" in out
+    assert set(corpus.stores([model], [])) == {"ioi-mini"}
+    assert corpus.own().is_relative_to(tmp_path)
+
+
+@pytest.mark.slow
+def test_interrupted_it_says_130_and_the_same_command_goes_on(text, tmp_path):
+    long = tmp_path / "long.txt"
+    long.write_text("".join(json.loads(line)["text"] + " " for line in LINES) * 3)
+    command = [sys.executable, "-m", "interp.cli", "collate", str(long)]
+    command += ["--out", str(tmp_path / "s"), "--window", "16"]
+    running = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    state = tmp_path / "s" / "state.safetensors"
+    end = time.monotonic() + 120
+    while not state.exists() and running.poll() is None and time.monotonic() < end:
+        time.sleep(0.1)
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "Traceback" not in said
+    assert state.exists()
