@@ -19,7 +19,7 @@ from torch import Tensor
 from interp import rounding
 from interp.effects import Effects
 from interp.metrics import Metric, MetricError
-from interp.parts import Parts, before_norm, granted, named
+from interp.parts import Parts, before_norm, granted, named, within
 from minigpt import Params, Site, Trace, ops, parse
 from minigpt.address import streams
 from minigpt.errors import AddressError
@@ -61,11 +61,10 @@ def direct(
     split = range(trace.config.n_layer) if neurons is True else neurons or ()
     out = Parts(trace, Site("out"), _reader(trace, metric), gradient(trace, metric, scale))
     wholes = _wholes(trace, latents, sources)
-    parts = [part for part in out.nodes(split) if not (sources and part[0].kind == "attn")]
-    parts = [part for part in parts if not _within(part[0], wholes)]
-    parts += [part for whole in wholes for part in out.latents(whole)]
+    every = out.cut(split, wholes)
+    parts = [part for part in every if not (sources and part[0].kind == "attn")]
     edits = out.edits([*wholes, *(site for site, _ in parts)])
-    edits = (part for part in edits if not _within(part[0], wholes))
+    edits = (part for part in edits if not within(part[0], wholes))
     rows = [
         *named(parts),
         *(_sources(trace, metric, out.toward) if sources else ()),
@@ -86,20 +85,12 @@ def _wholes(trace: Trace, latents: Sequence[str], sources: bool) -> list[Site]:
                 f"latents of '{site}'",
                 "what an MLP writes, or (sources=False) an attention layer, or a stream point",
             )
-        if _within(site, [other for other in sites if other != site]):
+        if within(site, [other for other in sites if other != site]):
             raise AddressError(
                 f"latents of '{site}' and of a stream point behind it, which stand for all before",
                 "writes behind the stream point, or those alone",
             )
     return sites
-
-
-def _within(site: Site, wholes: Sequence[Site]) -> bool:
-    """Whether one of these is the site, or contains it, or is a stream point behind it."""
-    later = (whole for whole in wholes if whole.role == "stream")
-    return any(whole == site or whole.contains(site) for whole in wholes) or any(
-        site.stage < point.stage for point in later
-    )
 
 
 def splits(params: Params, *, sources: bool = False) -> list[str]:

@@ -7,7 +7,7 @@ sum to it. Attribution's `toward` is the gradient of a metric, the debugger's th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -43,6 +43,13 @@ class Parts(Shown):
                 yield from self._heads(site.depth) if site.part == 0 else ()
             else:
                 yield site, self.dot(self.trace.write(site))
+
+    def cut(self, neurons: Collection[int], wholes: Sequence[Site]) -> Iterator[Part]:
+        """The same, but these writes, or all before a stream point, by their dictionaries."""
+        yield from (part for part in self.nodes(neurons) if not within(part[0], wholes))
+        for whole in wholes:
+            if whole.stage < self.port.stage:
+                yield from self.latents(whole)
 
     def latents(self, whole: Site) -> Iterator[Part]:
         """The parts of a write by a dictionary: latents that are on at some of the rows or that an
@@ -104,6 +111,14 @@ class Parts(Shown):
         the run has."""
         edited = any(site == other or site.contains(other) for other in self.trace.overrides)
         return self.dot(self.trace.write(site)) if edited else computed
+
+
+def within(site: Site, wholes: Sequence[Site]) -> bool:
+    """Whether one of these is the site, or contains it, or is a stream point behind it."""
+    later = (whole for whole in wholes if whole.role == "stream")
+    return any(whole == site or whole.contains(site) for whole in wholes) or any(
+        site.stage < point.stage for point in later
+    )
 
 
 def unwritten(trace: Trace, site: Site) -> Float[Tensor, "batch pos d_model"]:

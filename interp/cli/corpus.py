@@ -16,7 +16,9 @@ from interp.cli.inputs import EMBEDDED, load
 from interp.cli.options import Device, Html, Json, Latents, Model, Vocabulary
 from interp.cli.output import console, say, show
 from interp.cli.provenance import record
+from interp.corpus.component import Component
 from interp.corpus.says import says
+from interp.explain.explain import Explanation
 from interp.explain.explain import explain as explained
 from interp.provenance import KEY, fingerprint
 from interp.show import terminal
@@ -26,6 +28,10 @@ from weights.catalog import CONCEPTS
 
 CORPUS = "files or folders of text: .txt, .md, .jsonl, .csv, .parquet"
 STORE = "the folder that `interp collate` made"
+EXPLAINER = (
+    "a language model that explains instead: an OpenAI-compatible address, "
+    "http://localhost:8000/v1; its key is OPENAI_API_KEY"
+)
 StoreFolder = Annotated[
     Path | None,
     typer.Option("--store", "-s", help=f"{STORE}; default: the embedded model on its own text"),
@@ -112,14 +118,41 @@ def explain(
     model: Model = "ioi-mini",
     tokenizer: Vocabulary = None,
     latents: Latents = None,
+    explainer: Annotated[str | None, typer.Option("--explainer", help=EXPLAINER)] = None,
+    explainer_model: Annotated[
+        str, typer.Option("--explainer-model", help="that language model's name there")
+    ] = "",
+    answers: Annotated[
+        Path | None, typer.Option("--answers", help="a file in which its answers are kept")
+    ] = None,
+    seed: int = 0,
     as_json: Json = False,
 ) -> None:
     """What a component stands for, in a sentence that predicts what it does on other documents; and
     how well, beside saying nothing and beside a list of tokens."""
     loaded = load(model, "cpu", tokenizer, latents=latents or EMBEDDED.get(model))
-    made = explained(_store(loaded, folder).component(address))
-    shown = Document(f"{address} of {loaded.name}", [views.explanation(made)])
-    say({**made.to_dict(), KEY: record()}, terminal.document(shown), as_json)
+    found = _store(loaded, folder).component(address)
+    cost: dict[str, int] = {}
+    made = explained(found)
+    if explainer is not None:
+        made, cost = _told(found, explainer, explainer_model, answers, seed)
+    shown = Document(f"{address} of {loaded.name}", [views.explanation(made, cost)])
+    say({**made.to_dict(), "cost": cost, KEY: record()}, terminal.document(shown), as_json)
+
+
+def _told(
+    found: Component, url: str, name: str, answers: Path | None, seed: int
+) -> tuple[Explanation, dict[str, int]]:
+    """What a language model says, and what that took."""
+    from interp.explain.endpoint import Endpoint  # its library is an extra
+    from interp.explain.told import Told, told
+
+    endpoint = Endpoint(url, name, answers, seed)
+    made = told(found, endpoint)
+    failed = made.simulator.failed if isinstance(made.simulator, Told) else []
+    names = ("asked", "known", "read", "written")
+    counts: dict[str, int] = {each: getattr(endpoint, each) for each in names}
+    return made, {**counts, "not understood": len(failed)}
 
 
 def stores(models: Sequence[GPT2], folders: Sequence[Path]) -> dict[str, Any]:

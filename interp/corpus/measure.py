@@ -95,8 +95,8 @@ def measure(
     return Found(Moments.joined([sums[group.name] for group in every]), found.best, seen)
 
 
-@dataclass(frozen=True, eq=False)
-class Block:
+@dataclass(frozen=True, eq=False, repr=False)
+class Block(Shown):
     """Windows that are measured together, the same ones in every run; their runs, by so many as
     were run at a time."""
 

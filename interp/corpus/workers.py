@@ -16,10 +16,11 @@ import torch
 from interp.corpus.measure import Found, Least, Settings, measure
 from interp.corpus.windows import Windows, opened
 from minigpt import GPT2
+from minigpt.shown import Shown
 
 
-@dataclass(frozen=True, eq=False)
-class Job:
+@dataclass(frozen=True, eq=False, repr=False)
+class Job(Shown):
     """What every shard is measured with."""
 
     model: GPT2

@@ -16,11 +16,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interp.debugger.columns import lit
 from interp.debugger.intervene import Sources
 from interp.debugger.score import Reading, Score, bound
 from interp.parts import Parts as Stream
-from interp.parts import granted
-from minigpt import Site, Trace
+from interp.parts import granted, within
+from minigpt import Site, Trace, parse
 from minigpt.shown import Shown
 
 Key = tuple[str, str, int]
@@ -66,13 +67,13 @@ def _largest(values: Float[Tensor, "n"], k: int) -> list[int]:
 
 
 def parts(trace: Trace, score: Score, split: Sequence[str], place: Callable[[int], int]) -> Parts:
-    """Every part. split: "neurons" for MLPs by neuron; place: this side's position -> the one it is
-    called by."""
+    """Every part. split: "neurons" for MLPs by neuron, "latents" for writes by latent; place: this
+    side's position -> the one it is called by."""
     readings = score.readings
     toward = torch.stack([r.share * r.gradient(trace) for r in readings])
     at, ports = torch.tensor([r.at for r in readings]), [r.port for r in readings]
     senders: dict[str, Tensor] = {}
-    for sender, added in _added(trace, ports, at, toward, "neurons" in split):
+    for sender, added in _added(trace, ports, at, toward, split):
         senders[sender] = senders[sender] + added if sender in senders else added
     biases = (
         [r.share * r.bias(trace) for r in readings],
@@ -118,15 +119,17 @@ def _added(
     ports: Sequence[Site],
     at: Tensor,
     toward: Float[Tensor, "readings d_model"],
-    split: bool,
+    split: Sequence[str],
 ) -> Iterator[tuple[str, Float[Tensor, "readings"]]]:
     """What each earlier write adds to each reading, then what edits put in the place of wholes
     whose parts are listed, of a stream before the ports, and of what ports read."""
     stream = Stream(trace, ports[0], lambda x: x[0, at], toward)
-    written = list(stream.nodes(range(trace.config.n_layer) if split else ()))
+    wholes = [parse(whole).site for whole in lit(trace, split)]
+    written = list(stream.cut(range(trace.config.n_layer) if "neurons" in split else (), wholes))
     yield from ((str(site), values) for site, values in written)
-    edits = stream.edits([site for site, _ in written])
-    yield from ((f"edit of {site}", values) for site, values in edits)
+    for site, values in stream.edits([*wholes, *(site for site, _ in written)]):
+        if not within(site, wholes):
+            yield f"edit of {site}", values
     if any(port in trace.ports for port in ports):
         seen = zip(ports, at.tolist(), strict=True)
         changes = torch.stack([granted(trace, port)[0, t] for port, t in seen])

@@ -7,6 +7,7 @@ from itertools import product
 
 import pytest
 
+import weights
 from interp import attribution, parts
 from interp.debugger import session as sessions
 from interp.debugger import upstream
@@ -47,6 +48,34 @@ def test_parts_upstream_sum_to_the_score(step, split, patches):
     assert sum(s.direct.left for s in found.sources) + found.rest.left == pytest.approx(
         found.score.left, abs=1e-10
     )
+
+
+LIT = MODEL.with_dictionaries(*weights.load_dictionaries("ioi-mini"))
+
+
+@pytest.mark.parametrize("patches", [(), ("m1.l138@13 = 0", "a2.6 = x0.5"), ("m1 = 0",)])
+@pytest.mark.parametrize("step", ["a3.4.q@13<1", "a3.4.v@13", "m2.n300@13"])
+def test_latents_upstream_stand_in_the_place_of_what_they_split(step, patches):
+    asked = replace(ASKED, trail=(step,), patches=patches, k=1000)
+    whole, cut = (
+        upstream.upstream(runs(LIT, replace(asked, split=split))) for split in ((), ("latents",))
+    )
+    for each in (whole, cut):
+        for side in ("left", "right") if patches else ("left",):
+            assert getattr(each.sum, side) == pytest.approx(getattr(each.score, side), abs=1e-4)
+    sums = {"m0": 0.0, "m1": 0.0}
+    for source in cut.sources:
+        name = source.edge.partition(">")[0].partition(".")[0]
+        if name in sums and source.edge[2] == ".":
+            sums[name] += source.direct.left
+    rows = {name: 0.0 for name in sums}
+    for source in whole.sources:
+        if (name := source.edge.partition(">")[0]) in rows:
+            rows[name] += source.direct.left
+    assert sums == pytest.approx(rows, abs=1e-4)
+    assert any(source.kind == "latent" and source.exact.left for source in cut.sources)
+    names = {source.edge.partition(">")[0] for source in cut.sources}
+    assert not names & {"m0", "m1"}
 
 
 @pytest.mark.parametrize(
