@@ -52,28 +52,51 @@ class Best(Shown):
         )
 
     def offer(
-        self, start: int, key: Float[Tensor, "m"], window: int, did: Did, skip: int, sign: int = 1
+        self,
+        start: int,
+        key: Float[Tensor, "windows m"],
+        first: int,
+        did: Did,
+        counted: Bool[Tensor, "windows pos"],
+        sign: int = 1,
     ) -> None:
-        """Keep a window of the components from `start` on, where its key is among the k largest; of
-        equals those that were offered first. It stands for the token, from `skip` on, of the
-        largest number, with sign=-1 of the smallest."""
-        better = (key > self.least[start : start + len(key)]).nonzero().flatten()
-        if not len(better):
-            return
-        rows = start + better
+        """Keep windows, from `first` on, of the components from `start` on, where their keys are
+        among the k largest; of equals those that come first. A window stands for the token that
+        counts and has the largest number, with sign=-1 the smallest."""
+        enters = key > self.least[start : start + key.shape[1]]
+        turn = enters.cumsum(0)
+        for now in range(1, int(turn[-1].max()) + 1):  # a window of each component at a time
+            window, component = ((turn == now) & enters).nonzero(as_tuple=True)
+            rows = start + component
+            better = key[window, component] > self.least[rows]
+            chosen = rows[better], window[better], component[better]
+            if len(chosen[0]):
+                self._put(*chosen, key, first, did, counted, sign)
+
+    def _put(
+        self,
+        rows: Int[Tensor, "m"],
+        window: Int[Tensor, "m"],
+        component: Int[Tensor, "m"],
+        key: Float[Tensor, "windows n"],
+        first: int,
+        did: Did,
+        counted: Bool[Tensor, "windows pos"],
+        sign: int,
+    ) -> None:
+        values, inside = did.values[window, :, component], counted[window]
+        ends = inside.int().cumsum(1).argmax(1) + 1  # behind the last that counts
+        at = (sign * values).masked_fill(~inside, -torch.inf).argmax(1)
+        begin = torch.minimum(at - (SPAN - AFTER - 1), ends - SPAN).clamp(min=0)
         slot = self._slot(rows)
-        values = did.values[:, better]
-        here = (sign * values[skip:]).argmax(0) + skip
-        first = (here - (SPAN - AFTER - 1)).clamp(max=max(0, len(values) - SPAN)).clamp(min=0)
-        each = torch.arange(len(better))
-        self.key[rows, slot] = key[better]
-        self.value[rows, slot] = values[here, each].float()
-        self.window[rows, slot] = window
-        self.at[rows, slot] = here.to(torch.int16)
-        self.first[rows, slot] = first.to(torch.int16)
-        self.acts[rows, slot] = _around(values, first, each)
+        self.key[rows, slot] = key[window, component]
+        self.value[rows, slot] = values.gather(1, at[:, None])[:, 0].float()
+        self.window[rows, slot] = first + window
+        self.at[rows, slot] = at.to(torch.int16)
+        self.first[rows, slot] = begin.to(torch.int16)
+        self.acts[rows, slot] = _around(values, begin, ends)
         if did.source is not None:
-            self.source[rows, slot] = did.source[here, better].to(torch.int16)
+            self.source[rows, slot] = did.source[window, at, component].to(torch.int16)
         self.least[rows] = torch.maximum(self.least[rows], self.key[rows].amin(1))
 
     def _slot(self, rows: Int[Tensor, "m"]) -> Int[Tensor, "m"]:
@@ -103,13 +126,12 @@ NAMES = tuple(field.name for field in fields(Best) if field.name != "least")
 
 
 def _around(
-    values: Float[Tensor, "pos n"], first: Int[Tensor, "m"], rows: Int[Tensor, "m"]
+    values: Float[Tensor, "m pos"], first: Int[Tensor, "m"], ends: Int[Tensor, "m"]
 ) -> Float[Tensor, "m span"]:
-    """What components did in the SPAN tokens from `first` on."""
+    """What components did in the SPAN tokens from `first` on, NaN from a window's end on."""
     places = first[:, None] + torch.arange(SPAN)
-    outside = places >= len(values)
-    found = values[places.clamp(max=len(values) - 1), rows[:, None]].clamp(-LARGEST, LARGEST)
-    return found.to(torch.float16).masked_fill_(outside, torch.nan)
+    found = values.gather(1, places.clamp(max=values.shape[1] - 1)).clamp(-LARGEST, LARGEST)
+    return found.to(torch.float16).masked_fill_(places >= ends[:, None], torch.nan)
 
 
 def _order(key: Float[Tensor, "n k"], window: Int[Tensor, "n k"]) -> Int[Tensor, "n k"]:

@@ -3,7 +3,7 @@ are run at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -85,12 +85,14 @@ def measure(
     seen = found.attends
     for start in range(shard.start, shard.stop, BLOCK):
         block = _block(model, windows, range(start, min(start + BLOCK, shard.stop)), batch)
+        counted = block.counted(settings.skip)
         for group in every:
             did = block.did(group)
-            ends = block.ends(did.values, settings.skip)
-            counted = did.values[block.counted(settings.skip)]
-            sums[group.name] |= Moments.of(counted, ends[0].amin(0), ends[1].amax(0))
-            _offer(found.best, offsets(every)[group.name], group, did, block, settings, ends)
+            least_, most = ends(did.values, counted)
+            inside = rows(did.values, counted)
+            sums[group.name] |= Moments.of(inside, least_.amin(0), most.amax(0))
+            kept = Offer(offsets(every)[group.name], group, did, block.first, counted)
+            kept.to(found.best, least_, most, settings.seed)
         seen = block.attended(seen, settings.skip)
     return Found(Moments.joined([sums[group.name] for group in every]), found.best, seen)
 
@@ -108,9 +110,9 @@ class Block(Shown):
         """What a group's components did, [window, pos, n]; behind a window's end anything."""
         each = [group.read(trace) for trace in self.traces]
         width = int(self.lengths.max())
-        values = torch.cat([_wide(did.values, width) for did in each])
-        source = [_wide(did.source, width) for did in each if did.source is not None]
-        return Did(values, torch.cat(source) if source else None)
+        source = [did.source for did in each if did.source is not None]
+        joined = _joined(source, width) if source else None
+        return Did(_joined([did.values for did in each], width), joined)
 
     def counted(self, skip: int) -> Bool[Tensor, "windows pos"]:
         """The tokens that count: not those behind an end, nor each window's first; of a window that
@@ -118,20 +120,6 @@ class Block(Shown):
         places = torch.arange(int(self.lengths.max()))
         first = (self.lengths - 1).clamp(max=skip)
         return (places < self.lengths[:, None]) & (places >= first[:, None])
-
-    def ends(
-        self, values: Float[Tensor, "windows pos n"], skip: int
-    ) -> tuple[Float[Tensor, "windows n"], Float[Tensor, "windows n"]]:
-        """The smallest and the largest number of each component in each window."""
-        counted = self.counted(skip)
-        if bool((counted == counted[0]).all()):
-            inside = values[:, counted[0]]
-            return inside.amin(1), inside.amax(1)
-        outside = ~counted[..., None]
-        return (
-            values.masked_fill(outside, torch.inf).amin(1),
-            values.masked_fill(outside, -torch.inf).amax(1),
-        )
 
     def attended(self, seen: Attends, skip: int) -> Attends:
         """What is known of heads, and what they attended to here, window by window."""
@@ -148,33 +136,60 @@ def _block(model: GPT2, windows: Windows, rows: range, batch: int) -> Block:
     return Block(rows.start, lengths, tuple(runs))
 
 
-def _wide(x: Tensor, width: int) -> Tensor:
-    """With room for the longest window."""
-    return F.pad(x, (0, 0, 0, width - x.shape[1]))
+def _joined(each: Sequence[Tensor], width: int) -> Tensor:
+    """Windows of several runs, with room for the longest; of one run that is wide enough as it
+    is."""
+    if len(each) == 1 and each[0].shape[1] == width:
+        return each[0]
+    return torch.cat([F.pad(x, (0, 0, 0, width - x.shape[1])) for x in each])
 
 
-def _offer(
-    best: Mapping[str, Best],
-    start: int,
-    group: Group,
-    did: Did,
-    block: Block,
-    settings: Settings,
-    ends: tuple[Float[Tensor, "windows n"], Float[Tensor, "windows n"]],
-) -> None:
-    """Windows to be kept, for their largest number, their smallest one, and by the lot."""
-    smallest, largest = -ends[0].double(), ends[1].double()
-    for row, length in enumerate(block.lengths.tolist()):
-        window, alone, skip = (
-            block.first + row,
-            did.row(row, length),
-            min(settings.skip, length - 1),
-        )
-        drawn = lots(settings.seed, window, start, group.n)
-        best["top"].offer(start, largest[row], window, alone, skip)
-        best["sample"].offer(start, drawn, window, alone, skip)
-        if group.is_neurons:  # others are at nothing in most windows
-            best["bottom"].offer(start, smallest[row], window, alone, skip, -1)
+Windowed = Float[Tensor, "windows pos n"]
+Ends = Float[Tensor, "windows n"]
+
+
+def rows(values: Windowed, counted: Bool[Tensor, "windows pos"]) -> Float[Tensor, "rows n"]:
+    """The numbers that count, one after the other."""
+    first = _alike(counted)
+    return values[counted] if first is None else values[:, first:].flatten(0, 1)
+
+
+def ends(values: Windowed, counted: Bool[Tensor, "windows pos"]) -> tuple[Ends, Ends]:
+    """The smallest and the largest number that counts, of each component in each window."""
+    first = _alike(counted)
+    if first is not None:
+        return values[:, first:].amin(1), values[:, first:].amax(1)
+    outside = ~counted[..., None]
+    least = values.masked_fill(outside, torch.inf).amin(1)
+    return least, values.masked_fill(outside, -torch.inf).amax(1)
+
+
+def _alike(counted: Bool[Tensor, "windows pos"]) -> int | None:
+    """Where all windows begin to count, if they all do from the same token to the last."""
+    first = int(counted[0].int().argmax())
+    return first if bool(counted[:, first:].all()) and not counted[:, :first].any() else None
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Offer(Shown):
+    """Windows of a group to be kept: for their largest number, their smallest one, and by the
+    lot."""
+
+    start: int
+    group: Group
+    did: Did
+    first: int
+    counted: Bool[Tensor, "windows pos"]
+
+    def to(self, best: Mapping[str, Best], least: Ends, most: Ends, seed: int) -> None:
+        """Offer them."""
+        windows = range(self.first, self.first + len(most))
+        drawn = torch.stack([lots(seed, w, self.start, self.group.n) for w in windows])
+        given = self.first, self.did, self.counted
+        best["top"].offer(self.start, most.double(), *given)
+        best["sample"].offer(self.start, drawn, *given)
+        if self.group.is_neurons:  # others are at nothing in most windows
+            best["bottom"].offer(self.start, -least.double(), *given, -1)
 
 
 def lots(seed: int, window: int, start: int, n: int) -> Float[Tensor, "n"]:

@@ -122,8 +122,7 @@ def histogram(x: Float[Tensor, "pos n"]) -> Int[Tensor, "n bins"]:
     sign and exponent say between which it is."""
     n, half = x.shape[1], len(_STEPS) + 1
     bits = x.float().contiguous().view(torch.int32)
-    size = ((bits >> 23) & 255).sub_(_BELOW).clamp_(0, half - 1)
-    away = torch.where(bits < 0, half - 1 - size, half + 1 + size)
-    places = away.masked_fill_((bits & 0x7FFFFFFF) < _NOTHING, half)
+    places = (bits >> 23).bitwise_and_(255).sub_(_BELOW - 1).clamp_(1, half).mul_((bits >> 31) | 1)
+    places.add_(half).masked_fill_((bits & 0x7FFFFFFF) < _NOTHING, half)
     places += torch.arange(0, n * BINS, BINS, dtype=torch.int32)
     return torch.bincount(places.flatten(), minlength=n * BINS).view(n, BINS)
