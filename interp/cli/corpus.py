@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,9 +14,10 @@ import typer
 import minigpt
 from interp import views
 from interp.cli.inputs import EMBEDDED, load
-from interp.cli.options import Device, Html, Json, Latents, Model, Vocabulary
+from interp.cli.options import Device, Html, Json, Latents, Model, Vocabulary, writable
 from interp.cli.output import console, say, show
 from interp.cli.provenance import record
+from interp.corpus import exchange
 from interp.corpus.component import Component
 from interp.corpus.says import says
 from interp.explain.explain import Explanation
@@ -23,7 +25,7 @@ from interp.explain.explain import explain as explained
 from interp.provenance import KEY, fingerprint
 from interp.show import terminal
 from interp.show.document import Document, Table
-from minigpt import GPT2, MiniGPTError
+from minigpt import GPT2, MiniGPTError, parse
 from weights.catalog import CONCEPTS
 
 CORPUS = "files or folders of text: .txt, .md, .jsonl, .csv, .parquet"
@@ -31,6 +33,10 @@ STORE = "the folder that `interp collate` made"
 EXPLAINER = (
     "a language model that explains instead: an OpenAI-compatible address, "
     "http://localhost:8000/v1; its key is OPENAI_API_KEY"
+)
+FOR_OTHERS = (
+    "also write it for other tools: .json as OpenAI's NeuronRecord, .jsonl or .jsonl.gz as "
+    "Neuronpedia's rows of activations"
 )
 StoreFolder = Annotated[
     Path | None,
@@ -95,6 +101,9 @@ def component(
     tokenizer: Vocabulary = None,
     latents: Latents = None,
     k: Annotated[int, typer.Option("--top", "-k", min=1, help="windows of a kind")] = 8,
+    out: Annotated[
+        Path | None, typer.Option("--out", help=FOR_OTHERS, callback=writable("--out"))
+    ] = None,
     html: Html = None,
     as_json: Json = False,
 ) -> None:
@@ -104,8 +113,21 @@ def component(
     opened = _store(loaded, folder, not as_json)
     found = opened.component(address)
     said = says(loaded.params, loaded.words, address)
+    if out is not None:
+        _exported(found, out)
     data = {**asdict(found), "says": said.lists}
     show(data, lambda: views.component(found, said, _of(loaded, opened), k=k), as_json, html)
+
+
+def _exported(found: Component, out: Path) -> None:
+    """A component for other tools, by the file's ending."""
+    if out.suffix == ".json":
+        out.write_text(json.dumps(exchange.record(found), ensure_ascii=False), encoding="utf-8")
+    elif ".jsonl" in out.suffixes:
+        source = exchange.source_of(parse(found.address).site)
+        exchange.write(out, exchange.activations(found, source))
+    else:
+        raise MiniGPTError(f"--out {out}", "a name that ends in .json, .jsonl or .jsonl.gz")
 
 
 def _of(model: GPT2, opened: Any) -> str:

@@ -87,7 +87,8 @@ class Best(Shown):
         values, inside = did.values[window, :, component], counted[window]
         ends = inside.int().cumsum(1).argmax(1) + 1  # behind the last that counts
         at = (sign * values).masked_fill(~inside, -torch.inf).argmax(1)
-        begin = torch.minimum(at - (SPAN - AFTER - 1), ends - SPAN).clamp(min=0)
+        begin = torch.minimum(at - (SPAN - AFTER - 1), ends - SPAN)
+        begin = torch.maximum(begin, inside.int().argmax(1))  # the first that counts
         slot = self._slot(rows)
         self.key[rows, slot] = key[window, component]
         self.value[rows, slot] = values.gather(1, at[:, None])[:, 0].float()

@@ -98,6 +98,8 @@ class Endpoint(Shown):
                 wait = min(LONGEST, _after(reply.headers.get("retry-after"), wait))
             except (httpx.HTTPError, json.JSONDecodeError) as error:
                 why = f"{type(error).__name__}: {error}"
+                if isinstance(error, httpx.ConnectError):  # nobody is there
+                    break
             time.sleep(wait if attempt + 1 < self.tries else 0)
         raise EndpointError(
             f"{address} gave no answer ({why})",

@@ -77,8 +77,9 @@ def texts(
 
 
 def _text(shown: Component, example: Example, most: float, link: Link) -> Text:
-    first, last = example.first, example.first + len(example.acts)
-    shares = [value / most for value in example.acts]
+    first, last = max(0, example.first - 1), example.first + len(example.acts)
+    unknown = [math.nan] * (example.first - first)
+    shares = [*unknown, *(value / most for value in example.acts)]
     to = None if example.source is None else example.source - first
     at = example.at - first
     return Text(

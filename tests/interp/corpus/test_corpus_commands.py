@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,9 @@ import pytest
 
 import weights
 from interp.cli import corpus
+from interp.corpus import exchange
 from tests.conftest import tiny
+from tests.interp.explain.test_told import send, serving
 from tests.interp.test_cli import interp
 from weights.catalog import CONCEPTS
 
@@ -57,6 +60,13 @@ def test_a_component_has_a_page_in_the_terminal_in_a_file_and_as_json(interp, ma
     html = page.read_text(encoding="utf-8")
     assert "a2.6 of ioi-mini" in html
     assert len(html) < 500_000  # no script for figures that it has not
+    for name in ("record.json", "rows.jsonl.gz"):
+        given = ("component", "m3.n5", "--store", str(made), "--out", str(tmp_path / name))
+        assert interp(*given)[0] == 0
+    record = json.loads((tmp_path / "record.json").read_text(encoding="utf-8"))
+    assert record["neuron_id"]["neuron_index"] == 5
+    rows = exchange.read(tmp_path / "rows.jsonl.gz")
+    assert rows[0]["layer"] == "3-mlp"
     status, out, _ = interp("component", "m3.l279", "--store", str(made), "--json")
     found = json.loads(out)
     assert (found["address"], found["count"]) == ("m3.l279", found["count"])
@@ -73,6 +83,20 @@ def test_an_explanation_stands_beside_its_baselines(interp, made):
     assert found["scores"]["simulation"] > found["baselines"]["nothing"]["simulation"]
 
 
+def test_a_language_model_explains_where_one_is(interp, made, tmp_path):
+    answers = tmp_path / "answers.jsonl"
+    with serving(lambda handler, _: send(handler, "[1, 2]")) as url:
+        given = ("explain", "m0.l189", "--store", str(made), "--explainer", url)
+        status, out, _ = interp(*given, "--explainer-model", "m", "--answers", str(answers))
+        assert status == 0
+        assert "by language model: it responds to [1, 2]" in out
+        assert re.search(r"asked \d+, known \d+, read \d+, written \d+, not understood \d+", out)
+        assert answers.exists()
+    status, _, err = interp(*given, "--explainer-model", "other")
+    assert status == 2
+    assert "gave no answer" in err
+
+
 def test_a_store_says_what_it_is_of_and_is_searched(interp, made):
     _, out, _ = interp("store", str(made))
     assert "ioi-mini" in out
@@ -87,6 +111,7 @@ def test_what_beginners_get_wrong_is_said(interp, made, tmp_path):
     weights.save(tiny(n_vocab=60), tmp_path / "tiny")
     other = ("--model", str(tmp_path / "tiny"))
     for command, said in (
+        (("component", "a2.6", "--store", str(made), "--out", str(tmp_path / "x")), ".jsonl.gz"),
         (("component", "a9.9", "--store", str(made)), "no component of"),
         (("component", "a2.6", "--store", str(tmp_path)), "no finished store"),
         (("component", "a0.1", *other), "--store FOLDER"),
