@@ -199,6 +199,7 @@ def test_eapigs_years_are_answers_and_distractors(english):
     assert [int((pairs.answers[0] >= 0).sum() + (pairs.distractors[0] >= 0).sum())] == [100]
 
 
+@pytest.mark.slow
 def test_autocircuits_years_differ_in_number_from_prompt_to_prompt(english, tmp_path):
     pairs = Prompts.load(REAL / "autocircuit_greaterthan.json", english)
     numbers = (pairs.answers >= 0).sum(1)

@@ -284,7 +284,10 @@ def four_passes_without(sender: str, receivers: list[str]) -> np.ndarray:
     return reference(CLEAN, patch)
 
 
-@pytest.mark.parametrize("receivers", [["out"], ["a2.0.q"], ["a2.0.k", "a2.1.v"]])
+@pytest.mark.parametrize(
+    "receivers",
+    [["a2.0.k", "a2.1.v"], *(pytest.param([r], marks=pytest.mark.slow) for r in ("out", "a2.0.q"))],
+)
 def test_a_standing_patch_is_in_every_pass(receivers):
     senders = ["a0.0", "a0.1", "a1.1"]
     found = patching.paths(MODEL, PAIRS, METRIC, senders, receivers, -1, standing=STANDING)

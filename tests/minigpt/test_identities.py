@@ -75,7 +75,7 @@ def test_putting_a_runs_own_values_into_it_changes_nothing_to_the_last_bit(kind,
     assert not same(patched(Patch.parse(f"{example} = it", {"it": corrupt})), run)
 
 
-@pytest.mark.parametrize("neurons", [False, True])
+@pytest.mark.parametrize("neurons", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_all_writes_from_another_run_are_that_run(neurons):
     model, _, corrupt = world()
     names = [str(site) for site in nodes(model.config, neurons=neurons)]

@@ -77,6 +77,7 @@ KINDS = {
 }
 
 
+@pytest.mark.slow
 def test_every_kind_of_edit_is_drawn_one_and_many_and_shrinks():
     seen, sizes = set(), set()
 

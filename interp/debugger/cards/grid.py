@@ -28,6 +28,7 @@ OPTIONS = {
     "rowHeight": 27,
     "headerHeight": 30,
     "suppressMovableColumns": True,
+    "ensureDomOrder": True,  # read aloud, and copied, as it is seen
     "tooltipShowDelay": 400,
     "enableBrowserTooltips": True,
     "overlayNoRowsTemplate": "<span class=note>no rows</span>",

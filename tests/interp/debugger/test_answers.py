@@ -102,6 +102,7 @@ def test_the_path_map_says_that_it_is_before_the_interventions():
     assert pathmap(asked(**question)).cells == pathmap(asked(other=OTHER)).cells
 
 
+@pytest.mark.slow
 def test_the_strongest_sources_are_those_of_the_largest_exact_edges():
     found = sources(asked(graph=("a2.6@13",)), "a2.6@13", k=3)
     every = [

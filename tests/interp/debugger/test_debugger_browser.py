@@ -530,6 +530,7 @@ def test_twin_a_request_elsewhere_and_an_error_are_seen(browser, server: str) ->
     tab.page.context.close()
 
 
+@pytest.mark.slow
 def test_twin_a_script_with_another_number_is_seen(tab: Tab, tmp_path: Path) -> None:
     asked = replace(ASKED, patches=("a3.4@13 = 0",))
     script = export.as_python(asked, "summary").replace("a3.4@13 = 0", "a3.4@13 = x0.99")

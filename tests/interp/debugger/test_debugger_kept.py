@@ -71,6 +71,7 @@ def test_an_mlp_is_split_into_latents_from_its_own_card(tab: Tab) -> None:
     assert "m3.l" in settled(tab)
 
 
+@pytest.mark.slow
 def test_a_view_is_saved_found_again_and_dropped(tab: Tab, views: Path) -> None:
     settled(tab.open(LIT))
     tab.one("views").click()
@@ -115,6 +116,7 @@ def test_a_node_is_pushed_to_the_answer(tab: Tab) -> None:
     tab.one("factor").last.fill("4")
     tab.one("act-push").click()
     tab.addressed(patches=("a2.6@13 += 4*answer",))
+    tab.says("metric-value", "→")
     before, after = (
         float(text.replace("−", "-").replace("→", ""))
         for text in tab.one("metric-value").locator("b").all_inner_texts()[:2]

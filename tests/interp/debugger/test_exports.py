@@ -124,6 +124,7 @@ def test_the_terminal_gives_the_same_answers(capsys, monkeypatch):
         assert part in shown
 
 
+@pytest.mark.slow
 def test_a_saved_result_says_where_it_comes_from_and_is_computed_again(tmp_path, capsys):
     asked_for, name = runs(MODEL, everything()), "nodes"
     result = export.result(asked_for, name)

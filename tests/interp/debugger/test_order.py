@@ -38,6 +38,7 @@ def largest(n: int) -> set[str]:
     return set(sorted(effects, key=lambda name: -abs(effects[name].left or 0.0))[:n])
 
 
+@pytest.mark.slow
 def test_the_largest_effects_are_among_the_first_and_by_the_length_of_a_write_alone_they_are_not(
     monkeypatch,
 ):

@@ -150,6 +150,7 @@ def test_the_backup_part_knocks_out_the_movers(model):
     assert data["before"] == pytest.approx(float(own.metric(own.clean).mean()))
 
 
+@pytest.mark.slow
 def test_a_circuit_that_is_given_is_looked_at_and_missing_roles_are_said(model, monkeypatch):
     monkeypatch.setattr(judged, "NULLS", 5)
     monkeypatch.setattr(judged, "GREEDY", (1, 1, 1))
