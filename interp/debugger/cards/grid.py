@@ -29,6 +29,7 @@ OPTIONS = {
     "headerHeight": 30,
     "suppressMovableColumns": True,
     "ensureDomOrder": True,  # read aloud, and copied, as it is seen
+    "suppressColumnMoveAnimation": True,
     "tooltipShowDelay": 400,
     "enableBrowserTooltips": True,
     "overlayNoRowsTemplate": "<span class=note>no rows</span>",

@@ -321,5 +321,5 @@ def _columns(sides: tuple[str, ...], sort: str, more: Sequence[str]) -> list[gri
 def _number(name: str, title: str) -> grid.Column:
     group = name.partition(".")[0]
     hint = DEFINITIONS.get(name) or DEFINITIONS[name.partition(".")[0]]
-    width = 104 + 7 * max(0, len(title) - 9)
+    width = max(92, 34 + 8 * len(title))  # with the arrow of what is sorted by
     return grid.number(name, title, hint, group, width, signed=group in SIGNED, sortable=True)
