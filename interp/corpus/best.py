@@ -109,13 +109,17 @@ class Best(Shown):
     def __or__(self, other: Best) -> Best:
         """The k best of both, the best first; of equals the window that comes first."""
         k = self.key.shape[1]
-        both = [torch.cat([getattr(x, name) for x in (self, other)], 1) for name in NAMES]
-        order = _order(both[0], both[2])[:, :k]
-        kept = {
-            name: torch.take_along_dim(x, _like(order, x), 1)
-            for name, x in zip(NAMES, both, strict=True)
-        }
+        order = _order(_beside(self, other, "key"), _beside(self, other, "window"))[:, :k]
+        kept = {}
+        for name in NAMES:  # one after the other, for the sake of memory
+            both = _beside(self, other, name)
+            kept[name] = torch.take_along_dim(both, _like(order, both), 1)
         return Best(**kept, least=kept["key"].amin(1))
+
+    @property
+    def ordered(self) -> Best:
+        """The best first."""
+        return self | self.none(len(self.key), 0)
 
     def part(self, rows: slice | Bool[Tensor, "n"]) -> Best:
         """Of some components."""
@@ -124,6 +128,10 @@ class Best(Shown):
 
 # What stands in places, [n, k, ...].
 NAMES = tuple(field.name for field in fields(Best) if field.name != "least")
+
+
+def _beside(a: Best, b: Best, name: str) -> Tensor:
+    return torch.cat([getattr(a, name), getattr(b, name)], 1)
 
 
 def _around(

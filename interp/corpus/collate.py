@@ -41,7 +41,7 @@ def collate(
     bar = tqdm(total=int(lengths.sum()), initial=read, unit=" tokens", disable=not progress)
     known = [found]
     with bar:
-        for some in pool.each(job, every[done:], lambda: known[0].least, workers):
+        for some in pool.each(job, every[done:], lambda: known[0], workers):
             known[0] = found = found | some
             bar.update(int(lengths[every[done]].sum()))
             done += 1

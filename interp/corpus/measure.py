@@ -20,8 +20,8 @@ from interp.corpus.windows import Windows
 from minigpt import GPT2, Trace
 from minigpt.shown import Shown
 
-# Windows that are measured together.
-BLOCK = 32
+# Windows that are measured together: a run of theirs takes half a megabyte a token at full size.
+BLOCK = 16
 KINDS = ("top", "bottom", "sample")
 # What a key must exceed to be kept, by kind.
 Least = Mapping[str, Float[Tensor, "n"]]
@@ -52,7 +52,7 @@ class Found(Shown):
     attends: Attends
 
     def __or__(self, other: Found) -> Found:
-        best = {name: kept | other.best[name] for name, kept in self.best.items()}
+        best = {name: _both(kept, other.best[name]) for name, kept in self.best.items()}
         return Found(self.moments | other.moments, best, self.attends | other.attends)
 
     @property
@@ -77,12 +77,15 @@ def measure(
     shard: slice,
     least: Least = NOTHING,
     batch: int = BLOCK,
+    best: Mapping[str, Best] | None = None,
 ) -> Found:
     """What every component did in the windows of one shard; of those to be kept, only what is above
-    `least`. batch: how many are run at a time, which changes nothing."""
-    every, found = groups(model), Found.none(model, settings, least)
+    `least`. batch: how many are run at a time, which changes nothing; best: what is kept already,
+    into which it is put."""
+    every = groups(model)
+    kept = Found.none(model, settings, least).best if best is None else dict(best)
     sums = {group.name: Moments.none(group.n) for group in every}
-    seen = found.attends
+    seen = Attends.none(model.config.n_layer, model.config.n_head)
     for start in range(shard.start, shard.stop, BLOCK):
         block = _block(model, windows, range(start, min(start + BLOCK, shard.stop)), batch)
         counted = block.counted(settings.skip)
@@ -91,10 +94,15 @@ def measure(
             least_, most = ends(did.values, counted)
             inside = rows(did.values, counted)
             sums[group.name] |= Moments.of(inside, least_.amin(0), most.amax(0))
-            kept = Offer(offsets(every)[group.name], group, did, block.first, counted)
-            kept.to(found.best, least_, most, settings.seed)
+            offer = Offer(offsets(every)[group.name], group, did, block.first, counted)
+            offer.to(kept, least_, most, settings.seed)
         seen = block.attended(seen, settings.skip)
-    return Found(Moments.joined([sums[group.name] for group in every]), found.best, seen)
+    return Found(Moments.joined([sums[group.name] for group in every]), kept, seen)
+
+
+def _both(a: Best, b: Best) -> Best:
+    """Of what was put into one, that."""
+    return a if a is b else a | b
 
 
 @dataclass(frozen=True, eq=False, repr=False)

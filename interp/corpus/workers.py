@@ -31,19 +31,24 @@ class Job(Shown):
         """What is found in one shard."""
         return measure(self.model, self.windows, self.settings, shard, least)
 
+    def put(self, shard: slice, found: Found) -> Found:
+        """The same, what is to be kept put into what is known already."""
+        given = self.model, self.windows, self.settings, shard
+        return measure(*given, best=found.best)
+
 
 def each(
-    job: Job, shards: Sequence[slice], least: Callable[[], Least], workers: int
+    job: Job, shards: Sequence[slice], known: Callable[[], Found], workers: int
 ) -> Iterator[Found]:
-    """What is found in each shard. least: what is known when its work begins."""
+    """What is found in each shard. known: what is known when its work begins."""
     if workers == 1:
-        yield from (job.measure(shard, least()) for shard in shards)
+        yield from (job.put(shard, known()) for shard in shards)
         return
     with ProcessPoolExecutor(workers, get_context("spawn"), _begin, _sent(job)) as running:
         waiting: deque[Future[bytes]] = deque()
         try:
             for shard in shards:
-                waiting.append(running.submit(_measure, shard, pickle.dumps(least())))
+                waiting.append(running.submit(_measure, shard, pickle.dumps(known().least)))
                 if len(waiting) > workers:
                     yield pickle.loads(waiting.popleft().result())
             while waiting:

@@ -91,7 +91,9 @@ def _records(found: Found, windows: Windows, path: Path) -> None:
     with parquet.ParquetWriter(path, RECORDS, compression="zstd") as out:
         for start in range(0, n, GROUP):
             rows = slice(start, min(start + GROUP, n))
-            tables = [_table(kind, best.part(rows), start, windows) for kind, best in _kept(found)]
+            tables = [
+                _table(kind, best.part(rows).ordered, start, windows) for kind, best in _kept(found)
+            ]
             whole = pa.concat_tables(tables).sort_by(
                 [("component", "ascending"), ("kind", "ascending"), ("rank", "ascending")]
             )

@@ -228,7 +228,7 @@ def test_what_is_killed_in_the_middle_goes_on_to_the_same_bytes(store, tmp_path,
     read: list[slice] = []
     kept = passes.pool.measure
     monkeypatch.setattr(
-        passes.pool, "measure", lambda *given: read.append(given[3]) or kept(*given)
+        passes.pool, "measure", lambda *given, **more: read.append(given[3]) or kept(*given, **more)
     )
     make(MODEL, texts(), tmp_path / "killed", SETTINGS, progress=False)
     assert contents(tmp_path / "killed") == contents(store.folder)
