@@ -154,9 +154,9 @@ def explain(
     how well, beside saying nothing and beside a list of tokens."""
     loaded = load(model, "cpu", tokenizer, latents=latents or EMBEDDED.get(model))
     found = _store(loaded, folder).component(address)
-    cost: dict[str, int] = {}
-    made = explained(found)
-    if explainer is not None:
+    if explainer is None:
+        made, cost = explained(found), dict[str, int]()
+    else:
         made, cost = _told(found, explainer, explainer_model, answers, seed)
     shown = Document(f"{address} of {loaded.name}", [views.explanation(made, cost)])
     say({**made.to_dict(), "cost": cost, KEY: record()}, terminal.document(shown), as_json)
@@ -180,8 +180,9 @@ def _told(
 def stores(models: Sequence[GPT2], folders: Sequence[Path]) -> dict[str, Any]:
     """The stores in some folders by the names of their models; without any, that of the embedded
     model's own text, where it was made before. MiniGPTError for one of another model."""
-    known, found = {fingerprint(model): model for model in models}, {}
-    for folder in folders or _made():
+    every, found = folders or _made(), {}
+    known = {fingerprint(model): model for model in models} if every else {}
+    for folder in every:
         opened = _corpora().Store(folder, models[0].words)
         model = known.get(opened.manifest["parameters"])
         if model is not None:

@@ -11,9 +11,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from interp.corpus.component import Component, Example
 from interp.corpus.documents import CorpusError
-from interp.corpus.moments import EDGES
+from interp.corpus.moments import EDGES, histogram
 from interp.corpus.says import Says
 from minigpt.address import Site
 from minigpt.names import parse
@@ -196,11 +198,4 @@ def _bounds() -> Iterator[tuple[float, float]]:
 
 
 def _counts(values: Sequence[float]) -> tuple[int, ...]:
-    return tuple(sum(_inside(value, *bounds) for value in values) for bounds in _bounds())
-
-
-def _inside(value: float, low: float, high: float) -> bool:
-    """A bound belongs to what is further from zero."""
-    if high <= 0:
-        return low < value <= high
-    return low < value < high if low < 0 else low <= value < high
+    return tuple(histogram(torch.tensor(values, dtype=torch.float32)[:, None])[0].tolist())

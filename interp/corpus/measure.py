@@ -83,6 +83,7 @@ def measure(
     `least`. batch: how many are run at a time, which changes nothing; best: what is kept already,
     into which it is put."""
     every = groups(model)
+    starts = offsets(every)
     kept = Found.none(model, settings, least).best if best is None else dict(best)
     sums = {group.name: Moments.none(group.n) for group in every}
     seen = Attends.none(model.config.n_layer, model.config.n_head)
@@ -94,7 +95,7 @@ def measure(
             least_, most = ends(did.values, counted)
             inside = rows(did.values, counted)
             sums[group.name] |= Moments.of(inside, least_.amin(0), most.amax(0))
-            offer = Offer(offsets(every)[group.name], group, did, block.first, counted)
+            offer = Offer(starts[group.name], group, did, block.first, counted)
             offer.to(kept, least_, most, settings.seed)
         seen = block.attended(seen, settings.skip)
     return Found(Moments.joined([sums[group.name] for group in every]), kept, seen)

@@ -54,12 +54,16 @@ def explain(component: Component, given: Evidence | None = None) -> Explanation:
     on the others."""
     known = evidence(component) if given is None else given
     if not known.train or not numbers(known.train).any():
-        return _of_nothing(component, known)
+        return of_nothing(component, known)
     best = max(KINDS, key=lambda kind: _held_back(kind, known.train))
-    made = KINDS[best](known.train)
+    return judged(component, KINDS[best](known.train), known)
+
+
+def judged(component: Component, made: Simulator, known: Evidence) -> Explanation:
+    """An explanation with its scores, beside the baselines'."""
     return Explanation(
         component.address,
-        best,
+        made.kind,
         made.sentence,
         scores(made, known.test),
         baselines(component, known),
@@ -107,7 +111,7 @@ def _held_back(kind: str, train: Sequence[Passage]) -> float:
     return float(np.mean(found)) if found else 0.0
 
 
-def _of_nothing(component: Component, known: Evidence) -> Explanation:
+def of_nothing(component: Component, known: Evidence) -> Explanation:
     """Of a component that did nothing where it was looked at."""
     made = Nothing(0.0)
     nothing = scores(made, known.test)

@@ -14,10 +14,8 @@ import numpy as np
 
 from interp.corpus.component import Component
 from interp.explain.endpoint import Endpoint, Messages
-from interp.explain.explain import Explanation, baselines
+from interp.explain.explain import Explanation, judged, of_nothing
 from interp.explain.passages import Evidence, Floats, Passage, evidence
-from interp.explain.scores import scores
-from interp.explain.simulators import Nothing
 from minigpt.shown import Shown
 
 # Passages that are shown to explain from; steps into which numbers are cut.
@@ -66,23 +64,11 @@ def told(component: Component, endpoint: Endpoint, given: Evidence | None = None
     where it does not answer."""
     known = evidence(component) if given is None else given
     if not known.train or not known.most:
-        made: Told | Nothing = Nothing(0.0)
-        return Explanation(
-            component.address, "nothing", "", scores(made, known.test), {}, made, len(known.test)
-        )
+        return of_nothing(component, known)
     shown = sorted(known.train, key=lambda passage: -float(passage.did.max()))[:SHOWN]
     asked = "\n\n".join(written(passage, known.most) for passage in shown)
     sentence = _sentence(endpoint.ask(_messages(EXPLAIN, [], asked), 60))
-    made = Told(endpoint, sentence, known.most)
-    return Explanation(
-        component.address,
-        made.kind,
-        sentence,
-        scores(made, known.test),
-        baselines(component, known),
-        made,
-        len(known.test),
-    )
+    return judged(component, Told(endpoint, sentence, known.most), known)
 
 
 def written(passage: Passage, most: float) -> str:

@@ -54,12 +54,13 @@ def _latents(graph: FeatureGraph) -> Table:
     shown = [node for node in graph.nodes if node.kind == "latent"]
     shown.sort(key=lambda node: -abs(node.total or 0))
     columns = ("latent", "at", ">activation", ">total effect", "most from", "most to")
-    return Table("", columns, [_latent(graph, node) for node in shown])
+    largest = _largest(graph)
+    return Table("", columns, [_latent(largest, node) for node in shown])
 
 
-def _latent(graph: FeatureGraph, node: Node) -> Sequence[Words]:
-    into = [edge for edge in _largest(graph) if edge.receiver == node.address]
-    onto = [edge for edge in _largest(graph) if edge.sender == node.address]
+def _latent(largest: Sequence[Edge], node: Node) -> Sequence[Words]:
+    into = [edge for edge in largest if edge.receiver == node.address]
+    onto = [edge for edge in largest if edge.sender == node.address]
     return (
         Span(node.address, "code"),
         Span(node.token, "token"),
