@@ -20,6 +20,7 @@ import torch
 
 from minigpt import GPT2, Config, Params, Tokenizer, build
 from minigpt.params import UNEMBED, shapes
+from minigpt.recompute.rows import Rows
 
 VOCABULARY = Path(__file__).parents[2] / "shared" / "tokenizer"
 if VOCABULARY.is_dir():
@@ -43,6 +44,18 @@ hypothesis.settings.load_profile(
     os.environ.get("PROFILE") or ("ci" if os.environ.get("CI") else "here")
 )
 
+
+_made = Rows.__init__
+
+
+def _in_order(rows: Rows, *given: object, **named: object) -> None:
+    """What is looked up in rows relies on their order: whoever makes them otherwise is found out
+    here."""
+    _made(rows, *given, **named)
+    assert bool((rows.ids[1:] > rows.ids[:-1]).all()), "rows out of order, or one of them twice"
+
+
+Rows.__init__ = _in_order
 
 # The letters from A on, one token each.
 LETTERS = Tokenizer(

@@ -57,6 +57,12 @@ def collate(
     top: Annotated[int, typer.Option("--top", min=1, help="windows kept of the largest")] = 20,
     bottom: Annotated[int, typer.Option("--bottom", min=1, help="and of the smallest")] = 8,
     sample: Annotated[int, typer.Option("--sample", min=1, help="and at random")] = 30,
+    dense: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--dense", help="a node of which every number is kept: resid6; may be repeated"
+        ),
+    ] = None,
     seed: int = 0,
     workers: Annotated[int, typer.Option("--workers", min=1, help="processes")] = 1,
     as_json: Json = False,
@@ -66,7 +72,7 @@ def collate(
     command goes on where it was interrupted."""
     corpora = _corpora()
     loaded = load(model, device, tokenizer, latents=latents or EMBEDDED.get(model))
-    settings = corpora.Settings(window, skip, top, bottom, sample, seed)
+    settings = corpora.Settings(window, skip, top, bottom, sample, seed, dense=tuple(dense or ()))
     made = corpora.make(loaded, corpus, out, settings, workers=workers, progress=not as_json)
     _say(made, as_json)
 
@@ -79,19 +85,25 @@ def store(
     where: Annotated[
         str, typer.Option("--where", help="or whose statistics say: 'kurtosis > 50'")
     ] = "",
+    words: Annotated[
+        str, typer.Option("--words", help="or whose explanation has these words: 'number'")
+    ] = "",
     model: Model = "ioi-mini",
     tokenizer: Vocabulary = None,
     as_json: Json = False,
 ) -> None:
     """What a store is of; or its components by what is searched for."""
     opened = _corpora().Store(folder, load(model, "cpu", tokenizer).words)
-    if not find and not where:
+    if not find and not where and not words:
         _say(opened, as_json)
         return
-    found = opened.find(find, where)
-    rows = [(address, f"{share:.3g}") for address, share in found]
-    data = {"found": [{"address": a, "by": s} for a, s in found], KEY: record()}
-    say(data, terminal.table(Table("", ("component", ">by"), rows)), as_json)
+    found = [
+        (address, by, opened.sentence(address)) for address, by in opened.find(find, where, words)
+    ]
+    rows = [(address, f"{by:.3g}", sentence) for address, by, sentence in found]
+    names = ("address", "by", "explanation")
+    data = {"found": [dict(zip(names, row, strict=True)) for row in found], KEY: record()}
+    say(data, terminal.table(Table("", ("component", ">by", "explanation"), rows)), as_json)
 
 
 def component(
@@ -135,7 +147,12 @@ def _of(model: GPT2, opened: Any) -> str:
 
 
 def explain(
-    address: Annotated[str, typer.Argument(help="a head, a neuron or a latent: a2.6, m3.n5")],
+    address: Annotated[
+        str | None, typer.Argument(help="a head, a neuron or a latent: a2.6, m3.n5")
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="all components of the store, kept in it")
+    ] = False,
     folder: StoreFolder = None,
     model: Model = "ioi-mini",
     tokenizer: Vocabulary = None,
@@ -152,14 +169,41 @@ def explain(
 ) -> None:
     """What a component stands for, in a sentence that predicts what it does on other documents; and
     how well, beside saying nothing and beside a list of tokens."""
+    if (address is None) != every or (every and explainer):
+        raise MiniGPTError(
+            "what is to be explained",
+            "one component, or all without a language model",
+            "interp explain a2.6, or interp explain --all",
+        )
     loaded = load(model, "cpu", tokenizer, latents=latents or EMBEDDED.get(model))
-    found = _store(loaded, folder).component(address)
+    opened = _store(loaded, folder, not as_json)
+    if address is None:
+        _explain_all(opened, as_json)
+        return
+    found = opened.component(address)
     if explainer is None:
         made, cost = explained(found), dict[str, int]()
     else:
         made, cost = _told(found, explainer, explainer_model, answers, seed)
     shown = Document(f"{address} of {loaded.name}", [views.explanation(made, cost)])
     say({**made.to_dict(), "cost": cost, KEY: record()}, terminal.document(shown), as_json)
+
+
+def _explain_all(opened: Any, as_json: bool) -> None:
+    """The explanations of a whole store, the best first."""
+    from interp.explain.catalogue import catalogue, summary  # its libraries are an extra
+
+    catalogue(opened, progress=not as_json)
+    kinds = summary(opened)
+    rows = [(kind, str(n), f"{simulation:.2f}", f"{top:.2f}") for kind, n, simulation, top in kinds]
+    head = ("explained by", ">components", ">simulation", ">its top tokens")
+    data = [
+        dict(zip(("kind", "components", "simulation", "its top tokens"), x, strict=True))
+        for x in kinds
+    ]
+    say({"kinds": data, KEY: record()}, terminal.table(Table("", head, rows)), as_json)
+    if not as_json:
+        console.print(f"next: interp store {opened.folder} --words name")
 
 
 def _told(

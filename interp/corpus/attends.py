@@ -3,16 +3,18 @@ token; how evenly, and how far back."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from minigpt import Trace
+from minigpt import Params, Trace
 from minigpt.shown import Shown
 
+Products = Float[Tensor, "head d_head d_head"]
 SCORES = ("previous", "duplicate", "induction", "entropy", "distance")
 
 
@@ -44,37 +46,57 @@ class Attends(Shown):
         )
 
 
-def attends(trace: Trace, skip: int) -> Iterator[Attends]:
-    """Of each prompt of a run alone, its first `skip` queries left out."""
-    layers = [trace[f"a{layer}.pattern"].double() for layer in range(trace.config.n_layer)]
-    for row, length in enumerate(trace.batch.lengths.tolist()):
-        masks = _masks(trace.tokens[row, :length])
-        masks[:, : min(skip, length - 1)] = False
-        weights = torch.stack([layer[row, :, :length, :length] for layer in layers])
-        yield _attends(weights, masks, min(skip, length - 1))
+class Looked(NamedTuple):
+    """What the heads of a layer did in the prompts of a run: the largest write that each takes from
+    one place, attention times the length of the value as it is written, [batch, pos, head]; that
+    place; each prompt's sums of scores [batch, head, score], and of how many queries [batch,
+    score]. Behind a prompt's end stands anything."""
+
+    most: Float[Tensor, "batch pos head"]
+    source: Int[Tensor, "batch pos head"]
+    sums: Float[Tensor, "batch head score"]
+    asked: Float[Tensor, "batch score"]
 
 
-def _attends(
-    weights: Float[Tensor, "layer head pos pos"], masks: Bool[Tensor, "mask pos pos"], skip: int
-) -> Attends:
-    length = weights.shape[-1]
-    on = torch.einsum("lhts,mts->lhm", weights, masks.double())
-    rest = weights[:, :, skip:]
-    back = (torch.arange(length)[:, None] - torch.arange(length)).double()[skip:]
-    entropy = -torch.special.xlogy(rest, rest).sum((2, 3))
-    distance = (rest * back).sum((2, 3))
-    asked = [*masks.any(-1).sum(-1).tolist(), *[length - skip] * 2]
-    sums = torch.cat([on, entropy[..., None], distance[..., None]], -1)
-    return Attends(sums, torch.tensor(asked, dtype=torch.float64))
+def looked(trace: Trace, layer: int, skip: int = 0, products: Products | None = None) -> Looked:
+    """What a layer's heads looked at; scores without each prompt's first `skip` queries. products:
+    the layer's, where they are at hand."""
+    weights = trace[f"a{layer}.pattern"]
+    rows, heads, places, _ = weights.shape
+    most = weights.new_zeros(rows, places, heads)
+    source = torch.zeros(most.shape, dtype=torch.int16)
+    sums = torch.zeros(rows, heads, len(SCORES), dtype=torch.float64)
+    asked = torch.zeros(rows, len(SCORES), dtype=torch.float64)
+    known = outputs(trace.params, layer) if products is None else products
+    given = weights, lengths(trace, layer, known), trace.tokens, trace.batch.lengths
+    out = most, source, sums, asked
+    from interp.corpus import kernels  # its library is an extra
+
+    kernels.threads()
+    kernels.looks(*(x.numpy() for x in given), skip, *(x.numpy() for x in out))
+    return Looked(*out)
 
 
-def _masks(tokens: Int[Tensor, "pos"]) -> Bool[Tensor, "mask pos key"]:
-    """The keys of each query that are the token before, the same token, what came after it."""
-    length = len(tokens)
-    earlier = torch.ones(length, length, dtype=torch.bool).tril(-1)
-    same = (tokens[:, None] == tokens) & earlier
-    previous = torch.zeros_like(same)
-    previous[range(1, length), range(length - 1)] = True
-    after = torch.zeros_like(same)
-    after[:, 1:] = same[:, :-1]
-    return torch.stack([previous, same, after])
+def outputs(params: Params, layer: int) -> Products:
+    """The products of the rows by which each head of a layer writes, in float64."""
+    out = params.blocks[layer].w_o.double().unflatten(0, (params.config.n_head, -1))
+    found: Products = out @ out.transpose(1, 2)
+    return found
+
+
+def lengths(trace: Trace, layer: int, products: Products) -> Float[Tensor, "batch head pos"]:
+    """How long what each head writes would be, were all attention at one place; float64. A prompt's
+    bits do not depend on the others."""
+    values = trace[f"a{layer}.v"]
+    found = torch.zeros(len(values), values.shape[2], values.shape[1], dtype=torch.float64)
+    from interp.corpus import kernels  # its library is an extra
+
+    kernels.threads()
+    kernels.lengths(values.contiguous().numpy(), products.numpy(), found.numpy())
+    return found
+
+
+def each(layers: Sequence[Looked]) -> Iterator[Attends]:
+    """What is known of all heads, prompt by prompt; layers: of one run."""
+    for row in range(len(layers[0].asked)):
+        yield Attends(torch.stack([layer.sums[row] for layer in layers]), layers[0].asked[row])

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from minigpt import GPT2, Params, Site, Trace, ops, parse
+from interp.corpus.attends import looked
+from minigpt import GPT2, Params, Trace, parse
 from minigpt.shown import Shown
 
 
@@ -46,6 +46,11 @@ class Group(Shown):
         return tuple(f"{self.name}{between}{i}" for i in range(self.n))
 
     @property
+    def layer(self) -> int:
+        """Its layer; of a stream's latents the point."""
+        return parse(self.name).site.depth
+
+    @property
     def is_heads(self) -> bool:
         """Whether they are heads."""
         return self.name[0] == "a" and self.name[-1] != "l"
@@ -58,7 +63,7 @@ class Group(Shown):
     def read(self, trace: Trace) -> Did:
         """What each did in every prompt of a run; behind a prompt's end stands anything."""
         if self.is_heads:
-            return taken(trace, parse(self.name).site)
+            return Did(*looked(trace, self.layer)[:2])
         return Did(trace.act(self.name))
 
 
@@ -77,24 +82,6 @@ def groups(model: GPT2) -> tuple[Group, ...]:
 def _latents(params: Params, whole: str) -> list[Group]:
     known = params.dictionaries.get(whole)
     return [] if known is None else [Group(f"{whole}.l", known.n_latents)]
-
-
-def taken(trace: Trace, layer: Site) -> Did:
-    """Of each head of a layer, the largest write that it takes from one place, and the place."""
-    weights = trace[f"{layer}.pattern"]
-    most, source = (weights * lengths(trace, layer)[:, :, None]).nan_to_num(-1.0).max(-1)
-    return Did(most.transpose(1, 2), source.transpose(1, 2))
-
-
-def lengths(trace: Trace, layer: Site) -> Float[Tensor, "batch head pos"]:
-    """How long what each head writes would be, were all attention at one place. A prompt's bits do
-    not depend on the others."""
-    out = trace.params.blocks[layer.depth].w_o.unflatten(0, (trace.config.n_head, -1))
-    values = trace[f"{layer}.v"].flatten(2)
-    products = values * ops.settled(values, torch.block_diag(*(out @ out.transpose(1, 2))))
-    squares = products.unflatten(2, (trace.config.n_head, -1)).sum(-1)
-    norms: Tensor = squares.clamp(min=0).sqrt()
-    return norms.transpose(1, 2)
 
 
 def offsets(found: Sequence[Group]) -> dict[str, int]:

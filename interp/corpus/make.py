@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from interp import provenance
-from interp.corpus import writing
+from interp.corpus import dense, writing
 from interp.corpus.collate import STATE, collate
 from interp.corpus.documents import CorpusError, Document, documents, files
 from interp.corpus.groups import groups
@@ -45,9 +45,13 @@ def make(
     if (folder / "records.parquet").is_file():
         return Store(folder, model.words)
     windows = _windows(model, corpus, settings, folder, said)
+    dense.prepare(model, windows, settings.dense)
     found = collate(model, windows, settings, folder, workers=workers, progress=progress)
-    writing.write(found, groups(model), windows, folder)
+    addresses = [address for group in groups(model) for address in group.addresses]
+    kept = writing.kept(found)
+    writing.write(found.moments, found.attends, addresses, kept, windows, folder)
     (folder / STATE).unlink(missing_ok=True)
+    writing.finished(folder)
     return Store(folder, model.words)
 
 
@@ -59,7 +63,7 @@ def _said(
         "model": model.name,
         "parameters": provenance.fingerprint(model),
         "dictionaries": {name: d.hash for name, d in model.params.dictionaries.items()},
-        "settings": asdict(settings),
+        "settings": {**asdict(settings), "dense": [*settings.dense]},
         "corpus": dict(_hashes(corpus)),
     }
 

@@ -12,19 +12,21 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from interp.corpus.attends import Attends, attends
-from interp.corpus.best import Best
+from interp.corpus import attends, dense
+from interp.corpus.attends import Attends, looked
+from interp.corpus.best import Best, keys
 from interp.corpus.groups import Did, Group, groups, offsets
 from interp.corpus.moments import Moments
 from interp.corpus.windows import Windows
-from minigpt import GPT2, Trace
+from minigpt import GPT2
 from minigpt.shown import Shown
 
-# Windows that are measured together: a run of theirs takes half a megabyte a token at full size.
-BLOCK = 16
+# Windows that are measured together, and of these run together: a run takes half a megabyte a
+# token at full size.
+BLOCK, RUN = 16, 4
 KINDS = ("top", "bottom", "sample")
-# What a key must exceed to be kept, by kind.
-Least = Mapping[str, Float[Tensor, "n"]]
+# What a rank must exceed to be kept, by kind.
+Least = Mapping[str, Int[Tensor, "n"]]
 NOTHING: Least = MappingProxyType({})
 
 
@@ -32,7 +34,7 @@ NOTHING: Least = MappingProxyType({})
 class Settings(Shown):
     """size: of a window, in tokens; skip: a window's first tokens, which do not count; top, bottom,
     sample: how many windows are kept of each component; shard: windows between two times that what
-    is known is written down."""
+    is known is written down; dense: nodes of which every number is kept."""
 
     size: int = 64
     skip: int = 1
@@ -41,6 +43,7 @@ class Settings(Shown):
     sample: int = 30
     seed: int = 0
     shard: int = 512
+    dense: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -57,12 +60,12 @@ class Found(Shown):
 
     @property
     def least(self) -> Least:
-        """What a later window's key must exceed to be kept."""
+        """What a later window's rank must exceed to be kept."""
         return {kind: best.least for kind, best in self.best.items()}
 
     @classmethod
     def none(cls, model: GPT2, settings: Settings, least: Least = NOTHING) -> Found:
-        """Nothing yet, and no window to be kept whose key is not above `least`."""
+        """Nothing yet, and no window to be kept whose rank is not above `least`."""
         n = sum(group.n for group in groups(model))
         best = {k: Best.none(n, getattr(settings, k), least.get(k)) for k in KINDS}
         config = model.config
@@ -76,7 +79,7 @@ def measure(
     settings: Settings,
     shard: slice,
     least: Least = NOTHING,
-    batch: int = BLOCK,
+    batch: int = RUN,
     best: Mapping[str, Best] | None = None,
 ) -> Found:
     """What every component did in the windows of one shard; of those to be kept, only what is above
@@ -87,17 +90,18 @@ def measure(
     kept = Found.none(model, settings, least).best if best is None else dict(best)
     sums = {group.name: Moments.none(group.n) for group in every}
     seen = Attends.none(model.config.n_layer, model.config.n_head)
+    products = [attends.outputs(model.params, i) for i in range(model.config.n_layer)]
     for start in range(shard.start, shard.stop, BLOCK):
-        block = _block(model, windows, range(start, min(start + BLOCK, shard.stop)), batch)
-        counted = block.counted(settings.skip)
+        rows = range(start, min(start + BLOCK, shard.stop))
+        block = Block(model, windows, rows, settings, batch, products)
         for group in every:
             did = block.did(group)
-            least_, most = ends(did.values, counted)
-            inside = rows(did.values, counted)
-            sums[group.name] |= Moments.of(inside, least_.amin(0), most.amax(0))
-            offer = Offer(starts[group.name], group, did, block.first, counted)
-            offer.to(kept, least_, most, settings.seed)
-        seen = block.attended(seen, settings.skip)
+            some, low, high = Moments.of(did.values, block.counted)
+            sums[group.name] |= some
+            offer = Offer(starts[group.name], group, did, block)
+            offer.to(kept, low, high, settings.seed)
+        for each in block.attends:
+            seen |= each
     return Found(Moments.joined([sums[group.name] for group in every]), kept, seen)
 
 
@@ -106,43 +110,51 @@ def _both(a: Best, b: Best) -> Best:
     return a if a is b else a | b
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Block(Shown):
-    """Windows that are measured together, the same ones in every run; their runs, by so many as
-    were run at a time."""
+class Block:
+    """Windows that are measured together, the same ones in every run, by so many as are run at a
+    time. marks: their checksums; counted: the tokens that count; attends: what heads attended to,
+    window by window."""
 
-    first: int
-    lengths: Int[Tensor, "windows"]
-    traces: tuple[Trace, ...]
+    def __init__(
+        self,
+        model: GPT2,
+        windows: Windows,
+        rows: range,
+        settings: Settings,
+        batch: int,
+        products: Sequence[attends.Products],
+    ) -> None:
+        tokens = [windows[window] for window in rows]
+        self.first = rows.start
+        self.marks = torch.tensor([windows.mark(window) for window in rows])
+        self.counted = _counted(torch.tensor([len(ids) for ids in tokens]), settings.skip)
+        self.attends: list[Attends] = []
+        self._did: dict[str, list[Did]] = {group.name: [] for group in groups(model)}
+        for start in range(0, len(tokens), batch):
+            trace = model.run(tokens[start : start + batch])
+            heads = [
+                looked(trace, layer, settings.skip, each) for layer, each in enumerate(products)
+            ]
+            self.attends += attends.each(heads)
+            for group in groups(model):
+                done = Did(*heads[group.layer][:2]) if group.is_heads else group.read(trace)
+                self._did[group.name].append(done)
+            dense.put(trace, windows, rows.start + start, settings.dense)
 
     def did(self, group: Group) -> Did:
         """What a group's components did, [window, pos, n]; behind a window's end anything."""
-        each = [group.read(trace) for trace in self.traces]
-        width = int(self.lengths.max())
+        each, width = self._did.pop(group.name), self.counted.shape[1]
         source = [did.source for did in each if did.source is not None]
         joined = _joined(source, width) if source else None
         return Did(_joined([did.values for did in each], width), joined)
 
-    def counted(self, skip: int) -> Bool[Tensor, "windows pos"]:
-        """The tokens that count: not those behind an end, nor each window's first; of a window that
-        has no others, its last."""
-        places = torch.arange(int(self.lengths.max()))
-        first = (self.lengths - 1).clamp(max=skip)
-        return (places < self.lengths[:, None]) & (places >= first[:, None])
 
-    def attended(self, seen: Attends, skip: int) -> Attends:
-        """What is known of heads, and what they attended to here, window by window."""
-        for trace in self.traces:
-            for each in attends(trace, skip):
-                seen |= each
-        return seen
-
-
-def _block(model: GPT2, windows: Windows, rows: range, batch: int) -> Block:
-    tokens = [windows[window] for window in rows]
-    lengths = torch.tensor([len(ids) for ids in tokens])
-    runs = [model.run(tokens[i : i + batch]) for i in range(0, len(tokens), batch)]
-    return Block(rows.start, lengths, tuple(runs))
+def _counted(lengths: Int[Tensor, "windows"], skip: int) -> Bool[Tensor, "windows pos"]:
+    """The tokens that count: not those behind an end, nor each window's first; of a window that has
+    no others, its last."""
+    places = torch.arange(int(lengths.max()))
+    first = (lengths - 1).clamp(max=skip)
+    return (places < lengths[:, None]) & (places >= first[:, None])
 
 
 def _joined(each: Sequence[Tensor], width: int) -> Tensor:
@@ -153,30 +165,7 @@ def _joined(each: Sequence[Tensor], width: int) -> Tensor:
     return torch.cat([F.pad(x, (0, 0, 0, width - x.shape[1])) for x in each])
 
 
-Windowed = Float[Tensor, "windows pos n"]
 Ends = Float[Tensor, "windows n"]
-
-
-def rows(values: Windowed, counted: Bool[Tensor, "windows pos"]) -> Float[Tensor, "rows n"]:
-    """The numbers that count, one after the other."""
-    first = _alike(counted)
-    return values[counted] if first is None else values[:, first:].flatten(0, 1)
-
-
-def ends(values: Windowed, counted: Bool[Tensor, "windows pos"]) -> tuple[Ends, Ends]:
-    """The smallest and the largest number that counts, of each component in each window."""
-    first = _alike(counted)
-    if first is not None:
-        return values[:, first:].amin(1), values[:, first:].amax(1)
-    outside = ~counted[..., None]
-    least = values.masked_fill(outside, torch.inf).amin(1)
-    return least, values.masked_fill(outside, -torch.inf).amax(1)
-
-
-def _alike(counted: Bool[Tensor, "windows pos"]) -> int | None:
-    """Where all windows begin to count, if they all do from the same token to the last."""
-    first = int(counted[0].int().argmax())
-    return first if bool(counted[:, first:].all()) and not counted[:, :first].any() else None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -187,28 +176,29 @@ class Offer(Shown):
     start: int
     group: Group
     did: Did
-    first: int
-    counted: Bool[Tensor, "windows pos"]
+    block: Block
 
     def to(self, best: Mapping[str, Best], least: Ends, most: Ends, seed: int) -> None:
         """Offer them."""
-        windows = range(self.first, self.first + len(most))
-        drawn = torch.stack([lots(seed, w, self.start, self.group.n) for w in windows])
-        given = self.first, self.did, self.counted
-        best["top"].offer(self.start, most.double(), *given)
+        drawn = lots(seed, self.block.marks[:, None], self.start + torch.arange(self.group.n))
+        given = self.block.first, self.did, self.block.counted
+        best["top"].offer(self.start, keys(most), *given)
         best["sample"].offer(self.start, drawn, *given)
         if self.group.is_neurons:  # others are at nothing in most windows
-            best["bottom"].offer(self.start, -least.double(), *given, -1)
+            best["bottom"].offer(self.start, keys(-least), *given, -1)
 
 
-def lots(seed: int, window: int, start: int, n: int) -> Float[Tensor, "n"]:
-    """A number for each component in a window, as good as drawn, the same in every run (the last
-    steps of splitmix64, of both numbers)."""
-    begin = _wrapped(window * 0x2545F4914F6CDD1D + (seed + 1) * 0x5851F42D4C957F2D)
-    x = torch.arange(start, start + n) * 0x1E3779B97F4A7C15 + begin
+def lots(
+    seed: int, marks: Int[Tensor, "*m"], components: Int[Tensor, "*n"]
+) -> Int[Tensor, "*both"]:
+    """A number of 31 bits for a component in a window, as good as drawn, the same in every store
+    that has the window (the last steps of splitmix64, of the component's number and the window's
+    checksum)."""
+    x = marks * 0x2545F4914F6CDD1D + _wrapped((seed + 1) * 0x5851F42D4C957F2D)
+    x = x + components * 0x1E3779B97F4A7C15
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         x = (x ^ _shifted(x, shift)) * _wrapped(factor)
-    return _shifted(x ^ _shifted(x, 31), 11).double()
+    return _shifted(x ^ _shifted(x, 31), 33)
 
 
 def _wrapped(x: int) -> int:
@@ -216,7 +206,7 @@ def _wrapped(x: int) -> int:
     return (x + 2**63) % 2**64 - 2**63
 
 
-def _shifted(x: Int[Tensor, "n"], by: int) -> Int[Tensor, "n"]:
+def _shifted(x: Int[Tensor, "*n"], by: int) -> Int[Tensor, "*n"]:
     """To the right, zeros coming in."""
     moved: Tensor = (x >> by) & (2 ** (64 - by) - 1)
     return moved

@@ -6,23 +6,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from minigpt.shown import Shown
 
-# Components that are summed at a time: what a processor's cache holds.
-COLUMNS = 256
-# Powers of two on both sides of zero: the bounds between the counts of every histogram.
+# Powers of two on both sides of zero: the bounds between the counts of every histogram. A float32's
+# sign and exponent say between which a number is.
 _STEPS = tuple(2.0**power for power in range(-7, 8))
-Ends = Float[Tensor, "n"]
 # Nearer to zero is as good as nothing.
 LEAST = 2.0**-100
 EDGES = (*(-x for x in reversed(_STEPS)), -LEAST, LEAST, *_STEPS)
 BINS = len(EDGES) + 1
 # The exponent below the first step, and the bits of LEAST, as a float32 has them.
-_BELOW, _NOTHING = 127 - 8, (127 - 100) << 23
+_BELOW, _NOTHING = np.int32(127 - 8 - 1), np.int32((127 - 100) << 23)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -41,12 +40,25 @@ class Moments(Shown):
     most: Float[Tensor, "n"]
 
     @classmethod
-    def of(cls, x: Float[Tensor, "pos n"], least: Ends, most: Ends) -> Moments:
-        """Of some rows, whose ends are known."""
-        parts = [_sums(some) for some in x.split(COLUMNS, 1)]
-        mean, second, third, fourth, counts = map(torch.cat, zip(*parts, strict=True))
-        ends = least.double(), most.double()
-        return cls(len(x), mean, second, third, fourth, counts, *ends)
+    def of(
+        cls, x: Float[Tensor, "windows pos n"], counted: Bool[Tensor, "windows pos"]
+    ) -> tuple[Moments, Float[Tensor, "windows n"], Float[Tensor, "windows n"]]:
+        """Of the tokens that count in some windows; and each window's least and most."""
+        from interp.corpus import kernels  # its library is an extra
+
+        windows, _, n = x.shape
+        sums = torch.zeros(4, n, dtype=torch.float64)
+        counts = torch.zeros(n, BINS, dtype=torch.int64)
+        least, most = torch.empty(2, windows, n, dtype=x.dtype)
+        x = x.contiguous()
+        bits, inside = x.float().view(torch.int32).numpy(), counted.numpy()
+        kernels.threads()
+        kernels.spread(x.numpy(), inside, sums.numpy(), least.numpy(), most.numpy())
+        kernels.histogram(bits, inside, counts.numpy(), _BELOW, _NOTHING)
+        ends = least.amin(0).double(), most.amax(0).double()
+        mean, second, third, fourth = sums
+        n = int(counted.sum())
+        return cls(n, mean, second, third, fourth, counts, *ends), least, most
 
     def __or__(self, other: Moments) -> Moments:
         """Of both, this one's numbers first (Pebay 2008, equations 2.1 and 3.1)."""
@@ -106,23 +118,7 @@ class Moments(Shown):
         return (self.fourth / self.count / self.variance**2).nan_to_num(0.0, 0.0, 0.0)
 
 
-def _sums(x: Float[Tensor, "pos n"]) -> tuple[Tensor, ...]:
-    """Mean, the sums of powers and the counts."""
-    away = x.double()
-    mean = away.mean(0)
-    away -= mean
-    square = away * away
-    second, third = square.sum(0), away.mul_(square).sum(0)
-    fourth = square.mul_(square).sum(0)
-    return mean, second, third, fourth, histogram(x)
-
-
 def histogram(x: Float[Tensor, "pos n"]) -> Int[Tensor, "n bins"]:
-    """How many of each component's numbers lie between EDGES, which are powers of two: a float32's
-    sign and exponent say between which it is."""
-    n, half = x.shape[1], len(_STEPS) + 1
-    bits = x.float().contiguous().view(torch.int32)
-    places = (bits >> 23).bitwise_and_(255).sub_(_BELOW - 1).clamp_(1, half).mul_((bits >> 31) | 1)
-    places.add_(half).masked_fill_((bits & 0x7FFFFFFF) < _NOTHING, half)
-    places += torch.arange(0, n * BINS, BINS, dtype=torch.int32)
-    return torch.bincount(places.flatten(), minlength=n * BINS).view(n, BINS)
+    """How many of each component's numbers lie between EDGES."""
+    counted = torch.ones(1, len(x), dtype=torch.bool)
+    return Moments.of(x[None], counted)[0].counts

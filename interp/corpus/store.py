@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import numpy as np
 
+from interp.corpus import dense
 from interp.corpus.attends import SCORES
 from interp.corpus.best import SPAN
 from interp.corpus.component import Component, Example
@@ -22,6 +23,7 @@ from interp.corpus.windows import Windows, opened
 from minigpt.errors import AddressError
 from minigpt.tokenizer import Tokenizer
 
+EXPLANATIONS = "explanations.parquet"
 FILES = ("manifest.json", "components.parquet", "records.parquet", "windows.parquet")
 COLUMNS = 'kind, rank, value, "window", "at", source, first, acts'
 STATISTICS = ("mean", "variance", "skewness", "kurtosis", "least", "most")
@@ -37,6 +39,7 @@ class Store:
 
     def __init__(self, folder: str | Path, words: Tokenizer) -> None:
         self.folder, self.words = Path(folder), words
+        self._tables: set[Path] = set()
         lacking = [name for name in FILES if not (self.folder / name).is_file()]
         if lacking:
             raise CorpusError(
@@ -59,13 +62,38 @@ class Store:
     def component(self, address: str) -> Component:
         """A component's page. AddressError where it is not in the store."""
         number = self.number(address)
-        names = ", ".join(("count", *STATISTICS, "counts", *SCORES))
-        (row,) = self.ask(f"select {names} from components where component = ?", number)
-        attends = dict(zip(SCORES, row[8:], strict=True))
-        known = {name: score for name, score in attends.items() if score == score}
-        spread = dict(zip(("count", *STATISTICS), row, strict=False))
-        examples = tuple(self.examples(number))
-        return Component(address, **spread, counts=tuple(row[7]), attends=known, examples=examples)
+        (found,) = self.between(number, number + 1)
+        return found
+
+    def between(self, start: int, stop: int) -> Iterator[Component]:
+        """The pages of components by their numbers."""
+        names = ", ".join(("address", "count", *STATISTICS, "counts", *SCORES))
+        which = "where component >= ? and component < ? order by component"
+        known = self.ask(f"select {names} from components {which}", start, stop)
+        rows = self.ask(
+            f"select component, {COLUMNS} from records {which}, kind, rank", start, stop
+        )
+        examples: dict[int, list[Example]] = {}
+        for number, *kept in rows:
+            examples.setdefault(number, []).append(self._example(*kept))
+        for number, row in enumerate(known, start):
+            yield _component(row, examples.get(number, []))
+
+    def __len__(self) -> int:
+        """How many components it has."""
+        return int(self.ask("select count(*) from components")[0][0])
+
+    @cached_property
+    def addresses(self) -> list[str]:
+        """Its components, in their order."""
+        return [name for (name,) in self.ask("select address from components order by component")]
+
+    def table(self, name: str, columns: Sequence[str], part: range) -> dict[str, Any]:
+        """Columns of a table as arrays, of some components by their numbers."""
+        which = f"component >= {part.start} and component < {part.stop} order by component"
+        chosen = ", ".join(f'"{column}"' for column in columns)
+        found = self._query(f"select {chosen} from {name} where {which}", ())
+        return {key: np.ma.getdata(x) for key, x in found.fetchnumpy().items()}
 
     def number(self, address: str) -> int:
         """A component's number."""
@@ -78,37 +106,66 @@ class Store:
             )
         return int(found[0][0])
 
-    def examples(self, number: int) -> Iterator[Example]:
-        """The windows of a component: the largest, the smallest, and those at random."""
-        order = "kind, rank"
-        rows = self.ask(
-            f"select {COLUMNS} from records where component = ? order by {order}", number
-        )
-        return (self._example(*row) for row in rows)
-
-    def find(self, token: str = "", where: str = "", k: int = 20) -> list[tuple[str, float]]:
+    def find(
+        self, token: str = "", where: str = "", words: str = "", k: int = 20
+    ) -> list[tuple[str, float]]:
         """Components by what is searched for, the best first: those with most of their largest
-        numbers at a token, and the share of them that is; or those whose statistics say so
-        ("kurtosis > 50 and mean < 0"), by kurtosis. Both together, where both are given.
+        numbers at a token, by the share of them that is; those whose explanation has all these
+        words, by how well it simulates; those whose statistics say so ("kurtosis > 50 and mean <
+        0"), by kurtosis. Together, those of which all of it is true, by the first.
 
-        Raises CorpusError for what is no such condition, PromptError for no token.
+        Raises CorpusError for what is no such condition, and for words where nothing is explained
+        yet; PromptError for no token.
         """
         wrong = re.sub(rf"\s|{WORDS}", "", where)
         if wrong:
             raise CorpusError(
                 f"where {where!r}", f"comparisons of {', '.join((*STATISTICS, *SCORES))}"
             )
-        ours = f"({where})" if where else "true"
-        if not token:
-            by = f"from components where {ours} order by kurtosis desc, component limit ?"
-            return self.ask(f"select address, kurtosis {by}", k)
-        there = "avg((token = ?)::int) as share from records where kind = 0 group by component"
+        said, by, source = words.lower().split(), "kurtosis", "components"
+        conditions, given = [f"({where})" if where else "true"], list[object]()
+        if said:
+            self._explained()
+            by, source = "simulation", f"{source} join explanations using (component, address)"
+        if token:
+            share = "avg((token = ?)::int) as share from records where kind = 0 group by component"
+            by, source = "share", f"{source} join (select component, {share}) using (component)"
+            conditions.append("share > 0")
+            given.append(self.words.single(token))
+        conditions += ["contains(lower(sentence), ?)"] * len(said)
+        order = f"order by {by} desc, component limit ?"
         return self.ask(
-            f"select address, share from (select component, {there}) join components using "
-            f"(component) where share > 0 and {ours} order by share desc, component limit ?",
-            self.words.single(token),
+            f"select address, {by} from {source} where {' and '.join(conditions)} {order}",
+            *given,
+            *said,
             k,
         )
+
+    def sentence(self, address: str) -> str:
+        """What explains a component, where the store's explanations are made; "" elsewhere."""
+        if not self.is_explained:
+            return ""
+        found = self.ask("select sentence from explanations where address = ?", address)
+        return str(found[0][0]) if found else ""
+
+    @property
+    def is_explained(self) -> bool:
+        """Whether there is a table of explanations."""
+        return (self.folder / EXPLANATIONS).is_file()
+
+    def _explained(self) -> None:
+        """CorpusError where no table of explanations is."""
+        if not self.is_explained:
+            raise CorpusError(
+                f"{self.folder} has no explanations yet",
+                "a store whose components were explained",
+                f"interp explain --all --store {self.folder}",
+            )
+
+    def dense(self, name: str) -> dense.Rows:
+        """Every number of a node that was chosen when the store was made, [token, n], window after
+        window (windows.starts), of which only what is read comes into memory."""
+        return dense.opened(self.folder, name)
 
     def alike(self, address: str, k: int = 10) -> list[tuple[str, float]]:
         """Components that are large in the same windows, and in how many of the top ones."""
@@ -148,17 +205,24 @@ class Store:
         }
 
     def ask(self, query: str, *given: Any) -> list[tuple[Any, ...]]:
-        """The rows of a query over the tables components, records, windows, documents."""
-        found: list[tuple[Any, ...]] = self._tables.execute(query, list(given)).fetchall()
+        """The rows of a query over the tables components, records, windows, documents, and
+        explanations where they were made."""
+        found: list[tuple[Any, ...]] = self._query(query, given).fetchall()
         return found
 
+    def _query(self, query: str, given: Sequence[Any]) -> duckdb.DuckDBPyConnection:
+        at = self._opened.cursor()  # of its own: two threads may ask
+        for path in sorted(self.folder.glob("*.parquet")):  # some are made while it is open
+            if path not in self._tables:
+                place = str(path).replace("'", "''")
+                at.execute(f"create or replace view {path.stem} as from read_parquet('{place}')")
+                self._tables.add(path)
+        return at.execute(query, list(given))
+
     @cached_property
-    def _tables(self) -> duckdb.DuckDBPyConnection:
+    def _opened(self) -> duckdb.DuckDBPyConnection:
         opened = duckdb.connect()
         opened.execute("set threads = 2; set enable_progress_bar = false")
-        for path in sorted(self.folder.glob("*.parquet")):
-            place = str(path).replace("'", "''")
-            opened.execute(f"create view {path.stem} as from read_parquet('{place}')")
         return opened
 
     def _example(
@@ -172,19 +236,39 @@ class Store:
         first: int,
         acts: bytes,
     ) -> Example:
-        ids = self.windows[window].tolist()
-        row = self.windows.table.iloc[window]
-        did = np.frombuffer(acts, dtype=np.float16, count=SPAN)[: len(ids) - first]
+        document, number, tokens = self._window(window)
+        did = np.frombuffer(acts, dtype=np.float16, count=SPAN)[: len(tokens) - first]
         return Example(
             KINDS[kind],
             rank,
             value,
-            self.windows.names[row.document],
-            int(row.number),
+            document,
+            number,
             window,
             at,
             None if source < 0 else source,
-            tuple(self.words.pieces(ids)),
+            tokens,
             first,
             tuple(did.astype(float).tolist()),
         )
+
+    @cached_property
+    def _window(self) -> Callable[[int], tuple[str, int, tuple[str, ...]]]:
+        """A window's document, its number there, its tokens; those that were asked for last are
+        kept, since components have windows in common."""
+        return lru_cache(8192)(self._read)
+
+    def _read(self, window: int) -> tuple[str, int, tuple[str, ...]]:
+        row = self.windows.table.iloc[window]
+        tokens = tuple(self.words.pieces(self.windows[window].tolist()))
+        return self.windows.names[row.document], int(row.number), tokens
+
+
+def _component(row: tuple[Any, ...], examples: Sequence[Example]) -> Component:
+    """A row of the table, and what was kept of it."""
+    known = dict(zip(("address", "count", *STATISTICS, "counts", *SCORES), row, strict=True))
+    attends = {name: known[name] for name in SCORES if known[name] == known[name]}
+    spread = {name: known[name] for name in ("address", "count", *STATISTICS)}
+    return Component(
+        **spread, counts=tuple(known["counts"]), attends=attends, examples=tuple(examples)
+    )

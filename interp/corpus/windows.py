@@ -27,8 +27,8 @@ PIECE = 2**20
 @dataclass(frozen=True, eq=False, repr=False)
 class Windows(Shown):
     """tokens: of all documents, one after the other, where memory is the disk's; table: a row a
-    window: document, number (within it), start (in tokens), length. names: of documents; folder:
-    where all this is kept."""
+    window: document, number (within it), start (in tokens), length, mark (a checksum of its tokens,
+    by which lots are drawn). names: of documents; folder: where all this is kept."""
 
     tokens: NDArray[np.unsignedinteger]
     table: pd.DataFrame
@@ -40,12 +40,21 @@ class Windows(Shown):
 
     def __getitem__(self, window: int) -> Int[Tensor, "pos"]:
         """A window's token ids."""
-        start, length = (int(self._places[name][window]) for name in ("start", "length"))
+        start, length = (int(self._columns[name][window]) for name in ("start", "length"))
         return torch.from_numpy(self.tokens[start : start + length].astype(np.int64))
 
+    def mark(self, window: int) -> int:
+        """A window's checksum."""
+        return int(self._columns["mark"][window])
+
     @cached_property
-    def _places(self) -> dict[str, NDArray[np.int64]]:
-        return {name: self.table[name].to_numpy() for name in ("start", "length")}
+    def starts(self) -> NDArray[np.int64]:
+        """How many tokens all windows before each have, and all."""
+        return np.concatenate([[0], self._columns["length"].cumsum()])
+
+    @cached_property
+    def _columns(self) -> dict[str, NDArray[np.int64]]:
+        return {name: self.table[name].to_numpy() for name in ("start", "length", "mark")}
 
 
 def cut(documents: Iterator[Document], tokenizer: Tokenizer, size: int, folder: Path) -> Windows:
@@ -54,7 +63,7 @@ def cut(documents: Iterator[Document], tokenizer: Tokenizer, size: int, folder: 
     kind = np.uint16 if tokenizer.n_vocab <= 2**16 else np.uint32
     folder.mkdir(parents=True, exist_ok=True)
     seen: set[bytes] = set()
-    rows: list[tuple[int, int, int, int]] = []
+    rows: list[tuple[int, int, int, int, int]] = []
     names: list[str] = []
     start = 0
     with (folder / f"tokens.{np.dtype(kind).name}").open("wb") as out:
@@ -68,13 +77,14 @@ def cut(documents: Iterator[Document], tokenizer: Tokenizer, size: int, folder: 
                 piece = written[first : first + size]
                 mark = hashlib.sha256(piece.tobytes()).digest()[:16]
                 if len(piece) > 1 and mark not in seen:
-                    rows.append((len(names) - 1, number, start + first, len(piece)))
+                    drawn = int.from_bytes(mark[:8], "little", signed=True)
+                    rows.append((len(names) - 1, number, start + first, len(piece), drawn))
                 seen.add(mark)
             out.write(written.tobytes())
             start += len(ids)
     if not rows:
         raise CorpusError("a corpus without text", "documents of two tokens or more")
-    table = pd.DataFrame(rows, columns=["document", "number", "start", "length"])
+    table = pd.DataFrame(rows, columns=["document", "number", "start", "length", "mark"])
     table.to_parquet(folder / "windows.parquet", index=False)
     pd.DataFrame({"name": names}).to_parquet(folder / "documents.parquet", index=False)
     return opened(folder)

@@ -3,26 +3,32 @@ alone."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 from jaxtyping import Shaped
 from pyarrow import parquet
 from torch import Tensor
 
-from interp.corpus.attends import SCORES
-from interp.corpus.best import SPAN, Best
-from interp.corpus.groups import Group, offsets
+from interp.corpus.attends import SCORES, Attends
+from interp.corpus.best import FREE, SPAN, Best
 from interp.corpus.measure import KINDS, Found
+from interp.corpus.moments import Moments
 from interp.corpus.windows import Windows
 
 # Components of a row group.
 GROUP = 1024
+HEAD = re.compile(r"a(\d+)\.(\d+)")
+# Where the table of components says how many queries each score is a mean of.
+QUERIES = "queries"
+# What was kept of some components, by kind, and the number of the first.
+Records = tuple[int, dict[str, Best]]
 RECORDS = pa.schema(
     [
         ("component", pa.int32()),
@@ -39,28 +45,72 @@ RECORDS = pa.schema(
 )
 
 
-def write(found: Found, groups: tuple[Group, ...], windows: Windows, folder: Path) -> None:
-    """The tables of components and of records."""
-    _replaced(folder / "components.parquet", lambda path: _components(found, groups, path))
-    _replaced(folder / "records.parquet", lambda path: _records(found, windows, path))
+def write(
+    moments: Moments,
+    attends: Attends,
+    addresses: Sequence[str],
+    records: Iterator[Records],
+    windows: Windows,
+    folder: Path,
+) -> None:
+    """The tables of components and of records. records: by the number of its first component, what
+    was kept of some that follow one another."""
+    table = _components(moments, attends, addresses)
+    replaced(
+        folder / "components.parquet",
+        lambda path: parquet.write_table(table, path, compression="zstd", row_group_size=4 * GROUP),
+    )
+    replaced(folder / "records.parquet", lambda path: _records(records, windows, path))
+
+
+def parts(n: int) -> Iterator[range]:
+    """Components whose records are written together."""
+    return (range(start, min(start + GROUP, n)) for start in range(0, n, GROUP))
+
+
+def kept(found: Found) -> Iterator[Records]:
+    """What a pass kept."""
+    for part in parts(len(found.moments.mean)):
+        rows = slice(part.start, part.stop)
+        yield part.start, {kind: best.part(rows).ordered for kind, best in found.best.items()}
 
 
 def manifest(folder: Path, said: dict[str, Any]) -> None:
     """What a store is of, and what it was made with."""
     text = json.dumps(said, indent=1)
-    _replaced(folder / "manifest.json", lambda path: path.write_text(text, encoding="utf-8"))
+    replaced(folder / "manifest.json", lambda path: path.write_text(text, encoding="utf-8"))
 
 
-def _replaced(path: Path, made: Any) -> None:
+def finished(folder: Path) -> None:
+    """Checksums of a store's files, in its manifest."""
+    path = folder / "manifest.json"
+    files = {each: checksum(folder / each) for each in names(folder)}
+    manifest(folder, {**json.loads(path.read_text("utf-8")), "files": files})
+
+
+def names(folder: Path) -> list[str]:
+    """A store's files that never change once it is finished."""
+    every = ("tokens.uint*", "windows.parquet", "documents.parquet", "components.parquet")
+    found = [
+        path for each in (*every, "records.parquet", "dense/*.npy") for path in folder.glob(each)
+    ]
+    return sorted(path.relative_to(folder).as_posix() for path in found)
+
+
+def checksum(path: Path) -> str:
+    """SHA-256."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def replaced(path: Path, made: Callable[[Path], Any]) -> None:
     """A file that is whole, or not there."""
     new = path.with_name(path.name + ".new")
     made(new)
     new.replace(path)
 
 
-def _components(found: Found, groups: tuple[Group, ...], path: Path) -> None:
-    m = found.moments
-    addresses = [address for group in groups for address in group.addresses]
+def _components(m: Moments, attends: Attends, addresses: Sequence[str]) -> pa.Table:
     columns = {
         "component": np.arange(len(addresses), dtype=np.int32),
         "address": addresses,
@@ -70,44 +120,36 @@ def _components(found: Found, groups: tuple[Group, ...], path: Path) -> None:
             for name in ("mean", "variance", "skewness", "kurtosis", "least", "most")
         },
         "counts": list(m.counts.numpy()),
-        **_scores(found, groups, len(addresses)),
+        **_scores(attends, addresses),
     }
-    parquet.write_table(pa.table(columns), path, compression="zstd", row_group_size=4 * GROUP)
+    counts = json.dumps(attends.counts.tolist())
+    return pa.table(columns).replace_schema_metadata({QUERIES: counts})
 
 
-def _scores(found: Found, groups: tuple[Group, ...], n: int) -> dict[str, Any]:
+def _scores(attends: Attends, addresses: Sequence[str]) -> dict[str, Any]:
     """Of heads what they attend to; of others nothing."""
-    scores = np.full((n, len(SCORES)), np.nan)
-    starts, means = offsets(groups), found.attends.means.numpy()
-    layers = iter(means)
-    for group in groups:
-        if group.is_heads:
-            scores[starts[group.name] : starts[group.name] + group.n] = next(layers)
+    scores = np.full((len(addresses), len(SCORES)), np.nan)
+    means = attends.means.numpy()
+    for number, address in enumerate(addresses):
+        if head := HEAD.fullmatch(address):
+            scores[number] = means[int(head[1]), int(head[2])]
     return {name: scores[:, i] for i, name in enumerate(SCORES)}
 
 
-def _records(found: Found, windows: Windows, path: Path) -> None:
-    n = len(found.moments.mean)
+def _records(records: Iterator[Records], windows: Windows, path: Path) -> None:
     with parquet.ParquetWriter(path, RECORDS, compression="zstd") as out:
-        for start in range(0, n, GROUP):
-            rows = slice(start, min(start + GROUP, n))
-            tables = [
-                _table(kind, best.part(rows).ordered, start, windows) for kind, best in _kept(found)
-            ]
+        for start, best in records:
+            tables = [_table(kind, each, start, windows) for kind, each in best.items()]
             whole = pa.concat_tables(tables).sort_by(
                 [("component", "ascending"), ("kind", "ascending"), ("rank", "ascending")]
             )
-            out.write_table(whole, row_group_size=len(whole))
-
-
-def _kept(found: Found) -> Iterator[tuple[str, Best]]:
-    return iter(found.best.items())
+            out.write_table(whole, row_group_size=max(1, len(whole)))
 
 
 def _table(kind: str, best: Best, start: int, windows: Windows) -> pa.Table:
     """The records of one kind of some components, those that there are."""
-    n, k = best.key.shape
-    kept = (best.key > -torch.inf).flatten().numpy()
+    n, k = best.rank.shape
+    kept = (best.rank != FREE).flatten().numpy()
     component = np.repeat(np.arange(start, start + n, dtype=np.int32), k)
     rank = np.tile(np.arange(k, dtype=np.int16), n)
     tokens = _tokens(best, windows)

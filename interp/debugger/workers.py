@@ -130,15 +130,21 @@ class Workers:
 
 @dataclass(frozen=True, repr=False)
 class Own(Shown):
-    """The workers as one client has them; seconds: what its question may take now."""
+    """The workers as one client has them; seconds: what its question may take now; gone: whether
+    nobody is there to be shown anything."""
 
     workers: Workers
     client: Hashable
     seconds: Callable[[], float]
+    gone: Callable[[], bool]
 
     async def run(self, call: Callable[[], T]) -> T:
-        """The call's result."""
-        return await self.workers.run(call, seconds=self.seconds(), client=self.client)
+        """The call's result. Whoever waits for it is cancelled if its page is closed by then."""
+        try:
+            return await self.workers.run(call, seconds=self.seconds(), client=self.client)
+        finally:
+            if self.gone():
+                raise asyncio.CancelledError
 
     def stream(self, items: Iterator[T]) -> AsyncIterator[T]:
         """The items one by one."""

@@ -15,8 +15,10 @@ from interp.explain.scores import Scores, correlation, scores
 from interp.explain.simulators import KINDS, Lookup, Nothing, Simulator
 from minigpt.shown import Row, Shown
 
-# Passages that one part of those to explain holds back to choose between explanations.
-FOLDS = 3
+# Parts, each of which is held back once to choose between explanations; by how much a kind must
+# predict better than a simpler one.
+FOLDS, BETTER = 3, 0.02
+BASELINES = ("nothing", "its top tokens")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -50,13 +52,14 @@ class Explanation(Shown):
 
 
 def explain(component: Component, given: Evidence | None = None) -> Explanation:
-    """The explanation of the kind that predicts best within the documents that it may see; judged
-    on the others."""
+    """The explanation of the simplest kind that predicts about as well as the best within the
+    documents that it may see; judged on the others."""
     known = evidence(component) if given is None else given
     if not known.train or not numbers(known.train).any():
         return of_nothing(component, known)
-    best = max(KINDS, key=lambda kind: _held_back(kind, known.train))
-    return judged(component, KINDS[best](known.train), known)
+    found = {kind: _held_back(kind, known.train) for kind in KINDS}
+    simplest = next(kind for kind in KINDS if found[kind] >= max(found.values()) - BETTER)
+    return judged(component, KINDS[simplest](known.train), known)
 
 
 def judged(component: Component, made: Simulator, known: Evidence) -> Explanation:
@@ -77,10 +80,8 @@ def baselines(component: Component, known: Evidence) -> dict[str, Scores]:
     mean = float(numbers(known.train).mean())
     words: dict[Hashable, float] = dict.fromkeys(_tops(component), known.most)
     listed = Lookup("token", words, 0.0)
-    return {
-        "nothing": scores(Nothing(mean), known.test),
-        "its top tokens": scores(listed, known.test),
-    }
+    made: tuple[Simulator, ...] = (Nothing(mean), listed)
+    return {name: scores(x, known.test) for name, x in zip(BASELINES, made, strict=True)}
 
 
 def _tops(component: Component) -> list[str]:
@@ -90,10 +91,15 @@ def _tops(component: Component) -> list[str]:
 def chance(explanation: Explanation, known: Evidence, others: Sequence[Simulator]) -> float:
     """How often another component's explanation simulates this one at least as well: a permutation
     p over components."""
-    own = explanation.scores.simulation
-    y = numbers(known.test)
-    as_good = sum(_simulates(other, known.test, y) >= own for other in others)
+    theirs = others_simulate(known, others)
+    as_good = sum(each >= explanation.scores.simulation for each in theirs)
     return (1 + as_good) / (1 + len(others))
+
+
+def others_simulate(known: Evidence, others: Sequence[Simulator]) -> list[float]:
+    """How well each of others' explanations simulates a component."""
+    y = numbers(known.test)
+    return [_simulates(other, known.test, y) for other in others]
 
 
 def _simulates(other: Simulator, test: Sequence[Passage], y: np.ndarray) -> float:
@@ -115,5 +121,6 @@ def of_nothing(component: Component, known: Evidence) -> Explanation:
     """Of a component that did nothing where it was looked at."""
     made = Nothing(0.0)
     nothing = scores(made, known.test)
+    alike = dict.fromkeys(BASELINES, nothing)
     said = "nothing that was seen"
-    return Explanation(component.address, "nothing", said, nothing, {}, made, len(known.test))
+    return Explanation(component.address, "nothing", said, nothing, alike, made, len(known.test))

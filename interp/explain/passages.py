@@ -14,21 +14,29 @@ from interp.corpus.component import Component, Example
 from minigpt.shown import Shown
 
 Floats = NDArray[np.float64]
+# A component is on where it does this share of its largest number.
+ON = 0.3
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Passage(Shown):
-    """A window's tokens up to the last of which something is known; did: what the component did at
-    the last of them, as many as it has numbers. Below zero counts as nothing."""
+    """A window's tokens; did: what the component did from the token `first` on, as far as that is
+    known. Below zero counts as nothing."""
 
-    tokens: tuple[str, ...]
+    window: tuple[str, ...]
+    first: int
     did: Floats
     document: str
 
     @property
-    def first(self) -> int:
-        """The first token that has a number."""
-        return len(self.tokens) - len(self.did)
+    def last(self) -> int:
+        """Behind the last token that has a number."""
+        return self.first + len(self.did)
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """Those that have a number."""
+        return self.window[self.first : self.last]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -66,6 +74,5 @@ def _half(document: str) -> int:
 
 
 def _passage(example: Example) -> Passage:
-    last = example.first + len(example.acts)
     did = np.maximum(np.asarray(example.acts, dtype=np.float64), 0.0)
-    return Passage(example.tokens[:last], did, example.document)
+    return Passage(example.tokens, example.first, did, example.document)

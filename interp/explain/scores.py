@@ -11,13 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from interp.explain.passages import Floats, Passage, numbers
+from interp.explain.passages import ON, Floats, Passage, numbers
 from interp.explain.simulators import Simulator
 from minigpt.shown import Shown
 
-# A window counts as one where the component is on from this share of its largest number; a token
-# is marked from the same share of its window's.
-ON = 0.3
 CHOICES = 5
 
 

@@ -6,7 +6,6 @@ Each is fitted to passages, says itself in a sentence, and predicts what the com
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,13 +15,14 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from interp.explain.passages import Floats, Passage, numbers
+from interp.explain.predicates import PREDICATES, Holds, told
+from interp.explain.regression import regression
 from minigpt.shown import Shown
 
 # What something rarely seen is drawn towards the mean by: so many tokens' worth of it.
 PRIOR = 1.0
 # Words that a sentence names, and the share of the largest mean that they reach.
 NAMED, SHARE = 6, 0.3
-Tokens = Sequence[str]
 
 
 @runtime_checkable
@@ -100,8 +100,8 @@ SAID: dict[str, Callable[[Sequence[Hashable]], str]] = {
 
 def keys(what: str, passage: Passage) -> Iterator[Hashable]:
     """By what is looked up at each numbered token."""
-    for i in range(passage.first, len(passage.tokens)):
-        token, before = passage.tokens[i], passage.tokens[i - 1] if i else ""
+    for i in range(passage.first, passage.last):
+        token, before = passage.window[i], passage.window[i - 1] if i else ""
         yield {"token": token, "token before": before, "pair": (before, token)}[what]
 
 
@@ -117,38 +117,6 @@ def lookup(what: str, train: Sequence[Passage]) -> Lookup:
                 sums[each][1] += 1
     means = {key: (total + PRIOR * mean) / (n + PRIOR) for key, (total, n) in sums.items()}
     return Lookup(what, means, mean)
-
-
-# ---- what can be told from the text
-
-Told = Callable[[Tokens, int], bool]
-_NAME, _MARK = re.compile(r" ?[A-Z][a-z]+"), re.compile(r"\s*[^\w\s]+")
-
-
-def _is_name(tokens: Tokens, i: int) -> bool:
-    """A capital within a sentence."""
-    return i > 0 and bool(_NAME.fullmatch(tokens[i]))
-
-
-def _again(tokens: Tokens, i: int) -> bool:
-    return tokens[i] in tokens[:i]
-
-
-PREDICATES: dict[str, Told] = {
-    "the first token": lambda _, i: i == 0,
-    "the second token": lambda _, i: i == 1,
-    "a name": _is_name,
-    "a number": lambda tokens, i: tokens[i].strip().isdigit(),
-    "the start of a word": lambda tokens, i: tokens[i].startswith(" "),
-    "the inside of a word": lambda tokens, i: i > 0 and tokens[i][:1].isalpha(),
-    "punctuation": lambda tokens, i: bool(_MARK.fullmatch(tokens[i])),
-    "the end of a sentence": lambda tokens, i: tokens[i].strip() in (".", "!", "?"),
-    "a token that was there before": _again,
-    "what follows a token that was there before": lambda tokens, i: i > 0 and _again(tokens, i - 1),
-    "what follows a name": lambda tokens, i: i > 0 and _is_name(tokens, i - 1),
-    "what is within quotes": lambda tokens, i: "".join(tokens[: i + 1]).count('"') % 2 == 1,
-    "a capital": lambda tokens, i: tokens[i].strip()[:1].isupper(),
-}
 
 
 @dataclass(frozen=True, repr=False)
@@ -172,12 +140,6 @@ class Rule(Shown):
         return np.where(holds, self.inside, self.outside)
 
 
-def told(name: str, passage: Passage) -> NDBool:
-    """Whether something holds at each numbered token."""
-    tokens, holds = passage.tokens, PREDICATES[name]
-    return np.array([holds(tokens, i) for i in range(passage.first, len(tokens))])
-
-
 def rule(train: Sequence[Passage]) -> Rule:
     """The one or two of PREDICATES that explain most of the variance."""
     y = numbers(train)
@@ -190,13 +152,13 @@ def rule(train: Sequence[Passage]) -> Rule:
     return Rule(pick, _mean(y[holds]), _mean(y[~holds]))
 
 
-def _worth(names: tuple[str, ...], flags: Mapping[str, NDBool], y: Floats) -> float:
+def _worth(names: tuple[str, ...], flags: Mapping[str, Holds], y: Floats) -> float:
     """What a second condition explains must be more than a little."""
     share = _explained(np.all([flags[name] for name in names], axis=0), y)
     return share - 0.02 * (len(names) - 1)
 
 
-def _explained(holds: NDBool, y: Floats) -> float:
+def _explained(holds: Holds, y: Floats) -> float:
     """The share of the variance that lies between those where it holds and the others."""
     if holds.all() or not holds.any() or not y.var():
         return 0.0
@@ -218,10 +180,11 @@ def _pair(key: Hashable) -> str:
     return repr(token) if before is None else f"{token!r} after {before!r}"
 
 
-NDBool = np.ndarray
+# The simpler ones first.
 KINDS: dict[str, Callable[[Sequence[Passage]], Simulator]] = {
+    "rule": rule,
     "token": lambda train: lookup("token", train),
     "token before": lambda train: lookup("token before", train),
     "pair": lambda train: lookup("pair", train),
-    "rule": rule,
+    "regression": regression,
 }

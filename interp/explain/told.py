@@ -49,7 +49,7 @@ class Told(Shown):
 
     def predict(self, passage: Passage) -> Floats:
         """What it says of each numbered token."""
-        tokens = list(passage.tokens[passage.first :])
+        tokens = list(passage.tokens)
         asked = f"{self.sentence}\n{json.dumps(tokens, ensure_ascii=False)}"
         answer = self.endpoint.ask(_messages(SIMULATE, [EXAMPLE], asked), 8 * len(tokens) + 20)
         steps = parsed(answer, len(tokens))
@@ -74,8 +74,8 @@ def told(component: Component, endpoint: Endpoint, given: Evidence | None = None
 def written(passage: Passage, most: float) -> str:
     """A passage as it is shown: a token and its step a line."""
     steps = np.minimum(STEPS, np.floor(STEPS * passage.did / most)).astype(int)
-    tokens = passage.tokens[passage.first :]
-    return "\n".join(f"{token}\t{step}" for token, step in zip(tokens, steps, strict=True))
+    pairs = zip(passage.tokens, steps, strict=True)
+    return "\n".join(f"{token}\t{step}" for token, step in pairs)
 
 
 def parsed(answer: str, n: int) -> Floats | None:

@@ -140,7 +140,8 @@ class _Unit:
         return every[sent(which, every), :, sent(slot, every)].flatten(1)
 
     def _enough(self, units: Int[Tensor, "units *rest"], heads: int) -> Int[Tensor, "more *rest"]:
-        """Filled up with the last until there are as many products as threads do not share."""
+        """Filled up with the last until there are as many products as threads do not share. What
+        comes out of these copies means nothing: new keys are laid over the first of them alone."""
         missing = max(0, -(-self.limits.products // heads) - len(units))
         return torch.cat([units, units[-1:].expand(missing, *units.shape[1:])])
 
@@ -240,7 +241,7 @@ class _Unit:
         weights[at] = new
         if record.how == "=":
             return rows
-        return Rows(ids[hit], torch.nn.functional.pad(new, (0, self.plan.width - keys)))
+        return Rows.of(ids[hit], torch.nn.functional.pad(new, (0, self.plan.width - keys)))
 
     def _put_pairs(
         self,

@@ -21,6 +21,14 @@ class Rows:
     x: Float[Tensor, "rows *rest"]
 
     @classmethod
+    def of(cls, ids: Int[Tensor, "some"], x: Float[Tensor, "some *rest"]) -> Rows:
+        """Rows in any order; of one that comes several times the first."""
+        each, which = torch.unique(ids, return_inverse=True)
+        first = torch.full_like(each, len(ids))
+        first.scatter_reduce_(0, which, torch.arange(len(ids)), "amin")
+        return cls(each, taken(x, first))
+
+    @classmethod
     def none(cls, like: Float[Tensor, "rows *rest"]) -> Rows:
         """No rows, of a cell like this one."""
         return cls(torch.empty(0, dtype=torch.long), like[:0])

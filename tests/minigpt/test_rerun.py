@@ -123,6 +123,18 @@ def test_prompts_of_different_lengths_too(data):
     assert_agrees(model.rerun(clean, patch), reference_of(model, clean, patch))
 
 
+@pytest.mark.parametrize("lengths", [[1], [2], [1, 2], [2, 1], [3, 3], [1, 4]])
+@pytest.mark.parametrize("inside", ["a1.0.pattern += 0.5", "a1.pattern *= 2", "a1.0.pattern *= 2"])
+def test_a_pattern_is_edited_where_everything_before_it_changed(lengths, inside):
+    """Of one prompt of its length the products are filled up with copies, which mean nothing."""
+    model = tiny(2, 2, 8, 16, dtype=torch.float64)
+    inside_ = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+    ids = torch.where(inside_, tokens(3, len(lengths), max(lengths)), 0)
+    clean = model.run(Batch(ids, torch.tensor(lengths)))
+    patch = Patch.parse(f"a0.0 = 0; {inside}", {})
+    assert_agrees(model.rerun(clean, patch), reference_of(model, clean, patch))
+
+
 @pytest.mark.filterwarnings("error")
 def test_a_patch_without_effect_warns_and_one_with_does_not():
     model = tiny(2, 2, 16, 32)

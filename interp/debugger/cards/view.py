@@ -35,7 +35,10 @@ class View:
     def __init__(self, session: Session, workers: Workers, client: Client) -> None:
         self.session, self.client, self.question = session, client, Question()
         self.workers = Own(
-            workers, client.id, lambda: seconds(session.models, self.question, "nodes")
+            workers,
+            client.id,
+            lambda: seconds(session.models, self.question, "nodes"),
+            lambda: client.is_deleted,
         )
         self.followers: list[Follower] = []
         self.trouble = ""
@@ -102,9 +105,12 @@ class View:
         )
 
     def _follow(self, question: Question, runs: Runs | None) -> None:
+        """What is shown of it while nobody is there waits until the page is back, see `resume`."""
         self.stop()
-        self.dim(False)
         self.question, self.runs = question, runs
+        if not self.client.has_socket_connection:
+            return
+        self.dim(False)
         self._work = background_tasks.create(self._each(question, runs), name="follow a question")
 
     async def _each(self, question: Question, runs: Runs | None) -> None:

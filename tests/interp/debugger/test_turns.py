@@ -124,9 +124,19 @@ def test_errors_give_the_thread_back_and_the_queue_is_bounded():
             await workers.run(lambda: None)
         gate.set()
         await asyncio.gather(*tasks)
-        own = Own(workers, "page", lambda: 0.5)
+        own = Own(workers, "page", lambda: 0.5, lambda: False)
         assert await own.run(lambda: 7) == 7
         assert [x async for x in own.stream(iter("ab"))] == ["a", "b"]
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("call", [lambda: 7, lambda: 1 / 0])
+def test_who_waits_for_a_page_that_is_closed_is_cancelled(call):
+    async def go() -> None:
+        own = Own(Workers(1), "page", lambda: 0.5, lambda: True)
+        with pytest.raises(asyncio.CancelledError):
+            await own.run(call)
 
     asyncio.run(go())
 

@@ -11,8 +11,9 @@ import pytest
 from interp.corpus.component import Component, Example
 from interp.explain.explain import chance, evidence, explain
 from interp.explain.passages import Passage
+from interp.explain.predicates import PREDICATES
 from interp.explain.scores import above, scores
-from interp.explain.simulators import KINDS, PREDICATES, Nothing, rule
+from interp.explain.simulators import KINDS, Nothing, rule
 
 WORDS = (*(f" w{i}" for i in range(40)), " Mary", " John", " Anna", " 12", " 7", ".", ",", ' "')
 Planted = Callable[[Sequence[str], int], float]
@@ -121,7 +122,7 @@ def test_a_component_that_did_nothing_is_explained_by_nothing():
 
 
 def passage(*did: float) -> Passage:
-    return Passage(tuple("abcdefgh"[: len(did)]), np.array(did, dtype=np.float64), "d")
+    return Passage(tuple("abcdefgh"[: len(did)]), 0, np.array(did, dtype=np.float64), "d")
 
 
 class Knows:
@@ -170,4 +171,4 @@ def test_two_conditions_where_both_are_needed():
     )
     names = rule(evidence(both).train).names
     assert "a token that was there before" in names
-    assert set(KINDS) == {"token", "token before", "pair", "rule"}
+    assert set(KINDS) == {"token", "token before", "pair", "rule", "regression"}
