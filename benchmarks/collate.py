@@ -1,7 +1,7 @@
 """A corpus: every neuron and head of full-size GPT-2 over the tokens of a book, beside the forward
 passes alone; then one component's page, and searches over all of them.
 
-python -m benchmarks.collate --corpus FILE --tokens 40000
+python -m benchmarks.collate --corpus FILE ... --tokens 200000
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,14 +33,14 @@ FEW = 4096
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--corpus", default="../shared/corpus/grimm.txt")
+    parser.add_argument("--corpus", nargs="+", default=["../shared/corpus/grimm.txt"])
     parser.add_argument("--tokens", type=int, default=40_000)
     given = parser.parse_args()
     with setting.setting() as place, tempfile.TemporaryDirectory() as folder:
         model = replace(place.model, tokenizer=gpt2())
-        text = some(model, Path(given.corpus), given.tokens)
+        texts = some(model, given.corpus, given.tokens)
         start = time.perf_counter()
-        store = make(model, [text], Path(folder) / "store", Settings(), progress=False)
+        store = make(model, texts, Path(folder) / "store", Settings(), progress=False)
         took = time.perf_counter() - start
         alone = runner.seconds(lambda: forward(model, store.windows))
         runner.record(
@@ -52,24 +53,27 @@ def main() -> None:
             collated=took,
             ratio=took / alone,
             megabytes=store.said["megabytes"],
-            peak=peak(place.folder, some(model, Path(given.corpus), FEW), Path(folder)),
+            peak=peak(place.folder, some(model, given.corpus, FEW), Path(folder)),
             **asked(store),
         )
 
 
-def peak(model: Path, text: Document, folder: Path) -> int:
+def peak(model: Path, texts: Sequence[Document], folder: Path) -> int:
     """Bytes that `interp collate` has in memory at most."""
-    (folder / "few.txt").write_text(text.text, encoding="utf-8")
+    (folder / "few.txt").write_text(texts[0].text, encoding="utf-8")
     command = ["collate", str(folder / "few.txt"), "--out", str(folder / "few"), "-m", str(model)]
     subprocess.run([sys.executable, "-W", "ignore", "-m", "interp.cli", *command], check=True)
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
 
 
-def some(model: GPT2, path: Path, tokens: int) -> Document:
-    """The beginning of a file, of about as many tokens."""
-    (whole,) = documents([path])
-    ids = model.words.encode(whole.text)[:tokens]
-    return Document(whole.name, model.words.decode(ids))
+def some(model: GPT2, paths: Sequence[str], tokens: int) -> list[Document]:
+    """Files, the last as far as there are about so many tokens."""
+    found = list[Document]()
+    for name, text in documents(paths):
+        ids = model.words.encode(text)[:tokens]
+        tokens -= len(ids)
+        found += [Document(name, model.words.decode(ids))] if ids else []
+    return found
 
 
 def forward(model: GPT2, windows: Windows) -> None:
