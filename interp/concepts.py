@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from minigpt import Trace
+from minigpt import GPT2, Trace
 from minigpt.shown import Shown
 
 # Thresholds that are tried, as shares of the most that a latent was on.
@@ -79,6 +80,15 @@ def told(
             )
         )
     return tuple(found)
+
+
+def of_texts(model: GPT2, lines: Sequence[Mapping[str, Any]]) -> dict[str, Concept]:
+    """Each concept that a latent of the model's dictionaries tells. lines: {"text", "concepts":
+    positions by concept}."""
+    trace = model.run([line["text"] for line in lines])
+    truth = labels(trace, [line["concepts"] for line in lines])
+    found = (told(trace, whole, truth) for whole in model.params.dictionaries)
+    return known([each for some in found for each in some])
 
 
 def known(found: Sequence[Concept]) -> dict[str, Concept]:

@@ -20,6 +20,8 @@ EMBEDDED = Path(__file__).parent / "ioi_mini"
 HELD_OUT = EMBEDDED / "held_out.jsonl"
 # Text whose truth is known token by token: lines of {"text", "concepts": positions by concept}.
 CONCEPTS = EMBEDDED / "concepts.jsonl"
+# What explains each of its components on that text.
+EXPLAINED = EMBEDDED / "explanations.parquet"
 
 
 @dataclass(frozen=True, repr=False)

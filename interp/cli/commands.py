@@ -10,7 +10,7 @@ import sys
 import typer
 from rich.console import Console
 
-from interp.cli.corpus import collate, component, explain, store
+from interp.cli.corpus import collate, component, explain
 from interp.cli.debug import debug
 from interp.cli.dictionaries import dictionaries
 from interp.cli.features import features
@@ -19,6 +19,7 @@ from interp.cli.numerics import audit
 from interp.cli.patching import patch, paths
 from interp.cli.provenance import tracked
 from interp.cli.questions import generate, trace, why
+from interp.cli.store import store
 from interp.cli.studies import circuit, ioi
 from interp.cli.verify import verify
 from minigpt import MiniGPTError

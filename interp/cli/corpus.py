@@ -1,35 +1,31 @@
-"""Commands on what components do on real text: collate, component, explain, store."""
+"""Commands on what components do on real text: collate, component, explain."""
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-import minigpt
 from interp import views
 from interp.cli.inputs import EMBEDDED, load
 from interp.cli.options import Device, Html, Json, Latents, Model, Vocabulary, writable
 from interp.cli.output import console, say, show
 from interp.cli.provenance import record
+from interp.cli.stores import StoreFolder, corpora, say_what, store_of
 from interp.corpus import exchange
 from interp.corpus.component import Component
 from interp.corpus.says import says
 from interp.explain.explain import Explanation
 from interp.explain.explain import explain as explained
-from interp.provenance import KEY, fingerprint
+from interp.provenance import KEY
 from interp.show import terminal
 from interp.show.document import Document, Table
 from minigpt import GPT2, MiniGPTError, parse
-from weights.catalog import CONCEPTS
 
 CORPUS = "files or folders of text: .txt, .md, .jsonl, .csv, .parquet"
-STORE = "the folder that `interp collate` made"
 EXPLAINER = (
     "a language model that explains instead: an OpenAI-compatible address, "
     "http://localhost:8000/v1; its key is OPENAI_API_KEY"
@@ -38,10 +34,6 @@ FOR_OTHERS = (
     "also write it for other tools: .json as OpenAI's NeuronRecord, .jsonl or .jsonl.gz as "
     "Neuronpedia's rows of activations"
 )
-StoreFolder = Annotated[
-    Path | None,
-    typer.Option("--store", "-s", help=f"{STORE}; default: the embedded model on its own text"),
-]
 
 
 def collate(
@@ -70,40 +62,11 @@ def collate(
 ) -> None:
     """Run a corpus once, and keep of every head, neuron and latent what its page shows. The same
     command goes on where it was interrupted."""
-    corpora = _corpora()
+    known = corpora()
     loaded = load(model, device, tokenizer, latents=latents or EMBEDDED.get(model))
-    settings = corpora.Settings(window, skip, top, bottom, sample, seed, dense=tuple(dense or ()))
-    made = corpora.make(loaded, corpus, out, settings, workers=workers, progress=not as_json)
-    _say(made, as_json)
-
-
-def store(
-    folder: Annotated[Path, typer.Argument(help=STORE)],
-    find: Annotated[
-        str, typer.Option("--find", help="components that are largest at this token")
-    ] = "",
-    where: Annotated[
-        str, typer.Option("--where", help="or whose statistics say: 'kurtosis > 50'")
-    ] = "",
-    words: Annotated[
-        str, typer.Option("--words", help="or whose explanation has these words: 'number'")
-    ] = "",
-    model: Model = "ioi-mini",
-    tokenizer: Vocabulary = None,
-    as_json: Json = False,
-) -> None:
-    """What a store is of; or its components by what is searched for."""
-    opened = _corpora().Store(folder, load(model, "cpu", tokenizer).words)
-    if not find and not where and not words:
-        _say(opened, as_json)
-        return
-    found = [
-        (address, by, opened.sentence(address)) for address, by in opened.find(find, where, words)
-    ]
-    rows = [(address, f"{by:.3g}", sentence) for address, by, sentence in found]
-    names = ("address", "by", "explanation")
-    data = {"found": [dict(zip(names, row, strict=True)) for row in found], KEY: record()}
-    say(data, terminal.table(Table("", ("component", ">by", "explanation"), rows)), as_json)
+    settings = known.Settings(window, skip, top, bottom, sample, seed, dense=tuple(dense or ()))
+    made = known.make(loaded, corpus, out, settings, workers=workers, progress=not as_json)
+    say_what(made, as_json)
 
 
 def component(
@@ -122,7 +85,7 @@ def component(
     """The page of a component: the windows where it does most, how its numbers are spread, what its
     weights say of tokens."""
     loaded = load(model, "cpu", tokenizer, latents=latents or EMBEDDED.get(model))
-    opened = _store(loaded, folder, not as_json)
+    opened = store_of(loaded, folder, not as_json)
     found = opened.component(address)
     said = says(loaded.params, loaded.words, address)
     if out is not None:
@@ -176,7 +139,7 @@ def explain(
             "interp explain a2.6, or interp explain --all",
         )
     loaded = load(model, "cpu", tokenizer, latents=latents or EMBEDDED.get(model))
-    opened = _store(loaded, folder, not as_json)
+    opened = store_of(loaded, folder, not as_json)
     if address is None:
         _explain_all(opened, as_json)
         return
@@ -219,76 +182,3 @@ def _told(
     names = ("asked", "known", "read", "written")
     counts: dict[str, int] = {each: getattr(endpoint, each) for each in names}
     return made, {**counts, "not understood": len(failed)}
-
-
-def stores(models: Sequence[GPT2], folders: Sequence[Path]) -> dict[str, Any]:
-    """The stores in some folders by the names of their models; without any, that of the embedded
-    model's own text, where it was made before. MiniGPTError for one of another model."""
-    every, found = folders or _made(), {}
-    known = {fingerprint(model): model for model in models} if every else {}
-    for folder in every:
-        opened = _corpora().Store(folder, models[0].words)
-        model = known.get(opened.manifest["parameters"])
-        if model is not None:
-            found[model.name] = _corpora().Store(folder, model.words)
-        elif folders:
-            _same(opened, models[0])
-    return found
-
-
-def _made() -> list[Path]:
-    return [own()] if (own() / "records.parquet").is_file() else []
-
-
-def own() -> Path:
-    """Where the store of the embedded model's own text is kept."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "minigpt-interp" / f"ioi-mini-{minigpt.__version__}"
-
-
-def _store(model: GPT2, folder: Path | None, progress: bool = True) -> Any:
-    """The store that was named; of the embedded model, that of its own text, made when first asked
-    for."""
-    corpora = _corpora()
-    if folder is None and model.name in EMBEDDED:
-        return corpora.make(model, [CONCEPTS], own(), progress=progress)
-    if folder is None:
-        raise MiniGPTError(
-            f"a component of {model.name} without a corpus",
-            "the folder that `interp collate` made",
-            "interp collate CORPUS --out FOLDER, then --store FOLDER",
-        )
-    found = corpora.Store(folder, model.words)
-    _same(found, model)
-    return found
-
-
-def _corpora() -> Any:
-    """The rooms of a corpus, whose libraries are an extra."""
-    try:
-        from interp.corpus import make
-    except ModuleNotFoundError as error:
-        raise MiniGPTError(
-            f"a corpus without {error.name}",
-            "the extra that has it",
-            "pip install 'minigpt-interp[corpus]'",
-        ) from error
-    return make
-
-
-def _same(opened: Any, model: GPT2) -> None:
-    """MiniGPTError where a store is of another model."""
-    if opened.manifest["parameters"] != fingerprint(model):
-        raise MiniGPTError(
-            f"{opened.folder} is a store of {opened.manifest['model']}, not of {model.name}",
-            "the model that it was made with",
-            f"--model {opened.manifest['model']}",
-        )
-
-
-def _say(opened: Any, as_json: bool) -> None:
-    said = opened.said
-    rows = [(name, str(value)) for name, value in said.items()]
-    say({**said, KEY: record()}, terminal.table(Table(str(opened.folder), ("", ""), rows)), as_json)
-    if not as_json:
-        console.print(f"next: interp component {said['for example']} --store {opened.folder}")

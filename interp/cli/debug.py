@@ -9,11 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
-from interp.cli.corpus import stores
 from interp.cli.inputs import EMBEDDED, load
 from interp.cli.options import Ids, Latents, Vocabulary
 from interp.cli.output import console, say
 from interp.cli.provenance import record
+from interp.cli.stores import stores
 from interp.debugger import export, text
 from interp.debugger.question import Question
 from interp.debugger.saved import Saved

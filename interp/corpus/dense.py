@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from interp.corpus.documents import CorpusError
 from interp.corpus.windows import Windows
-from minigpt import GPT2, Trace
+from minigpt import GPT2, Trace, parse
 
 Rows = NDArray[np.float32]
 
@@ -23,9 +23,9 @@ def prepare(model: GPT2, windows: Windows, names: Sequence[str]) -> None:
     for name in names:
         with torch.inference_mode():
             values = model.run(windows[0][None])[name]
-        if values.ndim != 3:
+        if values.ndim != 3 or parse(name).site.kind == "pattern":
             raise CorpusError(
-                f"--dense {name}: [{', '.join(map(str, values.shape[2:]))}] a token",
+                f"--dense {name}: [{', '.join(map(str, values.shape[1:]))}] a prompt",
                 "a node that is a row a token: resid6, m3, a5, a2.6, embed",
             )
         path = _path(windows.folder, name)

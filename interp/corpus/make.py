@@ -15,7 +15,7 @@ from interp.corpus.collate import STATE, collate
 from interp.corpus.documents import CorpusError, Document, documents, files
 from interp.corpus.groups import groups
 from interp.corpus.measure import Settings
-from interp.corpus.store import Store
+from interp.corpus.store import FORMAT, Store
 from interp.corpus.windows import Windows, cut, opened
 from minigpt import GPT2
 
@@ -60,6 +60,7 @@ def _said(
 ) -> dict[str, Any]:
     """What a store is of."""
     return {
+        "format": FORMAT,
         "model": model.name,
         "parameters": provenance.fingerprint(model),
         "dictionaries": {name: d.hash for name, d in model.params.dictionaries.items()},

@@ -19,7 +19,7 @@ from interp.corpus.store import Store
 from interp.corpus.windows import Windows, opened
 
 # What stores that are made one must have in common.
-ALIKE = ("model", "parameters", "dictionaries", "settings")
+ALIKE = ("format", "model", "parameters", "dictionaries", "settings")
 COUNTS = ("windows", "tokens", "documents")
 
 
@@ -33,7 +33,7 @@ def merge(stores: Sequence[Store], out: str | Path) -> Store:
     _check(stores, folder)
     folder.mkdir(parents=True, exist_ok=True)
     windows = _windows(stores, folder)
-    again = torch.from_numpy(windows.table["mark"].duplicated().to_numpy())
+    again = torch.tensor(windows.table["mark"].duplicated().to_numpy())
     writing.manifest(folder, _said(stores, int(again.sum())))
     writing.write(
         reduce(or_, map(reading.moments, stores)),

@@ -82,5 +82,5 @@ def _keys(
     """What windows are kept by."""
     if kind != "sample":
         return keys(value if kind == "top" else -value)
-    marks = torch.from_numpy(store.windows.table["mark"].to_numpy())[window]
+    marks = torch.tensor(store.windows.table["mark"].to_numpy())[window]
     return lots(store.manifest["settings"]["seed"], marks, component)

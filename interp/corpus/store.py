@@ -23,6 +23,8 @@ from interp.corpus.windows import Windows, opened
 from minigpt.errors import AddressError
 from minigpt.tokenizer import Tokenizer
 
+# Changes where what stands in a store does.
+FORMAT = 2
 EXPLANATIONS = "explanations.parquet"
 FILES = ("manifest.json", "components.parquet", "records.parquet", "windows.parquet")
 COLUMNS = 'kind, rank, value, "window", "at", source, first, acts'

@@ -40,8 +40,10 @@ def build(app: FastAPI, session: Session, workers: Workers) -> None:
         return _page(made, _bar(session, model, address, text))
 
     @app.get("/components", include_in_schema=False)
-    async def found(model: str = first, find: str = "", where: str = "") -> HTMLResponse:
-        made = await _shown(workers, lambda: components.found(session, model, find, where))
+    async def found(
+        model: str = first, find: str = "", where: str = "", words: str = ""
+    ) -> HTMLResponse:
+        made = await _shown(workers, lambda: components.found(session, model, find, where, words))
         return _page(made, _bar(session, model, "", ""))
 
     @app.get("/api/component/{address}")
@@ -54,8 +56,10 @@ def build(app: FastAPI, session: Session, workers: Workers) -> None:
         return {name: _plain(value) for name, value in made.to_dict().items()}
 
     @app.get("/api/components")
-    async def found_json(model: str = first, find: str = "", where: str = "") -> list[Found]:
-        return [*await workers.run(lambda: components.search(session, model, find, where))]
+    async def found_json(
+        model: str = first, find: str = "", where: str = "", words: str = ""
+    ) -> list[Found]:
+        return [*await workers.run(lambda: components.search(session, model, find, where, words))]
 
 
 def _plain(value: Any) -> Any:
@@ -93,6 +97,7 @@ def _bar(session: Session, model: str, address: str, text: str) -> str:
         "<nav class=bar aria-label=Components><a href=/>debugger</a>"
         f"{_steps(session, model, address)}<form action=/components>{hidden}"
         "<input name=find placeholder=\"a token, ' Mary'\" aria-label='largest at the token'> "
+        "<input name=words placeholder='words: number' aria-label='whose explanation has'> "
         "<input name=where placeholder='kurtosis &gt; 50' aria-label='whose statistics say'> "
         f"<button>Search</button></form></nav>{own if address else ''}"
     )

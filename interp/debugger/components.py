@@ -25,10 +25,11 @@ if TYPE_CHECKING:  # its libraries are an extra
 
 @dataclass(frozen=True, repr=False)
 class Found(Shown):
-    """A component that a search found, and by what."""
+    """A component that a search found, by what, and what explains it, where that is known."""
 
     address: str
     by: float
+    sentence: str
 
 
 def store_of(session: Session, model: str) -> Store:
@@ -58,9 +59,14 @@ def explanation(session: Session, model: str, address: str) -> Explanation:
     return found
 
 
-def search(session: Session, model: str, token: str = "", where: str = "") -> tuple[Found, ...]:
-    """Components by the token at which they are largest, or by statistics."""
-    return tuple(Found(*row) for row in store_of(session, model).find(token, where, k=40))
+def search(
+    session: Session, model: str, token: str = "", where: str = "", words: str = ""
+) -> tuple[Found, ...]:
+    """Components by the token at which they are largest, by statistics, by words of what explains
+    them."""
+    store = store_of(session, model)
+    found = store.find(token, where, words, k=40)
+    return tuple(Found(address, by, store.sentence(address)) for address, by in found)
 
 
 def page(session: Session, model: str, address: str, text: str = "") -> Document:
@@ -76,16 +82,20 @@ def page(session: Session, model: str, address: str, text: str = "") -> Document
     return Document(drawn.title, sections, drawn.verdict)
 
 
-def found(session: Session, model: str, token: str, where: str) -> Document:
+def found(session: Session, model: str, token: str, where: str, words: str) -> Document:
     """What a search found, each a link."""
     rows = [
-        (Span(each.address, "code", link=link(model, each.address)), f"{each.by:.3g}")
-        for each in search(session, model, token, where)
+        (
+            Span(each.address, "code", link=link(model, each.address)),
+            f"{each.by:.3g}",
+            each.sentence,
+        )
+        for each in search(session, model, token, where, words)
     ]
-    by = f"largest at {token!r}" if token else where or "the most peaked"
-    return Document(
-        f"Components of {model}: {by}", [Section("", "", [Table("", ("component", ">by"), rows)])]
-    )
+    asked = [f"largest at {token!r}"] * bool(token) + [words] * bool(words) + [where] * bool(where)
+    title = f"Components of {model}: {'; '.join(asked) or 'the most peaked'}"
+    table = Table("", ("component", ">by", "explanation"), rows)
+    return Document(title, [Section("", "", [table])])
 
 
 def beside(model: GPT2, address: str, step: int) -> str:

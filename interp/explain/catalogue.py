@@ -4,7 +4,9 @@ kept as soon as it is done."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from interp.explain.explain import Explanation, explain, others_simulate
 from interp.explain.passages import Evidence, evidence
 from interp.explain.simulators import Simulator
 from minigpt.shown import Shown
+from minigpt.tokenizer import Tokenizer
 
 # Components of a part, of which each is also explained by so many others' explanations.
 PART, OTHERS = 256, 19
@@ -43,7 +46,7 @@ class Entry(Shown):
     p: float
 
 
-def catalogue(store: Store, *, progress: bool = True) -> Path:
+def catalogue(store: Store, *, workers: int = 1, progress: bool = True) -> Path:
     """The table of a store's explanations; what an interrupted call left is gone on with."""
     done, parts = store.folder / EXPLANATIONS, store.folder / "explanations"
     if store.is_explained:
@@ -51,19 +54,54 @@ def catalogue(store: Store, *, progress: bool = True) -> Path:
     parts.mkdir(exist_ok=True)
     ranges = [range(i, min(i + PART, len(store))) for i in range(0, len(store), PART)]
     paths = [parts / f"{part.start:07}.parquet" for part in ranges]
-    bar = tqdm(total=len(store), unit=" components", disable=not progress)
+    left = [job for job in zip(ranges, paths, strict=True) if not job[1].is_file()]
+    known = len(store) - sum(len(part) for part, _ in left)
+    bar = tqdm(total=len(store), initial=known, unit=" components", disable=not progress)
     with bar:
-        for part, path in zip(ranges, paths, strict=True):
-            if not path.is_file():
-                made = pd.DataFrame(entries(store, part))
-                replaced(path, made.to_parquet)
-            bar.update(len(part))
+        for n in _made(store, left, workers):
+            bar.update(n)
     whole = pd.concat(map(pd.read_parquet, paths), ignore_index=True)
     replaced(done, whole.to_parquet)
     for path in paths:
         path.unlink()
     parts.rmdir()
     return done
+
+
+Job = tuple[range, Path]
+
+
+def _made(store: Store, jobs: Sequence[Job], workers: int) -> Iterator[int]:
+    """How many components are explained, part by part, each written as soon as it is."""
+    if workers == 1:
+        yield from (_write(store, job) for job in jobs)
+        return
+    given = store.folder, store.words
+    with ProcessPoolExecutor(workers, get_context("spawn"), _begin, given) as pool:
+        running = [pool.submit(_write_own, job) for job in jobs]
+        try:
+            yield from (each.result() for each in as_completed(running))
+        finally:
+            for each in running:
+                each.cancel()
+
+
+def _write(store: Store, job: Job) -> int:
+    part, path = job
+    replaced(path, pd.DataFrame(entries(store, part)).to_parquet)
+    return len(part)
+
+
+# In a worker process: its store, which it opens once.
+_opened: list[Store] = []
+
+
+def _begin(folder: Path, words: Tokenizer) -> None:
+    _opened[:] = [Store(folder, words)]
+
+
+def _write_own(job: Job) -> int:
+    return _write(_opened[0], job)
 
 
 def summary(store: Store) -> list[tuple[str, int, float, float]]:

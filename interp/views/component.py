@@ -27,7 +27,8 @@ BAR = 40
 Link = Callable[[Component, Example], str]
 
 
-def _nowhere(_component: Component, _example: Example) -> str:
+def nowhere(_component: Component, _example: Example) -> str:
+    """No link."""
     return ""
 
 
@@ -35,7 +36,7 @@ def component(
     shown: Component,
     says: Says | None = None,
     corpus: str = "",
-    link: Link = _nowhere,
+    link: Link = nowhere,
     k: int = SHOWN,
 ) -> Document:
     """Its page. says: what its weights say of tokens; corpus: of which model, and what was read."""
@@ -70,7 +71,7 @@ def _examples(shown: Component, most: float, link: Link, k: int) -> Iterator[Sec
 
 
 def texts(
-    shown: Component, examples: Sequence[Example], most: float, link: Link = _nowhere
+    shown: Component, examples: Sequence[Example], most: float, link: Link = nowhere
 ) -> Texts:
     """Examples with what the component did as the colour of their tokens."""
     return Texts([_text(shown, example, most, link) for example in examples])

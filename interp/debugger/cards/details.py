@@ -77,6 +77,8 @@ class DetailsCard(Card):
         ):
             name = result.address.partition("@")[0]
             ui.link(f"{name} on a corpus", link(model, name)).props("data-testid=component")
+            if sentence := self.view.session.stores[model].sentence(name):
+                ui.label(sentence).classes("explained").props("data-testid=explained")
 
     def _steps(self, result: Details) -> None:
         widgets.heading("Trace upstream")

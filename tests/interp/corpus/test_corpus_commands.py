@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,12 +15,12 @@ from pathlib import Path
 import pytest
 
 import weights
-from interp.cli import corpus
+from interp.cli import stores
 from interp.corpus import exchange
 from tests.conftest import tiny
 from tests.interp.explain.test_told import send, serving
 from tests.interp.test_cli import interp
-from weights.catalog import CONCEPTS
+from weights.catalog import CONCEPTS, EXPLAINED
 
 __all__ = ["interp"]
 ROOT = Path(__file__).parents[3]
@@ -107,6 +108,51 @@ def test_a_store_says_what_it_is_of_and_is_searched(interp, made):
     assert len(out.splitlines()) > 3
 
 
+def test_explanations_of_a_whole_store_are_searched_by_words(interp, made, tmp_path):
+    shutil.copytree(made, tmp_path / "s")
+    where = str(tmp_path / "s")
+    shutil.copy(EXPLAINED, tmp_path / "s" / "explanations.parquet")
+    status, out, _ = interp("explain", "--all", "--store", where)
+    assert status == 0
+    assert "regression" in out
+    _, out, _ = interp("store", where, "--words", "number", "--json")
+    found = json.loads(out)["found"]
+    assert all("number" in row["explanation"] for row in found)
+    status, out, _ = interp("store", where, "--words", "number", "--html", str(tmp_path / "pages"))
+    assert status == 0
+    assert (tmp_path / "pages" / "component" / f"{found[0]['address']}.html").is_file()
+    assert "index.html" in out
+
+
+def test_stores_are_listed_checked_and_made_one(interp, text, made, tmp_path):
+    more = tmp_path / "more.jsonl"
+    more.write_text("".join(LINES[40:60]), encoding="utf-8")
+    given = ("collate", str(more), "--out", str(tmp_path / "more"), "--sample", "10")
+    assert interp(*given, "--dense", "resid2")[0] == 0
+    status, _, err = interp(
+        "store", str(made), str(tmp_path / "more"), "--out", str(tmp_path / "b")
+    )
+    assert status == 2
+    assert "another settings" in err
+    given = ("collate", str(more), "--out", str(tmp_path / "plain"), "--sample", "10")
+    assert interp(*given)[0] == 0
+    both = (str(made), str(tmp_path / "plain"), "--out", str(tmp_path / "both"))
+    status, out, _ = interp("store", *both)
+    assert status == 0
+    assert "60" in out
+    status, out, _ = interp("store", str(tmp_path))
+    assert all(name in out for name in ("both", "more", "plain"))
+    status, out, _ = interp("store", str(tmp_path / "both"), "--check")
+    assert status == 0
+    assert "NO" not in out
+    content = (tmp_path / "both" / "tokens.uint16").read_bytes()
+    (tmp_path / "both" / "tokens.uint16").write_bytes(content[::-1])
+    status, out, _ = interp("store", str(tmp_path / "both"), "--check", "--json")
+    assert status == 1
+    wrong = [row["what"] for row in json.loads(out)["checked"] if not row["holds"]]
+    assert wrong[0] == "tokens.uint16"
+
+
 def test_what_beginners_get_wrong_is_said(interp, made, tmp_path):
     weights.save(tiny(n_vocab=60), tmp_path / "tiny")
     other = ("--model", str(tmp_path / "tiny"))
@@ -114,6 +160,11 @@ def test_what_beginners_get_wrong_is_said(interp, made, tmp_path):
         (("component", "a2.6", "--store", str(made), "--out", str(tmp_path / "x")), ".jsonl.gz"),
         (("component", "a9.9", "--store", str(made)), "no component of"),
         (("component", "a2.6", "--store", str(tmp_path)), "no finished store"),
+        (("store", str(made), "--words", "name"), "interp explain --all"),
+        (("store", str(made), str(made)), "--out BOTH"),
+        (("store", str(made), "--out", str(tmp_path / "b")), "makes one"),
+        (("explain",), "interp explain a2.6"),
+        (("explain", "a2.6", "--all"), "interp explain a2.6"),
         (("component", "a0.1", *other), "--store FOLDER"),
         (("component", "a0.1", "--store", str(made), *other), "is a store of ioi-mini"),
         (("store", str(made), "--where", "beauty > 3"), "comparisons of"),
@@ -140,15 +191,15 @@ def test_without_its_libraries_the_extra_is_named(made):
 
 
 def test_without_a_store_the_embedded_model_has_its_own_text(interp, text, tmp_path, monkeypatch):
-    monkeypatch.setattr(corpus, "CONCEPTS", text)
+    monkeypatch.setattr(stores, "CONCEPTS", text)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     model = weights.load("ioi-mini")
-    assert corpus.stores([model], []) == {}
+    assert stores.stores([model], []) == {}
     status, out, _ = interp("explain", "a2.6")
     assert status == 0
     assert "a2.6 of ioi-mini" in out
-    assert set(corpus.stores([model], [])) == {"ioi-mini"}
-    assert corpus.own().is_relative_to(tmp_path)
+    assert set(stores.stores([model], [])) == {"ioi-mini"}
+    assert stores.own().is_relative_to(tmp_path)
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from html import unescape
 from itertools import islice
 
@@ -23,7 +24,7 @@ from tests.browser import needs_chromium, served
 from tests.interp.debugger.questions import ASKED, MODEL
 from tests.interp.debugger.tab import tab_of
 from tests.interp.debugger.test_debugger_look import serious
-from weights.catalog import CONCEPTS
+from weights.catalog import CONCEPTS, EXPLAINED
 
 SETTINGS = Settings(top=6, bottom=3, sample=10)
 
@@ -32,6 +33,15 @@ SETTINGS = Settings(top=6, bottom=3, sample=10)
 def store(tmp_path_factory):
     some = list(islice(documents([CONCEPTS]), 60))
     return make(MODEL, some, tmp_path_factory.mktemp("store"), SETTINGS, progress=False)
+
+
+@pytest.fixture
+def explained(store):
+    """As long as this lasts, the store's components are explained."""
+    path = store.folder / EXPLAINED.name
+    shutil.copy(EXPLAINED, path)
+    yield
+    path.unlink()
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +93,15 @@ def test_as_json(client, store):
     assert len(names) > 3
 
 
+def test_explanations_that_were_made_are_searched_and_shown(client, store, explained):
+    found = client.get("/api/components?words=number").json()
+    assert found
+    assert all("number" in row["sentence"] for row in found)
+    page = client.get("/components?words=number").text
+    assert all(row["address"] in page for row in found)
+    assert found[0]["sentence"] in unescape(page)
+
+
 def test_what_is_searched_for_is_what_is_found(store):
     share = dict(store.find(" Mary", k=2000))
     for name in list(share)[:3]:
@@ -128,7 +147,7 @@ def test_without_a_store_it_says_how_to_make_one(store):
 
 
 @needs_chromium
-def test_in_a_browser_from_a_node_to_its_page_and_back_to_an_example(browser, store):
+def test_in_a_browser_from_a_node_to_its_page_and_back_to_an_example(browser, store, explained):
     with (
         served("--store", str(store.folder)) as server,
         tab_of(browser, server.url, 390, 844) as tab,
@@ -139,6 +158,7 @@ def test_in_a_browser_from_a_node_to_its_page_and_back_to_an_example(browser, st
         assert wide <= 390
         tab.page.set_viewport_size({"width": 1280, "height": 800})
         tab.open(f"{server.url}/?{ASKED.to_url()}&node=a2.6@13")
+        assert tab.one("explained").inner_text() == store.sentence("a2.6")
         tab.one("component").click()
         tab.page.wait_for_url("**/component/a2.6*")
         tab.page.get_by_role("link", name=re.compile(r"^\d\.\d{3}$")).first.click()
