@@ -13,6 +13,7 @@ from interp.cli.inputs import EMBEDDED, load
 from interp.concepts import of_texts
 from interp.corpus.make import make
 from interp.corpus.store import EXPLANATIONS
+from interp.executor import Where
 from interp.explain.catalogue import catalogue, summary
 from interp.explain.truth import named
 from weights import catalog
@@ -23,7 +24,7 @@ def main() -> None:
     model = load("ioi-mini", "cpu", latents=EMBEDDED["ioi-mini"])
     with tempfile.TemporaryDirectory() as folder:
         store = make(model, [catalog.CONCEPTS], Path(folder) / "store")
-        catalogue(store, workers=2)
+        catalogue(store, where=Where(2))
         shutil.copyfile(store.folder / EXPLANATIONS, catalog.EXPLAINED)
         for row in summary(store):
             print(*row)

@@ -93,11 +93,13 @@ class Ablation:
         Of the input, under zero and mean ablation, only the token embedding is taken away, as in
         EAP-IG and MIB, whose input node is that; positions are the same on both sides of a pair.
         """
-        gone = sorted(set(every) - set(kept))
+        return self._metric(self.clean, [self.cut(sorted(set(every) - set(kept)))])[0]
+
+    def cut(self, edges: Sequence[str]) -> Patch:
+        """These edges carry what their senders write in the source."""
         if self.source.run is None or self.source.mean:
-            gone = [edge.replace("input>", "emb>", 1) for edge in gone]
-        patch = Patch.all(Patch.read(edge, self.source) for edge in gone)
-        return self._metric(self.clean, [patch])[0]
+            edges = [edge.replace("input>", "emb>", 1) for edge in edges]
+        return Patch.all(Patch.read(edge, self.source) for edge in edges)
 
     def _run(self, circuit: tuple[str, ...]) -> Trace:
         """A circuit's own run; the last one is kept, since a search asks for it again and again."""

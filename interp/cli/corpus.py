@@ -11,13 +11,24 @@ import typer
 
 from interp import views
 from interp.cli.inputs import EMBEDDED, load
-from interp.cli.options import Device, Html, Json, Latents, Model, Vocabulary, writable
+from interp.cli.options import (
+    Device,
+    Html,
+    Json,
+    Latents,
+    Model,
+    Ray,
+    Vocabulary,
+    Workers,
+    writable,
+)
 from interp.cli.output import console, say, show
 from interp.cli.provenance import record
 from interp.cli.stores import StoreFolder, corpora, say_what, store_of
 from interp.corpus import exchange
 from interp.corpus.component import Component
 from interp.corpus.says import says
+from interp.executor import Where
 from interp.explain.explain import Explanation
 from interp.explain.explain import explain as explained
 from interp.provenance import KEY
@@ -25,7 +36,7 @@ from interp.show import terminal
 from interp.show.document import Document, Table
 from minigpt import GPT2, MiniGPTError, parse
 
-CORPUS = "files or folders of text: .txt, .md, .jsonl, .csv, .parquet"
+CORPUS = "files or folders of text: .txt, .md, .jsonl, .csv, .parquet, .arrow; or hf://org/dataset"
 EXPLAINER = (
     "a language model that explains instead: an OpenAI-compatible address, "
     "http://localhost:8000/v1; its key is OPENAI_API_KEY"
@@ -37,7 +48,7 @@ FOR_OTHERS = (
 
 
 def collate(
-    corpus: Annotated[list[Path], typer.Argument(help=CORPUS)],
+    corpus: Annotated[list[str], typer.Argument(help=CORPUS)],
     out: Annotated[Path, typer.Option("--out", help="the folder of the store")],
     model: Model = "ioi-mini",
     tokenizer: Vocabulary = None,
@@ -56,7 +67,8 @@ def collate(
         ),
     ] = None,
     seed: int = 0,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="processes")] = 1,
+    workers: Workers = 1,
+    ray: Ray = "",
     as_json: Json = False,
     device: Device = "cpu",
 ) -> None:
@@ -65,7 +77,8 @@ def collate(
     known = corpora()
     loaded = load(model, device, tokenizer, latents=latents or EMBEDDED.get(model))
     settings = known.Settings(window, skip, top, bottom, sample, seed, dense=tuple(dense or ()))
-    made = known.make(loaded, corpus, out, settings, workers=workers, progress=not as_json)
+    where = Where(workers, ray)
+    made = known.make(loaded, corpus, out, settings, where=where, progress=not as_json)
     say_what(made, as_json)
 
 
@@ -128,6 +141,8 @@ def explain(
         Path | None, typer.Option("--answers", help="a file in which its answers are kept")
     ] = None,
     seed: int = 0,
+    workers: Workers = 1,
+    ray: Ray = "",
     as_json: Json = False,
 ) -> None:
     """What a component stands for, in a sentence that predicts what it does on other documents; and
@@ -141,7 +156,7 @@ def explain(
     loaded = load(model, "cpu", tokenizer, latents=latents or EMBEDDED.get(model))
     opened = store_of(loaded, folder, not as_json)
     if address is None:
-        _explain_all(opened, as_json)
+        _explain_all(opened, Where(workers, ray), as_json)
         return
     found = opened.component(address)
     if explainer is None:
@@ -152,11 +167,11 @@ def explain(
     say({**made.to_dict(), "cost": cost, KEY: record()}, terminal.document(shown), as_json)
 
 
-def _explain_all(opened: Any, as_json: bool) -> None:
+def _explain_all(opened: Any, where: Where, as_json: bool) -> None:
     """The explanations of a whole store, the best first."""
     from interp.explain.catalogue import catalogue, summary  # its libraries are an extra
 
-    catalogue(opened, progress=not as_json)
+    catalogue(opened, where=where, progress=not as_json)
     kinds = summary(opened)
     rows = [(kind, str(n), f"{simulation:.2f}", f"{top:.2f}") for kind, n, simulation, top in kinds]
     head = ("explained by", ">components", ">simulation", ">its top tokens")

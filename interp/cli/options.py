@@ -86,3 +86,7 @@ Answer = Annotated[
 ]
 Over = Annotated[str | None, typer.Option("--over", "-o", help="the token it is compared with")]
 Top = Annotated[int, typer.Option("--top", "-k", min=1)]
+Workers = Annotated[int, typer.Option("--workers", min=1, help="processes; 1: this one")]
+Ray = Annotated[
+    str, typer.Option("--ray", help="a Ray cluster instead: its address, auto, or local")
+]

@@ -12,12 +12,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from interp.corpus import workers as pool
 from interp.corpus.attends import Attends
 from interp.corpus.best import Best
 from interp.corpus.measure import KINDS, Found, Settings
 from interp.corpus.moments import Moments
 from interp.corpus.windows import Windows
+from interp.corpus.workers import measured
+from interp.executor import Where
 from minigpt import GPT2
 
 STATE = "state.safetensors"
@@ -29,7 +30,7 @@ def collate(
     settings: Settings,
     folder: Path,
     *,
-    workers: int = 1,
+    where: Where | None = None,
     progress: bool = True,
 ) -> Found:
     """What every component did, from where the folder's state stands; written into it after every
@@ -37,11 +38,11 @@ def collate(
     found, done = resumed(model, settings, folder)
     every, lengths = shards(len(windows), settings.shard), windows.table["length"].to_numpy()
     read = int(lengths[: done * settings.shard].sum())
-    job = pool.Job(model, windows, settings)
     bar = tqdm(total=int(lengths.sum()), initial=read, unit=" tokens", disable=not progress)
     known = [found]
     with bar:
-        for some in pool.each(job, every[done:], lambda: known[0], workers):
+        left = every[done:]
+        for some in measured(model, windows, settings, left, lambda: known[0], where or Where()):
             known[0] = found = found | some
             bar.update(int(lengths[every[done]].sum()))
             done += 1

@@ -1,4 +1,5 @@
-"""Any text as documents: files of text, JSON lines, CSV, parquet, folders of them."""
+"""Any text as documents: files of text, JSON lines, CSV, parquet, Arrow, folders of them, and
+datasets of the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -10,11 +11,12 @@ from typing import NamedTuple
 
 from minigpt.errors import MiniGPTError
 
-TABLES = (".jsonl", ".ndjson", ".csv", ".parquet")
+TABLES = (".jsonl", ".ndjson", ".csv", ".parquet", ".arrow")
+HUB = "hf://"
 PLAIN = (".txt", ".text", ".md")
 # The column that holds the text, where a table has several.
 COLUMNS = ("text", "content", "body", "document", "prompt")
-LEGAL = "files or folders of .txt, .md, .jsonl, .csv or .parquet"
+LEGAL = "files or folders of .txt, .md, .jsonl, .csv, .parquet or .arrow, or hf://org/dataset"
 
 
 class CorpusError(MiniGPTError):
@@ -29,9 +31,14 @@ class Document(NamedTuple):
 
 
 def documents(paths: Sequence[str | Path]) -> Iterator[Document]:
-    """The documents of files and folders, folders in the order of their names. What holds no text,
-    an empty file or row, is none. Raises CorpusError."""
-    for path in files(paths):
+    """The documents of files and folders, folders in the order of their names, and of datasets:
+    "hf://org/name", "hf://org/name:split". What holds no text, an empty file or row, is none.
+    Raises CorpusError."""
+    for name in map(str, paths):
+        if name.startswith(HUB):
+            yield from (each for each in _hub(name) if each.text.strip())
+    here = [path for path in paths if not str(path).startswith(HUB)]
+    for path in files(here) if here or not paths else ():
         for name, text in _READERS.get(path.suffix.lower(), _plain)(path):
             if text.strip():
                 yield Document(name, text)
@@ -99,11 +106,40 @@ def _parquet(path: Path) -> Iterator[Document]:
             yield Document(f"{path.name}:{number}", str(text or ""))
 
 
-def _text(path: Path, row: dict[str, str]) -> str:
+def _arrow(path: Path) -> Iterator[Document]:
+    """A table as `datasets` saves it: an Arrow stream, or an Arrow file."""
+    import pyarrow
+
+    try:
+        with pyarrow.memory_map(str(path)) as source:
+            opened = pyarrow.ipc.open_stream(source)
+            column, number = _column(path, opened.schema.names), 0
+            for batch in opened:
+                for text in batch.column(column).to_pylist():
+                    number += 1
+                    yield Document(f"{path.name}:{number}", str(text or ""))
+    except pyarrow.ArrowInvalid as error:
+        raise CorpusError(f"{path}: {error}", "an Arrow stream, as `datasets` saves it") from error
+
+
+def _hub(name: str) -> Iterator[Document]:
+    """The rows of a dataset, one after the other, as they come."""
+    try:
+        from datasets import load_dataset
+    except ModuleNotFoundError as error:
+        raise CorpusError(
+            f"{name} without the library datasets", "it installed", "pip install datasets"
+        ) from error
+    of, _, split = name.removeprefix(HUB).partition(":")
+    for number, row in enumerate(load_dataset(of, split=split or "train", streaming=True), 1):
+        yield Document(f"{of}:{number}", str(_text(name, row) or ""))
+
+
+def _text(path: str | Path, row: dict[str, str]) -> str:
     return row[_column(path, [*row])]
 
 
-def _column(path: Path, names: Sequence[str]) -> str:
+def _column(path: str | Path, names: Sequence[str]) -> str:
     """The column of the text: by name, or the only one."""
     found = [name for name in COLUMNS if name in names] or list(names)
     if len(names) > 1 and found == list(names):
@@ -119,4 +155,5 @@ _READERS = {
     ".ndjson": _lines,
     ".csv": _rows,
     ".parquet": _parquet,
+    ".arrow": _arrow,
 }

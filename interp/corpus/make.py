@@ -12,11 +12,12 @@ from typing import Any
 from interp import provenance
 from interp.corpus import dense, writing
 from interp.corpus.collate import STATE, collate
-from interp.corpus.documents import CorpusError, Document, documents, files
+from interp.corpus.documents import HUB, CorpusError, Document, documents, files
 from interp.corpus.groups import groups
 from interp.corpus.measure import Settings
 from interp.corpus.store import FORMAT, Store
 from interp.corpus.windows import Windows, cut, opened
+from interp.executor import Where
 from minigpt import GPT2
 
 USUAL = Settings()
@@ -30,7 +31,7 @@ def make(
     out: str | Path,
     settings: Settings = USUAL,
     *,
-    workers: int = 1,
+    where: Where | None = None,
     progress: bool = True,
 ) -> Store:
     """The store of a corpus: files and folders, or documents. What an interrupted call left in the
@@ -46,7 +47,7 @@ def make(
         return Store(folder, model.words)
     windows = _windows(model, corpus, settings, folder, said)
     dense.prepare(model, windows, settings.dense)
-    found = collate(model, windows, settings, folder, workers=workers, progress=progress)
+    found = collate(model, windows, settings, folder, where=where, progress=progress)
     addresses = [address for group in groups(model) for address in group.addresses]
     kept = writing.kept(found)
     writing.write(found.moments, found.attends, addresses, kept, windows, folder)
@@ -74,6 +75,9 @@ def _hashes(corpus: Sequence[str | Path] | Sequence[Document]) -> Iterator[tuple
     for each in corpus:
         if isinstance(each, Document):
             yield each.name, hashlib.sha256(each.text.encode("utf-8", "surrogatepass")).hexdigest()
+            continue
+        if str(each).startswith(HUB):
+            yield str(each), "of the hub"
             continue
         for path in files([each]):
             with path.open("rb") as file:

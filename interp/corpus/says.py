@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from interp import latents
-from minigpt import Params, Site, parse
+from interp.corpus.groups import Group, groups
+from minigpt import GPT2, Params, Site, parse
 from minigpt.errors import AddressError
 from minigpt.params import Block
 from minigpt.shown import Shown
@@ -50,16 +51,31 @@ def says(params: Params, words: Tokenizer, address: str, k: int = 10) -> Says:
     return Says(lists)
 
 
-def writes(params: Params, address: str) -> Float[Tensor, "d_model"] | None:
-    """The direction that a neuron or a latent writes in; None of a head, which has many."""
-    site = parse(address, params.config).site
-    if site.is_latent and site.part is not None:
-        known = params.dictionary(site)
-        row = known.decoder[site.part].double()
-        return (
-            row @ params.blocks[site.depth].w_out.double() if known.reads.endswith(".act") else row
-        )
-    return params.blocks[site.depth].w_out[site.part].double() if site.is_neuron else None
+def neighbours(model: GPT2, address: str, k: int = 8) -> Tokens:
+    """The neurons and latents that write most nearly in the direction of a neuron or a latent, by
+    the cosine; of a head, which writes in many directions, none."""
+    every = [group for group in groups(model) if not group.is_heads]
+    home = next((group for group in every if address in group.addresses), None)
+    if home is None:
+        return ()
+    own = F.normalize(_written(model.params, home)[home.addresses.index(address)], dim=0)
+    found: list[tuple[str, float]] = []
+    for group in every:
+        near = F.normalize(_written(model.params, group), dim=1) @ own
+        best = near.topk(min(k + 1, group.n))
+        pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        found += [(group.addresses[i], cosine) for i, cosine in pairs]
+    nearest = sorted(found, key=lambda pair: -pair[1])
+    return tuple(pair for pair in nearest if pair[0] != address)[:k]
+
+
+def _written(params: Params, group: Group) -> Float[Tensor, "n d_model"]:
+    """The direction that each of a group writes in."""
+    if group.is_neurons:
+        return params.blocks[group.layer].w_out
+    known = params.dictionaries[group.name.removesuffix(".l")]
+    act = known.reads.endswith(".act")
+    return known.decoder @ params.blocks[group.layer].w_out if act else known.decoder
 
 
 def _neuron(params: Params, site: Site) -> dict[str, Float[Tensor, "vocab"]]:

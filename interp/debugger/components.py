@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from interp import views
 from interp.corpus.component import Component, Example
 from interp.corpus.groups import Did, groups
-from interp.corpus.says import says
+from interp.corpus.says import neighbours, says
 from interp.debugger.links import link
 from interp.debugger.question import MAX_TOKENS, Question, QuestionError
 from interp.debugger.session import Session
@@ -77,8 +77,10 @@ def page(session: Session, model: str, address: str, text: str = "") -> Document
     drawn = views.component(found, said, f"{known.name} on {store.name}", _Linked(model))
     own = [_own(known, found, text)] if text else []
     alike = Section("Large in the same windows", "", [_alike(store, model, name)])
+    near = neighbours(known, name)
+    beside = [Section("Writes in the same direction", "", [_near(model, near)])] if near else []
     explained = views.explanation(explanation(session, model, name))
-    sections = [*own, explained, *drawn.sections, alike]
+    sections = [*own, explained, *drawn.sections, alike, *beside]
     return Document(drawn.title, sections, drawn.verdict)
 
 
@@ -142,6 +144,13 @@ def _did(model: GPT2, address: str, ids: Sequence[int]) -> list[float]:
     did: Did = group.read(model.run([ids])).row(0, len(ids))
     values: list[float] = did.values[:, group.addresses.index(address)].tolist()
     return values
+
+
+def _near(model: str, near: Sequence[tuple[str, float]]) -> Table:
+    rows = [
+        (Span(other, "code", link=link(model, other)), f"{cosine:.2f}") for other, cosine in near
+    ]
+    return Table("", ("component", ">cosine"), rows)
 
 
 def _alike(store: Store, model: str, name: str) -> Table:

@@ -4,9 +4,7 @@ kept as soon as it is done."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
-from multiprocessing import get_context
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +13,7 @@ from tqdm import tqdm
 
 from interp.corpus.store import EXPLANATIONS, Store
 from interp.corpus.writing import replaced
+from interp.executor import Where, each
 from interp.explain.explain import Explanation, explain, others_simulate
 from interp.explain.passages import Evidence, evidence
 from interp.explain.simulators import Simulator
@@ -46,7 +45,7 @@ class Entry(Shown):
     p: float
 
 
-def catalogue(store: Store, *, workers: int = 1, progress: bool = True) -> Path:
+def catalogue(store: Store, *, where: Where | None = None, progress: bool = True) -> Path:
     """The table of a store's explanations; what an interrupted call left is gone on with."""
     done, parts = store.folder / EXPLANATIONS, store.folder / "explanations"
     if store.is_explained:
@@ -58,7 +57,7 @@ def catalogue(store: Store, *, workers: int = 1, progress: bool = True) -> Path:
     known = len(store) - sum(len(part) for part, _ in left)
     bar = tqdm(total=len(store), initial=known, unit=" components", disable=not progress)
     with bar:
-        for n in _made(store, left, workers):
+        for n in each(Explain(store.folder, store.words), left, where):
             bar.update(n)
     whole = pd.concat(map(pd.read_parquet, paths), ignore_index=True)
     replaced(done, whole.to_parquet)
@@ -68,40 +67,22 @@ def catalogue(store: Store, *, workers: int = 1, progress: bool = True) -> Path:
     return done
 
 
-Job = tuple[range, Path]
+@dataclass(eq=False, repr=False)
+class Explain(Shown):
+    """A worker's job: the explanations of components that follow one another in a store, written
+    into a file; how many they are."""
 
+    folder: Path
+    words: Tokenizer
+    _opened: list[Store] = field(default_factory=list)
 
-def _made(store: Store, jobs: Sequence[Job], workers: int) -> Iterator[int]:
-    """How many components are explained, part by part, each written as soon as it is."""
-    if workers == 1:
-        yield from (_write(store, job) for job in jobs)
-        return
-    given = store.folder, store.words
-    with ProcessPoolExecutor(workers, get_context("spawn"), _begin, given) as pool:
-        running = [pool.submit(_write_own, job) for job in jobs]
-        try:
-            yield from (each.result() for each in as_completed(running))
-        finally:
-            for each in running:
-                each.cancel()
-
-
-def _write(store: Store, job: Job) -> int:
-    part, path = job
-    replaced(path, pd.DataFrame(entries(store, part)).to_parquet)
-    return len(part)
-
-
-# In a worker process: its store, which it opens once.
-_opened: list[Store] = []
-
-
-def _begin(folder: Path, words: Tokenizer) -> None:
-    _opened[:] = [Store(folder, words)]
-
-
-def _write_own(job: Job) -> int:
-    return _write(_opened[0], job)
+    def __call__(self, piece: tuple[range, Path]) -> int:
+        """Explain a part, and write it down."""
+        if not self._opened:
+            self._opened.append(Store(self.folder, self.words))
+        part, path = piece
+        replaced(path, pd.DataFrame(entries(self._opened[0], part)).to_parquet)
+        return len(part)
 
 
 def summary(store: Store) -> list[tuple[str, int, float, float]]:
@@ -117,8 +98,8 @@ def entries(store: Store, part: range) -> list[Entry]:
     """The explanations of some components that follow one another in a store."""
     components = [*store.between(part.start, part.stop)]
     known = [evidence(component) for component in components]
-    made = [explain(*each) for each in zip(components, known, strict=True)]
-    simulators = [each.simulator for each in made]
+    made = [explain(*given) for given in zip(components, known, strict=True)]
+    simulators = [one.simulator for one in made]
     return [
         _entry(number, made[i], known[i], [*_others(simulators, i)])
         for i, number in enumerate(part)
@@ -134,7 +115,7 @@ def _others(simulators: Sequence[Simulator], i: int) -> Iterator[Simulator]:
 
 def _entry(number: int, made: Explanation, known: Evidence, others: Sequence[Simulator]) -> Entry:
     theirs, scores = others_simulate(known, others), made.scores
-    as_good = sum(each >= scores.simulation for each in theirs)
+    as_good = sum(other >= scores.simulation for other in theirs)
     baselines = (found.simulation for found in made.baselines.values())
     return Entry(
         number,

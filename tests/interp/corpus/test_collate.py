@@ -6,14 +6,17 @@ import os
 import signal
 import subprocess
 import sys
+import types
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 from interp.corpus import collate as passes
+from interp.corpus import workers
 from interp.corpus.best import AFTER, SPAN
 from interp.corpus.documents import CorpusError, Document, documents
 from interp.corpus.groups import groups
@@ -21,6 +24,7 @@ from interp.corpus.make import make
 from interp.corpus.measure import KINDS, Settings, lots, measure
 from interp.corpus.moments import EDGES
 from interp.corpus.windows import cut
+from interp.executor import Where
 from minigpt import GPT2
 from tests.conftest import LETTERS, random_params, tiny
 from tests.minigpt.test_dictionary import random_dictionary
@@ -198,7 +202,7 @@ def contents(folder: Path) -> list[bytes]:
 
 
 def test_two_processes_write_the_same_bytes(store, tmp_path):
-    make(MODEL, texts(), tmp_path / "two", SETTINGS, workers=2, progress=False)
+    make(MODEL, texts(), tmp_path / "two", SETTINGS, where=Where(2), progress=False)
     assert contents(tmp_path / "two") == contents(store.folder)
     make(MODEL, texts(seed=1), tmp_path / "other", SETTINGS, progress=False)
     assert contents(tmp_path / "other") != contents(store.folder)
@@ -227,9 +231,9 @@ def test_what_is_killed_in_the_middle_goes_on_to_the_same_bytes(store, tmp_path,
     )
     assert done.returncode == -signal.SIGKILL
     read: list[slice] = []
-    kept = passes.pool.measure
+    kept = workers.measure
     monkeypatch.setattr(
-        passes.pool, "measure", lambda *given, **more: read.append(given[3]) or kept(*given, **more)
+        workers, "measure", lambda *given, **more: read.append(given[3]) or kept(*given, **more)
     )
     make(MODEL, texts(), tmp_path / "killed", SETTINGS, progress=False)
     assert contents(tmp_path / "killed") == contents(store.folder)
@@ -295,6 +299,36 @@ def test_what_is_no_text_is_refused_with_its_place(tmp_path, name, content, said
         list(documents([tmp_path]))
     with pytest.raises(CorpusError, match="no such file"):
         list(documents([tmp_path / "nowhere.txt"]))
+
+
+def test_a_dataset_of_the_hub_is_read_row_by_row(monkeypatch, tmp_path):
+    asked = []
+
+    def load_dataset(name, split, streaming):
+        asked.append((name, split, streaming))
+        return iter([{"text": "one", "id": 1}, {"text": " ", "id": 2}, {"text": "two", "id": 3}])
+
+    fake = types.SimpleNamespace(load_dataset=load_dataset)
+    monkeypatch.setitem(sys.modules, "datasets", fake)
+    (tmp_path / "own.txt").write_text("three")
+    found = list(documents(["hf://org/name:test", tmp_path / "own.txt"]))
+    assert found == [("org/name:1", "one"), ("org/name:3", "two"), ("own.txt", "three")]
+    assert len(list(documents(["hf://org/name"]))) == 2
+    assert asked == [("org/name", "test", True), ("org/name", "train", True)]
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(CorpusError, match="pip install datasets"):
+        list(documents(["hf://org/name"]))
+
+
+def test_what_datasets_saves_is_read(tmp_path):
+    table = pa.table({"text": ["one", None, "two"], "id": [1, 2, 3]})
+    path = str(tmp_path / "data.arrow")
+    with pa.OSFile(path, "wb") as out, pa.ipc.new_stream(out, table.schema) as writer:
+        writer.write_table(table, max_chunksize=2)
+    assert list(documents([tmp_path])) == [("data.arrow:1", "one"), ("data.arrow:3", "two")]
+    (tmp_path / "data.arrow").write_bytes(b"no table")
+    with pytest.raises(CorpusError, match="Arrow stream"):
+        list(documents([tmp_path]))
 
 
 def test_the_lot_is_even_and_another_for_each_component_window_and_seed():

@@ -18,6 +18,7 @@ from interp.corpus.make import make
 from interp.corpus.measure import Settings
 from interp.corpus.merge import merge
 from interp.corpus.store import Store
+from interp.executor import Where
 from tests.interp.corpus.test_collate import MODEL, SETTINGS, same, texts
 
 DENSE = Settings(size=40, top=4, bottom=3, sample=12, shard=32, dense=("resid1", "m0", "a1.0"))
@@ -136,7 +137,7 @@ def test_every_number_of_chosen_nodes_is_kept(tmp_path):
             found = MODEL.run(store.windows[window][None])[name][0]
             assert np.array_equal(rows[start:end], found.numpy())
     assert all(each.holds for each in check(store, MODEL))
-    two = make(MODEL, texts(12), tmp_path / "two", DENSE, workers=2, progress=False)
+    two = make(MODEL, texts(12), tmp_path / "two", DENSE, where=Where(2), progress=False)
     assert np.array_equal(two.dense("resid1"), store.dense("resid1"))
 
 

@@ -10,17 +10,20 @@ from html import unescape
 from itertools import islice
 
 import pytest
+import torch
 from starlette.testclient import TestClient
 
 from interp.corpus.documents import documents
 from interp.corpus.make import make
 from interp.corpus.measure import Settings
+from interp.corpus.says import neighbours
 from interp.debugger import api, component_page, start
 from interp.debugger.question import Question
 from interp.debugger.session import Session
 from interp.explain.explain import explain
 from minigpt.errors import AddressError
 from tests.browser import needs_chromium, served
+from tests.interp.corpus.test_collate import MODEL as LETTERED
 from tests.interp.debugger.questions import ASKED, MODEL
 from tests.interp.debugger.tab import tab_of
 from tests.interp.debugger.test_debugger_look import serious
@@ -100,6 +103,28 @@ def test_explanations_that_were_made_are_searched_and_shown(client, store, expla
     page = client.get("/components?words=number").text
     assert all(row["address"] in page for row in found)
     assert found[0]["sentence"] in unescape(page)
+
+
+def test_neighbours_are_those_that_write_most_nearly_in_its_direction(client):
+    own, every = MODEL.params.blocks[1].w_out[3], {}
+    for layer, block in enumerate(MODEL.params.blocks):
+        cosines = torch.cosine_similarity(block.w_out, own[None], dim=1)
+        every |= {f"m{layer}.n{i}": float(x) for i, x in enumerate(cosines)}
+    del every["m1.n3"]
+    best = sorted(every, key=lambda name: -every[name])[:8]
+    found = neighbours(MODEL, "m1.n3")
+    assert [name for name, _ in found] == best
+    assert [x for _, x in found] == pytest.approx([every[name] for name in best], abs=1e-6)
+    assert neighbours(MODEL, "a2.6") == ()
+    assert "Writes in the same direction" in client.get("/component/m1.n3").text
+    assert "Writes in the same direction" not in client.get("/component/a2.6").text
+
+
+def test_neighbours_of_a_latent_are_latents_and_neurons():
+    names = [name for name, _ in neighbours(LETTERED, "m1.l4", k=50)]
+    assert "m1.l4" not in names
+    assert any(".l" in name for name in names)
+    assert any(".n" in name for name in names)
 
 
 def test_what_is_searched_for_is_what_is_found(store):

@@ -11,6 +11,7 @@ from interp.concepts import Concept
 from interp.corpus.documents import CorpusError
 from interp.corpus.make import make
 from interp.corpus.store import Store
+from interp.executor import Where
 from interp.explain import catalogue as tables
 from interp.explain.catalogue import catalogue, summary
 from interp.explain.explain import explain
@@ -70,7 +71,7 @@ def test_what_was_interrupted_is_gone_on_with(store, monkeypatch):
 def test_two_processes_say_the_same(store, tmp_path):
     catalogue(store, progress=False)
     other = make(MODEL, texts(40), tmp_path / "other", SETTINGS, progress=False)
-    catalogue(other, workers=2, progress=False)
+    catalogue(other, where=Where(2), progress=False)
     pd.testing.assert_frame_equal(table(store), table(other))
 
 
