@@ -61,9 +61,10 @@ def acdc(
     """The edges that are left by ACDC's order (Conmy et al. 2023, algorithm 1), each effect exact:
     from the output back, an edge is removed for good where the metric then falls by less than
     `threshold` from what it was, with absolute=True where it moves by less."""
-    every = sorted(every_edge(on.model.config), key=_depth, reverse=True)
+    every = list(every_edge(on.model.config))
     gone, before = list[str](), float(on.full.mean())
-    for edge in tqdm(every, desc="edges", disable=not progress, leave=False):
+    order = sorted(every, key=_depth, reverse=True)
+    for edge in tqdm(order, desc="edges", disable=not progress, leave=False):
         after = float(on.edges([e for e in every if e not in {*gone, edge}], every).mean())
         lost = before - after
         if (abs(lost) if absolute else lost) < threshold:

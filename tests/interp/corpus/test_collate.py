@@ -208,6 +208,13 @@ def test_two_processes_write_the_same_bytes(store, tmp_path):
     assert contents(tmp_path / "other") != contents(store.folder)
 
 
+@pytest.mark.slow
+def test_ray_writes_the_same_bytes(store, tmp_path):
+    pytest.importorskip("ray", reason="needs ray: pip install '.[ray]'")
+    make(MODEL, texts(), tmp_path / "ray", SETTINGS, where=Where(2, "local"), progress=False)
+    assert contents(tmp_path / "ray") == contents(store.folder)
+
+
 KILLED = """
 import os, signal, sys
 from interp.corpus import collate
