@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -286,6 +287,8 @@ def changed_by(importing: str) -> str:
         - set(OURS)
         - {"__future__"}
     )
+    # An optional library that is not installed changes nothing.
+    foreign = {name for name in foreign if find_spec(name.partition(".")[0])}
     script = STATE.replace("{foreign}", ", ".join(sorted(foreign))).replace(
         "{importing}", importing
     )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from interp.executor.executor import TRIES, ExecutorError, Gone, Where, alone
+from interp.executor.where import TRIES, ExecutorError, Gone, Where, alone
 
 # In a worker: its job, by which it is called.
 _jobs: dict[str, Callable[[Any], Any]] = {}

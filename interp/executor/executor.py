@@ -6,32 +6,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-import torch
-
-from minigpt.errors import MiniGPTError
-from minigpt.shown import Shown
+from interp.executor.where import TRIES, ExecutorError, Gone, Where
 
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
-# How often a piece is begun again after whoever did it was gone, and how many pieces wait at a
-# worker beside the one that it does.
-TRIES, AHEAD = 3, 1
-
-
-class ExecutorError(MiniGPTError):
-    """Work that cannot be done where it was asked to be."""
-
-
-@dataclass(frozen=True)
-class Where(Shown):
-    """workers: processes, 1 being this one; ray: a Ray cluster's address instead, "local" for one
-    that is begun here."""
-
-    workers: int = 1
-    ray: str = ""
+# How many pieces wait at a worker beside the one that it does.
+AHEAD = 1
 
 
 @runtime_checkable
@@ -45,16 +27,12 @@ class Pool(Protocol):
         """The result. Gone where the worker went before it was there."""
 
 
-class Gone(Exception):
-    """A worker ended in the middle of its work."""
-
-
 def each(
     job: Callable[[Piece], Result], pieces: Iterable[Piece], where: Where | None = None
 ) -> Iterator[Result]:
     """The pieces' results in their order. The job is sent to a worker once, as bytes; a piece done
-    twice gives the same. A piece is taken only when it is its turn to be begun, so
-    that it may depend on what came out before.
+    twice gives the same. A piece is taken only when it is its turn to be begun, so that it may
+    depend on what came out before.
 
     A worker that is killed is replaced, and what it had is done again. Raises ExecutorError where
     that happens to a piece too often.
@@ -103,8 +81,3 @@ def _windowed(begin: Callable[[], Pool], pieces: Iterable[Any], ahead: int) -> I
         tries = 0
         running.popleft()
         yield found
-
-
-def alone() -> None:
-    """One thread a worker: more would wait for one another."""
-    torch.set_num_threads(1)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import Any
 
-from interp.executor.executor import Gone, alone
+from interp.executor.where import Gone, alone
 
 # In a worker: its job, which came once.
 _jobs: list[Callable[[Any], Any]] = []

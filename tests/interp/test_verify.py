@@ -68,6 +68,7 @@ def verified(file: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
 
 
+@pytest.mark.slow
 def test_what_is_computed_again_is_the_same_and_a_change_is_found(interp, tmp_path):
     answer, page = tmp_path / "answer.json", tmp_path / "page.html"
     answer.write_text(interp("why", PROMPT, "--json", "--html", str(page))[1])

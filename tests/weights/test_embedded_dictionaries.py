@@ -74,6 +74,7 @@ def test_a_changed_byte_is_noticed(tmp_path, monkeypatch):
     weights.load_dictionary("ioi-mini:m0")
 
 
+@pytest.mark.slow
 def test_the_recipe_gives_the_same_bytes_again_and_what_it_gives_is_read(tmp_path):
     model = weights.load("ioi-mini")
     sizes = dict.fromkeys(SITES, 64)

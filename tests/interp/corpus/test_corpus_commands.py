@@ -108,6 +108,7 @@ def test_a_store_says_what_it_is_of_and_is_searched(interp, made):
     assert len(out.splitlines()) > 3
 
 
+@pytest.mark.slow
 def test_explanations_of_a_whole_store_are_searched_by_words(interp, made, tmp_path):
     shutil.copytree(made, tmp_path / "s")
     where = str(tmp_path / "s")
@@ -124,6 +125,7 @@ def test_explanations_of_a_whole_store_are_searched_by_words(interp, made, tmp_p
     assert "index.html" in out
 
 
+@pytest.mark.slow
 def test_stores_are_listed_checked_and_made_one(interp, text, made, tmp_path):
     more = tmp_path / "more.jsonl"
     more.write_text("".join(LINES[40:60]), encoding="utf-8")
@@ -190,6 +192,7 @@ def test_without_its_libraries_the_extra_is_named(made):
     assert "minigpt-interp[corpus]" in done.stderr
 
 
+@pytest.mark.slow
 def test_without_a_store_the_embedded_model_has_its_own_text(interp, text, tmp_path, monkeypatch):
     monkeypatch.setattr(stores, "CONCEPTS", text)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

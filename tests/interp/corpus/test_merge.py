@@ -73,6 +73,7 @@ def test_what_is_read_back_is_what_was_written(parts):
         assert torch.equal(ordered.rank, best.rank), kind
 
 
+@pytest.mark.slow
 def test_a_window_of_both_keeps_its_records_once(parts, tmp_path):
     some = texts()[:45]
     overlap = make(MODEL, some[30:], tmp_path / "overlap", SETTINGS, progress=False)

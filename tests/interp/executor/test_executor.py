@@ -43,6 +43,7 @@ def test_a_worker_that_is_killed_changes_nothing(tmp_path):
     assert (tmp_path / "done").exists()
 
 
+@pytest.mark.slow
 def test_a_piece_that_kills_every_worker_is_an_error(tmp_path):
     with pytest.raises(ExecutorError, match="workers 1"):
         list(each(Killed(tmp_path, 2, always=True), range(4), TWO))

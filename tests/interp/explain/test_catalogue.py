@@ -68,6 +68,7 @@ def test_what_was_interrupted_is_gone_on_with(store, monkeypatch):
     assert len(seen) == 4
 
 
+@pytest.mark.slow
 def test_two_processes_say_the_same(store, tmp_path):
     catalogue(store, progress=False)
     other = make(MODEL, texts(40), tmp_path / "other", SETTINGS, progress=False)
