@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import jaxtyping
 
@@ -71,6 +72,13 @@ LETTERS = Tokenizer(
 def examples(number: int) -> hypothesis.settings:
     """So many tries of a property in make test, five times as many in make test-slow."""
     return hypothesis.settings(max_examples=5 * number if THOROUGH else number)
+
+
+def some(cases: Iterable[Any], every: int = 4) -> list[Any]:
+    """Cases of which one in so many is tried in make test, all of them in make test-slow."""
+    given = [case if isinstance(case, tuple) else (case,) for case in cases]
+    marks = ([pytest.mark.slow] * (i % every > 0) for i in range(len(given)))
+    return [pytest.param(*case, marks=mark) for case, mark in zip(given, marks, strict=True)]
 
 
 def unchecked(function: Callable) -> Callable:

@@ -9,22 +9,28 @@ always work. Every run is exact; nothing is linearised.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interp.circuit.state import State
 from interp.metrics import Metric
+from interp.provenance import fingerprint
 from interp.tasks import Prompts
 from minigpt import GPT2, Batch, Trace
+from minigpt.address import edges as every_edge
 from minigpt.errors import PatchError
 from minigpt.patch import Patch
 from minigpt.patch.edit import ZERO, Source
 
 SOURCES = ("mean", "zero", "resample", "pairs")
 Nodes = Sequence[str]
+# So many edges are cut faster one by one than all at once (benchmarks/edges.py).
+FEW = 8
 
 
 class Ablation:
@@ -53,9 +59,14 @@ class Ablation:
         if over not in ("heads", "heads mlps"):
             raise PatchError(f"over={over!r}", "'heads' or 'heads mlps'")
         self.model, self.pairs, self.metric = model, pairs, metric
-        self.over, self.progress = over, progress
+        self.over, self.progress, self.reference = over, progress, reference
+        # What makes the same again, elsewhere.
+        self.asked = dict(
+            pairs=pairs, metric=metric, source=source, reference=reference, over=over, seed=seed
+        )
         self.source = _source(model, pairs, reference, source, seed)
         self._runs: dict[tuple[str, ...], Trace] = {}
+        self._states: dict[tuple[str, ...], State] = {}
 
     @cached_property
     def clean(self) -> Trace:
@@ -93,13 +104,43 @@ class Ablation:
         Of the input, under zero and mean ablation, only the token embedding is taken away, as in
         EAP-IG and MIB, whose input node is that; positions are the same on both sides of a pair.
         """
-        return self._metric(self.clean, [self.cut(sorted(set(every) - set(kept)))])[0]
+        cut = set(every) - set(kept)
+        if len(cut) <= FEW:
+            return self._metric(self.clean, [self.cut(sorted(cut)) if cut else None])[0]
+        return self.state(e for e in every_edge(self.model.config) if e not in cut).metric
+
+    def state(self, kept: Iterable[str]) -> State:
+        """The run in which only these edges are kept; the last one is not made again."""
+        edges = tuple(kept)
+        if edges not in self._states:
+            self._states = {}  # first, so that there is room
+            self._states = {edges: State(self.model, self.clean, self.source, self.metric, edges)}
+        return self._states[edges]
 
     def cut(self, edges: Sequence[str]) -> Patch:
         """These edges carry what their senders write in the source."""
         if self.source.run is None or self.source.mean:
             edges = [edge.replace("input>", "emb>", 1) for edge in edges]
         return Patch.all(Patch.read(edge, self.source) for edge in edges)
+
+    @cached_property
+    def whole(self) -> State:
+        """The run in which every edge is kept."""
+        every = tuple(every_edge(self.model.config))
+        return State(self.model, self.clean, self.source, self.metric, every)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A checksum of all that its numbers depend on."""
+        digest = hashlib.sha256(fingerprint(self.model).encode())
+        digest.update(f"{self.asked['source']} {self.asked['seed']} {self.metric!r}".encode())
+        given = [self.metric.answers, self.metric.distractors]
+        for prompts in (self.pairs, self.reference or self.pairs):
+            given += [prompts.clean, prompts.corrupt, prompts.lengths, prompts.groups]
+            given += [prompts.positions[name] for name in sorted(prompts.positions)]
+        for ids in given:
+            digest.update(b"-" if ids is None else ids.cpu().numpy().tobytes())
+        return digest.hexdigest()
 
     def _run(self, circuit: tuple[str, ...]) -> Trace:
         """A circuit's own run; the last one is kept, since a search asks for it again and again."""

@@ -1,92 +1,185 @@
-"""Edges of a circuit by how much is lost without them: of the whole model, or searched for, each
-time of what is left. Every effect is exact: the model runs again with the edge cut.
+"""Searches of circuits: an order of all edges by which circuits of any size are taken, found by
+exact effects, at the whole model or at what is left of it or grown so far.
 
-Scores are those of EAP-IG and MIB: the metric with the edge less that without it, so that an edge
-that helps is positive.
+Scores are those of EAP-IG and MIB: the metric with an edge less that without it, so that an edge
+that helps is positive. Every number is a run of the model; nothing is linearised.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
 from tqdm import tqdm
 
-from interp.circuit.ablation import Ablation
 from interp.circuit.curve import SIZES, pruned, ranked
-from minigpt import parse
+from interp.circuit.matrix import places, ports, senders
+from interp.circuit.state import State
+from interp.circuit.turns import Turns
+from interp.executor import one_thread
 from minigpt.address import edges as every_edge
+from minigpt.errors import MiniGPTError
 
 Scores = dict[str, float]
+# Of the edges that are left, the share that goes in one step of a greedy search.
+STEP = 0.1
+# How many edges of ACDC's order are tried at once, in the hope that all of them go.
+AHEAD = 8
 
 
-def exact(on: Ablation, edges: Sequence[str] | None = None, *, progress: bool = False) -> Scores:
-    """What is lost on average where one edge carries what its sender writes in the source; every
+def exact(turns: Turns, edges: Sequence[str] | None = None) -> Float[Tensor, "edges prompts"]:
+    """By prompt, what is lost where one edge carries what its sender writes in the source; every
     edge of the model, unless some are given."""
-    names = list(every_edge(on.model.config)) if edges is None else list(edges)
-    return _lost(on, names, (), progress)
+    every = every_edges(turns)
+    return turns.on.full - turns.metric(every, every if edges is None else edges)
 
 
-def removed(
-    on: Ablation, *, shares: Sequence[float] = SIZES, progress: bool = False
-) -> Mapping[str, float]:
-    """Edges removed block by block, from the whole model down to the smallest share: what is left
-    is scored anew after each block, at the state that was reached.
+def every_edges(turns: Turns) -> list[str]:
+    """The edges of the model that is searched."""
+    return list(every_edge(turns.on.model.config))
 
-    The order as scores: the last that are left are the largest; within a block, by what was lost
-    when it went.
+
+def blocks(turns: Turns, shares: Iterable[float] = SIZES) -> list[int]:
+    """The sizes of MIB's circuits, the largest first, the whole model not among them."""
+    every = len(every_edges(turns))
+    return sorted({int(share * every) for share in shares if share < 1}, reverse=True)
+
+
+def steps(turns: Turns, step: float = STEP) -> list[int]:
+    """Sizes of which each is smaller than the one before by a share of it, and by one at least."""
+    if not 0 < step < 1:
+        raise MiniGPTError(f"steps of {step} of the edges", "a share between 0 and 1")
+    sizes = [len(every_edges(turns))]
+    while sizes[-1] > 1:
+        sizes.append(min(sizes[-1] - 1, round(sizes[-1] * (1 - step))))
+    return sizes[1:]
+
+
+def removed(turns: Turns, sizes: Sequence[int], *, absolute: bool = False) -> Scores:
+    """Edges removed down to each of these sizes in turn, the least useful first: what is left is
+    scored anew after each step, at the state that was reached.
+
+    absolute: those first without which the metric moves least, instead of those that help least.
+    The order as scores: the last that are left are the largest.
     """
-    every = list(every_edge(on.model.config))
-    counts = sorted({int(share * len(every)) for share in shares if share < 1}, reverse=True)
-    left, found = every, dict.fromkeys(every, 0.0)
-    bar = tqdm(counts, desc="blocks", disable=not progress, leave=False)
-    for rank, count in enumerate(bar):
-        scores = _lost(on, left, [edge for edge in every if edge not in set(left)], progress)
-        ordered = ranked(scores)
-        _place(found, ordered[count:], scores, rank)
-        left = [edge for edge in left if edge in set(ordered[:count])]
-    _place(found, left, scores, len(counts))
+    left, order = every_edges(turns), list[str]()
+    for size in tqdm(sizes, desc="steps", disable=not turns.progress, leave=False):
+        scores = lost(turns, left)
+        ranking = ranked(scores, absolute=absolute)
+        order += reversed(ranking[size:])
+        kept = set(ranking[:size])
+        left = [edge for edge in left if edge in kept]
+    order += reversed(ranked(lost(turns, left), absolute=absolute))
+    return {edge: float(rank) for rank, edge in enumerate(order, 1)}
+
+
+def lost(turns: Turns, circuit: Sequence[str]) -> Scores:
+    """Of each edge of a circuit, what is lost without it on average; nothing, exactly, where no
+    path from the input to the output goes through it."""
+    heard = pruned(circuit)
+    found = dict.fromkeys(circuit, 0.0)
+    if heard:
+        base = turns.base(circuit)
+        change = (base - turns.metric(circuit, heard)).mean(1)
+        found |= zip(heard, change.tolist(), strict=True)
     return found
 
 
-def _place(found: Scores, some: Sequence[str], scores: Mapping[str, float], rank: int) -> None:
-    """Scores of a block: above those of all before it, below all after it, in their own order."""
-    least, most = (f([scores[edge] for edge in some], default=0.0) for f in (min, max))
-    for edge in some:
-        found[edge] = rank + (scores[edge] - least) / (2 * (most - least) or 1.0)
+def added(turns: Turns, *, most: int | None = None, step: float = STEP) -> Scores:
+    """Circuits grown from the output back: each time, of the edges into ports that the circuit has,
+    those are added with which most is won where they carry what their senders write in the whole
+    model; their senders' ports are the next to grow from.
+
+    most: how many edges are added, all unless given; the order as scores.
+    """
+    config = turns.on.model.config
+    every, order = every_edges(turns), list[str]()
+    total = len(every) if most is None else min(most, len(every))
+    at, names = places(config), senders(config)
+    bar = tqdm(total=total, unit=" added", disable=not turns.progress, leave=False)
+    with bar:
+        while len(order) < total:
+            reached = {"out"} | {names[at[edge][0]] for edge in order}
+            inside = set(order)
+            open_ = [e for e in every if e not in inside and _reader(e) in reached]
+            base = turns.base(order_of(every, inside))
+            won = (turns.metric(order_of(every, inside), open_, whole=True) - base).mean(1)
+            scores = dict(zip(open_, won.tolist(), strict=True))
+            size = min(total - len(order), max(1, round(step * len(order))))
+            order += ranked(scores)[:size]
+            bar.update(len(order) - bar.n)
+    rank = {edge: float(len(order) - i) for i, edge in enumerate(order)}
+    return {edge: rank.get(edge, 0.0) for edge in every}
 
 
-def acdc(
-    on: Ablation, threshold: float, *, absolute: bool = False, progress: bool = False
-) -> list[str]:
+def order_of(every: Sequence[str], inside: set[str]) -> list[str]:
+    """Some edges, in the order of all."""
+    return [edge for edge in every if edge in inside]
+
+
+def _reader(edge: str) -> str:
+    """The node whose port an edge ends at."""
+    port = edge.split(">")[1]
+    return port if port == "out" else port.rpartition(".")[0]
+
+
+def acdc(turns: Turns, threshold: float, *, absolute: bool = False) -> list[str]:
     """The edges that are left by ACDC's order (Conmy et al. 2023, algorithm 1), each effect exact:
     from the output back, an edge is removed for good where the metric then falls by less than
     `threshold` from what it was, with absolute=True where it moves by less."""
-    every = list(every_edge(on.model.config))
-    gone, before = list[str](), float(on.full.mean())
-    order = sorted(every, key=_depth, reverse=True)
-    for edge in tqdm(order, desc="edges", disable=not progress, leave=False):
-        after = float(on.edges([e for e in every if e not in {*gone, edge}], every).mean())
-        lost = before - after
-        if (abs(lost) if absolute else lost) < threshold:
-            gone.append(edge)
+    config = turns.on.model.config
+    kept = set(every_edges(turns))
+    order = reversed(range(len(ports(config))))
+    for port in tqdm([*order], desc="ports", disable=not turns.progress, leave=False):
+        mine = [edge for edge, (_, to) in places(config).items() if to == port]
+        with one_thread():
+            state = turns.on.state(order_of(every_edges(turns), kept))
+            kept -= set(_through(state, port, mine[::-1], config, threshold, absolute))
+    return pruned(order_of(every_edges(turns), kept))
+
+
+def _through(
+    state: State, port: int, edges: Sequence[str], config: Any, threshold: float, absolute: bool
+) -> list[str]:
+    """Which edges into one port go, tried one after the other; several are tried at once, and what
+    was found beyond one that stays is tried again."""
+    at, gone, i = places(config), list[str](), 0
+    before = float(state.metric.mean())
+    while i < len(edges):
+        some = edges[i : i + AHEAD]
+        weights = torch.zeros(len(some), len(senders(config)))
+        for row in range(len(some)):
+            weights[row, [at[edge][0] for edge in [*gone, *some[: row + 1]]]] = 1
+        for after in state.changed(port, weights).mean(1).tolist():
+            i += 1
+            fall = before - after
+            if (abs(fall) if absolute else fall) >= threshold:
+                break
+            gone.append(edges[i - 1])
             before = after
-    return pruned([edge for edge in every if edge not in set(gone)])
+    return gone
 
 
-def _depth(edge: str) -> tuple[int, str]:
-    """Edges into later ports come first, of one port those from later senders."""
-    sender, port = parse(edge).sites
-    return port.stage * 1000 + sender.stage, edge
+def chance(edges: Sequence[str], seed: int) -> Mapping[str, float]:
+    """An order by chance, as scores: what a search is to be compared with."""
+    order = torch.randperm(len(edges), generator=torch.Generator().manual_seed(seed))
+    return dict(zip(edges, order.double().tolist(), strict=True))
 
 
-def _lost(on: Ablation, edges: Sequence[str], gone: Sequence[str], progress: bool) -> Scores:
-    """By edge, what is lost when it goes too where others are gone already."""
-    state = on.cut(gone)
-    base = on.model.rerun(on.clean, state) if gone else on.clean
-    # Edges into one port are computed together, so they are asked for one after the other.
-    ordered = sorted(edges, key=lambda edge: str(parse(edge).sites[-1]))
-    patches = [on.cut([edge]) | state for edge in ordered]
-    after, _ = on.metric.after(on.model, base, patches, progress=progress)
-    change = (on.metric(base) - after).mean(1)
-    values = dict(zip(ordered, change.tolist(), strict=True))
-    return {edge: values[edge] for edge in edges}
+def auroc(scores: Mapping[str, float], known: Iterable[str]) -> float:
+    """The chance that an edge of the true circuit has a larger score, in size, than one that is
+    none; ties count half."""
+    true = set(known)
+    if strange := sorted(true - set(scores)):
+        raise MiniGPTError(f"no scores of {', '.join(strange[:5])}", "scores of all edges")
+    ranks: dict[bool, list[float]] = {True: [], False: []}
+    for edge, score in scores.items():
+        ranks[edge in true].append(abs(score))
+    inside, outside = (torch.tensor(ranks[side], dtype=torch.float64) for side in (True, False))
+    if not len(inside) or not len(outside):
+        raise MiniGPTError("all edges on one side", "some that belong and some that do not")
+    more = (inside[:, None] > outside).double() + 0.5 * (inside[:, None] == outside)
+    return float(more.mean())

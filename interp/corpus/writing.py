@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from interp.corpus.best import FREE, SPAN, Best
 from interp.corpus.measure import KINDS, Found
 from interp.corpus.moments import Moments
 from interp.corpus.windows import Windows
+from interp.executor import replaced
 
 # Components of a row group.
 GROUP = 1024
@@ -101,13 +102,6 @@ def checksum(path: Path) -> str:
     """SHA-256."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def replaced(path: Path, made: Callable[[Path], Any]) -> None:
-    """A file that is whole, or not there."""
-    new = path.with_name(path.name + ".new")
-    made(new)
-    new.replace(path)
 
 
 def _components(m: Moments, attends: Attends, addresses: Sequence[str]) -> pa.Table:

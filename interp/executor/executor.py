@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from interp.executor.where import TRIES, ExecutorError, Gone, Where
@@ -37,12 +37,21 @@ def each(
     A worker that is killed is replaced, and what it had is done again. Raises ExecutorError where
     that happens to a piece too often.
     """
+    with workers(job, where) as done:
+        yield from done(pieces)
+
+
+@contextmanager
+def workers(
+    job: Callable[[Piece], Result], where: Where | None = None
+) -> Iterator[Callable[[Iterable[Piece]], Iterator[Result]]]:
+    """The same for several lots of pieces, one after the other, by the same workers."""
     given = where or Where()
-    if given.workers == 1 and not given.ray:
-        yield from map(job, pieces)
+    if given == Where():
+        yield lambda pieces: map(job, pieces)
         return
     with _pool(job, given) as begin:
-        yield from _windowed(begin, pieces, given.workers + AHEAD)
+        yield Workers(begin, given.workers + AHEAD).each
 
 
 def _pool(job: Any, where: Where) -> AbstractContextManager[Callable[[], Pool]]:
@@ -55,29 +64,39 @@ def _pool(job: Any, where: Where) -> AbstractContextManager[Callable[[], Pool]]:
     return processes(job, where.workers)
 
 
-def _windowed(begin: Callable[[], Pool], pieces: Iterable[Any], ahead: int) -> Iterator[Any]:
-    """Results in order, with so many pieces under way. begin: workers, new ones where some are
-    gone."""
-    pool, tries, left = begin(), 0, iter(pieces)
-    running: deque[tuple[Any, Any]] = deque()
-    while True:
-        while len(running) < ahead and (piece := next(left, running)) is not running:
-            running.append((piece, pool.submit(piece)))
-        if not running:
-            return
-        try:
-            found = pool.result(running[0][1])
-        except Gone as error:
-            tries += 1
-            if tries > TRIES:
-                raise ExecutorError(
-                    f"a worker ended {tries} times in one piece of work",
-                    "workers that have the memory for it",
-                    "fewer of them: --workers 1",
-                ) from error
-            pool = begin()
-            running = deque((piece, pool.submit(piece)) for piece, _ in running)
-            continue
-        tries = 0
-        running.popleft()
-        yield found
+class Workers:
+    """Those who do the pieces, so many of which are under way. begin: workers, new ones where some
+    are gone."""
+
+    def __init__(self, begin: Callable[[], Pool], ahead: int) -> None:
+        self.begin, self.ahead, self.pool = begin, ahead, begin()
+
+    def each(self, pieces: Iterable[Any]) -> Iterator[Any]:
+        """Results in order."""
+        tries, left = 0, iter(pieces)
+        running: deque[tuple[Any, Any]] = deque()
+        while True:
+            while len(running) < self.ahead and (piece := next(left, running)) is not running:
+                running.append((piece, self.pool.submit(piece)))
+            if not running:
+                return
+            try:
+                found = self.pool.result(running[0][1])
+            except Gone as error:
+                tries += 1
+                if tries > TRIES:
+                    raise _ended(tries) from error
+                self.pool = self.begin()
+                running = deque((piece, self.pool.submit(piece)) for piece, _ in running)
+                continue
+            tries = 0
+            running.popleft()
+            yield found
+
+
+def _ended(tries: int) -> ExecutorError:
+    return ExecutorError(
+        f"a worker ended {tries} times in one piece of work",
+        "workers that have the memory for it",
+        "fewer of them: --workers 1",
+    )

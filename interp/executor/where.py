@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +14,9 @@ from minigpt.shown import Shown
 
 # How often a piece is begun again after whoever did it was gone.
 TRIES = 3
+HERE = "here"
+# In a worker, that it is one.
+_workers: list[bool] = []
 
 
 class ExecutorError(MiniGPTError):
@@ -31,5 +37,26 @@ class Where(Shown):
 
 
 def alone() -> None:
-    """One thread a worker: more would wait for one another."""
+    """What a worker begins with: one thread, since more would wait for one another."""
+    _workers.append(True)
     torch.set_num_threads(1)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread as long as this lasts: the bits of a worker's, in whichever process."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def place() -> str:
+    """Where numbers are computed: the machine, what of its processor they depend on, torch's
+    version; "here" in the process that was asked."""
+    if not _workers:
+        return HERE
+    processor = torch.backends.cpu.get_cpu_capability()
+    return f"{platform.node()}, {platform.machine()} {processor}, torch {torch.__version__}"

@@ -12,8 +12,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from interp.corpus.store import EXPLANATIONS, Store
-from interp.corpus.writing import replaced
-from interp.executor import Where, each
+from interp.executor import Where, each, replaced
 from interp.explain.explain import Explanation, explain, others_simulate
 from interp.explain.passages import Evidence, evidence
 from interp.explain.simulators import Simulator

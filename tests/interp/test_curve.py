@@ -1,15 +1,15 @@
-"""MIB's curve and searches of edges: ends that are known, every point a run of its own, effects as
-patching has them."""
+"""MIB's curve: ends that are known, every point a run of its own, areas by hand."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from interp import metrics, patching
+from interp import metrics
 from interp.circuit.ablation import Ablation
 from interp.circuit.curve import Curve, curve, pruned, ranked
-from interp.circuit.search import acdc, exact, removed
+from interp.circuit.search import exact
+from interp.circuit.turns import Turns
 from interp.tasks import Prompts
 from minigpt.address import edges as every_edge
 from tests.conftest import tiny
@@ -27,16 +27,15 @@ def on(source: str = "pairs") -> Ablation:
     return Ablation(MODEL, pairs, metrics.logit_diff(pairs), source, over="heads mlps")
 
 
-def test_a_single_edges_score_is_what_patching_says_with_the_other_sign():
-    given = on()
-    effects = patching.edges(MODEL, given.pairs, given.metric)
-    assert exact(given) == pytest.approx({n: -effects[n] for n in effects.addresses}, abs=1e-12)
+def scored(given: Ablation) -> dict[str, float]:
+    with Turns(given) as turns:
+        return dict(zip(EVERY, exact(turns).mean(1).tolist(), strict=True))
 
 
 @pytest.mark.parametrize("source", ["pairs", "zero", "mean"])
 def test_all_edges_are_the_model_none_are_the_empty_circuit(source):
     given = on(source)
-    found = curve(given, exact(given), shares=SHARES)
+    found = curve(given, scored(given), shares=SHARES)
     assert torch.equal(found.metric[-1], given.full)
     assert float(found.recovered[-1]) == 1.0
     assert found.counts == tuple(int(share * len(EVERY)) for share in SHARES)
@@ -47,7 +46,7 @@ def test_all_edges_are_the_model_none_are_the_empty_circuit(source):
 
 def test_each_point_is_a_circuits_own_run_and_pruning_changes_none_of_them():
     given = on()
-    scores = exact(given)
+    scores = scored(given)
     found = curve(given, scores, absolute=True, shares=SHARES)
     ordered = ranked(scores, absolute=True)
     for count, metric in zip(found.counts, found.metric, strict=True):
@@ -73,31 +72,3 @@ def test_what_no_path_goes_through_is_pruned():
     ]
     assert pruned(EVERY) == EVERY
     assert pruned(["a0.0>out"]) == []
-
-
-def test_blocks_that_are_removed_are_scored_where_they_stood():
-    given = on()
-    found = removed(given, shares=SHARES)
-    counts = sorted({int(share * len(EVERY)) for share in SHARES[:-1]}, reverse=True)
-    first = set(ranked(exact(given))[: counts[0]])
-    ordered = ranked(found)
-    assert set(ordered[: counts[0]]) == first
-    gone = [edge for edge in EVERY if edge not in first]
-    base = given.edges(list(first), EVERY)
-    lost = {
-        e: float((base - given.edges([x for x in first if x != e], EVERY)).mean()) for e in first
-    }
-    second = set(ranked({e: lost[e] for e in EVERY if e in first})[: counts[1]])
-    assert set(ordered[: counts[1]]) == second
-    assert max(found[edge] for edge in gone) < min(found[edge] for edge in first)
-
-
-def test_acdc_keeps_what_matters_and_with_no_threshold_what_hurts_goes():
-    given = on()
-    every = acdc(given, -1e9)
-    assert every == EVERY
-    assert acdc(given, 1e9) == []
-    kept = acdc(given, 1e-4, absolute=True)
-    assert 0 < len(kept) < len(EVERY)
-    moved = float((given.edges(kept, EVERY) - given.full).mean())
-    assert abs(moved) < 1e-4 * len(EVERY)

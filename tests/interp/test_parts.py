@@ -9,7 +9,7 @@ from interp import parts
 from interp.parts import Parts
 from minigpt import Patch, Site, parse
 from minigpt.model import GPT2
-from tests.conftest import tiny
+from tests.conftest import some, tiny
 from tests.minigpt.pairs import runs
 
 MODEL: GPT2 = tiny(3, 2, 16, 32, dtype=torch.float64)
@@ -48,7 +48,7 @@ def apart(text: str, port: Site, neurons=()) -> float:
 
 
 @pytest.mark.parametrize("neurons", [(), (0,), (0, 1, 2)])
-@pytest.mark.parametrize("text", PATCHES)
+@pytest.mark.parametrize("text", some(PATCHES, 3))
 def test_they_sum_to_what_the_port_reads(text, neurons):
     assert max(apart(text, parse(port).site, neurons) for port in PORTS) < 1e-13
 

@@ -17,7 +17,7 @@ from minigpt.config import SIZES
 from minigpt.errors import MiniGPTError
 from minigpt.patch import Patch
 from minigpt.patch.edit import Source
-from tests.conftest import tiny
+from tests.conftest import some, tiny
 from tests.patches import reference_of
 
 MODEL = tiny(3, 2, 8, 16, dtype=torch.float64, seed=4)
@@ -60,7 +60,9 @@ def agree(found, expected) -> None:
 
 
 @pytest.mark.parametrize("direction", ["noising", "denoising"])
-@pytest.mark.parametrize("over", ["heads", "mlps", "attns", "heads@S2", "resid@", "neurons:m1@-1"])
+@pytest.mark.parametrize(
+    "over", some(["heads@S2", "heads", "mlps", "neurons:m1@-1", "resid@", "attns"], 3)
+)
 def test_activation_patching_is_one_patched_run_for_each_node(direction, over):
     base, other = (CLEAN, CORRUPT) if direction == "noising" else (CORRUPT, CLEAN)
     found = patching.nodes(MODEL, PAIRS, METRIC, over, direction)
@@ -96,15 +98,17 @@ def four_passes(sender: str, receivers: list[str], at: int) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("receivers", "at"),
-    [
-        (["out"], -1),
-        (["a2.0.q"], -1),
-        (["m2.in"], -1),
-        (["a1.1.q", "m1.in", "out"], -1),
-        (["a1.0.v", "a1.1.v", "a2.1.k"], "S2"),
-        (["a2.0.v"], "S2"),
-        (["a1.0.k", "m0.in"], "S2"),
-    ],
+    some(
+        [
+            (["a1.1.q", "m1.in", "out"], -1),
+            (["out"], -1),
+            (["a2.0.q"], -1),
+            (["m2.in"], -1),
+            (["a1.0.v", "a1.1.v", "a2.1.k"], "S2"),
+            (["a2.0.v"], "S2"),
+            (["a1.0.k", "m0.in"], "S2"),
+        ]
+    ),
 )
 def test_the_ioi_meaning_is_the_papers_algorithm(receivers, at):
     found = patching.paths(MODEL, PAIRS, METRIC, receivers=receivers, at=at)

@@ -19,6 +19,7 @@ from minigpt.batch import Batch
 from minigpt.errors import AddressError, PatchError
 from minigpt.grown import grown
 from minigpt.patch.edit import Hold
+from tests.conftest import some
 from tests.minigpt.test_latents import DICTIONARIES, MODEL, PLAIN, WHOLES
 from tests.patches import (
     an_edit,
@@ -86,11 +87,9 @@ LINES = """
     hold resid1.L = o; resid1@3 = v | resid1.L = 0; m0.L = 0; resid2.mid.L += 1; a1.L = o
 """
 TEXTS = [text.strip() for line in LINES.strip().splitlines() for text in line.split("|")]
-# Every fourth, unless there is time for all.
-SOME = [pytest.param(t, marks=[pytest.mark.slow] * (i % 4 > 0)) for i, t in enumerate(TEXTS)]
 
 
-@pytest.mark.parametrize("text", SOME)
+@pytest.mark.parametrize("text", some(TEXTS))
 def test_an_edit_of_a_part_is_what_the_reference_says_and_the_dense_pass_to_the_bit(text):
     patch = parsed(text)
     found, expected = MODEL.rerun(CLEAN, patch), dense.patched(MODEL, CLEAN, patch)

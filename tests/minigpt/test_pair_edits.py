@@ -10,7 +10,7 @@ from interp.audit import dense
 from minigpt import GPT2, Batch, Patch, Trace
 from minigpt.errors import NoEffectWarning, PatchError, PositionError
 from minigpt.grown import grown
-from tests.conftest import tiny
+from tests.conftest import some, tiny
 from tests.patches import addresses, assert_agrees, disagreements, reference_of
 
 MODEL = tiny(3, 2, 16, 32, dtype=torch.float64)
@@ -49,7 +49,7 @@ LINES = """
 TEXTS = [text.strip() for line in LINES.strip().splitlines() for text in line.split("|")]
 
 
-@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("text", some(TEXTS))
 def test_an_edit_of_a_pair_is_what_the_reference_says_and_the_dense_pass_to_the_bit(text):
     patch = parsed(text)
     found, expected = MODEL.rerun(CLEAN, patch), dense.patched(MODEL, CLEAN, patch)

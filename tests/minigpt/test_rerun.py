@@ -14,7 +14,7 @@ from minigpt import Batch, Site
 from minigpt.address import streams
 from minigpt.errors import AddressError, NoEffectWarning, PatchError
 from minigpt.patch import Patch
-from tests.conftest import examples, tiny
+from tests.conftest import examples, some, tiny
 from tests.minigpt.pairs import runs, tokens
 from tests.patches import MEETINGS, assert_agrees, meetings, patches, reference_of
 
@@ -60,7 +60,7 @@ def test_an_edge_whose_difference_is_lost_in_the_sum_is_computed_alike():
 
 
 @pytest.mark.parametrize("d_head", [2, 4, 8])
-@pytest.mark.parametrize("length", [12, 13, 16, 20, 24])
+@pytest.mark.parametrize("length", some([13, 12, 16, 20, 24]))
 def test_narrow_heads_bit_for_bit_where_torch_changes_its_kernel(d_head, length):
     """Products of fewer than Limits.small operations take another way through torch: 4 rows of a
     short prompt, but not all of them."""
@@ -89,7 +89,7 @@ def test_every_value_after_any_patch_is_what_the_reference_says(data):
     assert_agrees(model.rerun(clean, patch), reference_of(model, clean, patch))
 
 
-@pytest.mark.parametrize("meeting", MEETINGS, ids=" ".join)
+@pytest.mark.parametrize("meeting", some([(m,) for m in MEETINGS]), ids=" ".join)
 @examples(5)
 @given(data=st.data())
 def test_a_whole_and_its_part_in_one_patch_are_what_the_reference_says(meeting, data):
@@ -242,7 +242,7 @@ def test_no_line_takes_values_from_a_run_that_does_not_fit(line, run):
         "hold heads = mean(run)",
     ],
 )
-@pytest.mark.parametrize("written", ["a1.0", "m1", "a1.0@2", "m1@-1"])
+@pytest.mark.parametrize("written", some(["a1.0", "m1", "a1.0@2", "m1@-1"]))
 def test_values_from_a_run_that_itself_has_written_vectors_are_those_vectors(written, text):
     model = tiny(2, 2, 16, 32, dtype=torch.float64)
     clean, corrupt = runs(model, 5, 3, 6)

@@ -13,6 +13,7 @@ from interp.debugger import session as sessions
 from interp.debugger import upstream
 from interp.debugger.session import runs
 from minigpt import Patch
+from tests.conftest import some
 from tests.interp.debugger.questions import (
     ASKED,
     EXACT,
@@ -54,7 +55,7 @@ LIT = MODEL.with_dictionaries(*weights.load_dictionaries("ioi-mini"))
 
 
 @pytest.mark.parametrize("patches", [(), ("m1.l138@13 = 0", "a2.6 = x0.5"), ("m1 = 0",)])
-@pytest.mark.parametrize("step", ["a3.4.q@13<1", "a3.4.v@13", "m2.n300@13"])
+@pytest.mark.parametrize("step", some(["a3.4.v@13", "a3.4.q@13<1", "m2.n300@13"]))
 def test_latents_upstream_stand_in_the_place_of_what_they_split(step, patches):
     asked = replace(ASKED, trail=(step,), patches=patches, k=1000)
     whole, cut = (
@@ -152,7 +153,7 @@ def test_a_values_score_by_the_metric_is_the_heads_direct_effect():
         ("m1.n5@4", lambda t: t["m1.in@4"][0] @ EXACT.params.blocks[1].w_in[:, 5]),
     ],
 )
-@pytest.mark.parametrize("instead", ["0", "other", "mean(reference)"])
+@pytest.mark.parametrize("instead", some(["other", "0", "mean(reference)"]))
 def test_exact_effects_upstream_are_reruns_with_that_edge_patched(step, read, instead):
     other = "ABEADBC"
     found = upstream.upstream(
