@@ -84,7 +84,7 @@ def test_the_last_edges_are_turned_over_too():
 def test_a_cut_edge_may_carry_what_its_sender_writes_in_the_whole_model():
     given = on()
     circuit = ["a1.0>out", "m1>out"]
-    names = ["a0.1>a1.0.v", "input>m1.in", "m0>out", "a1.1>out"]
+    names = ["a0.1>a1.0.v", "m0>m1.in", "m0>out", "a1.1>out"]
     found = given.state(circuit).with_writes_of(given.whole, names)
     for edge, values in zip(names, found, strict=True):
         cut = [given.cut([x]) for x in EVERY if x not in (*circuit, edge)]
