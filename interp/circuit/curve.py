@@ -81,6 +81,31 @@ class Curve(Shown):
             yield str(count), f"{share:.1%}", f"{float(found):.3f}"
 
 
+def judged(
+    on: Ablation,
+    scores: Mapping[str, float],
+    *,
+    draws: int = 3,
+    shares: Sequence[float] = SIZES,
+    progress: bool = False,
+) -> dict[str, Curve]:
+    """The curves of the signed order and of the order by size, and of orders by chance."""
+    curves = {
+        "signed": curve(on, scores, shares=shares, progress=progress),
+        "by size": curve(on, scores, absolute=True, shares=shares, progress=progress),
+    }
+    every = list(every_edge(on.model.config))
+    for seed in range(draws):
+        curves[f"chance {seed}"] = curve(on, chance(every, seed), shares=shares, progress=progress)
+    return curves
+
+
+def chance(edges: Sequence[str], seed: int) -> dict[str, float]:
+    """An order by chance, as scores: what a search is to be compared with."""
+    order = torch.randperm(len(edges), generator=torch.Generator().manual_seed(seed))
+    return dict(zip(edges, order.double().tolist(), strict=True))
+
+
 def _recovered(
     metric: Float[Tensor, "sizes *draws prompts"],
     full: Float[Tensor, "*draws prompts"],

@@ -163,12 +163,6 @@ def _through(
     return gone
 
 
-def chance(edges: Sequence[str], seed: int) -> Mapping[str, float]:
-    """An order by chance, as scores: what a search is to be compared with."""
-    order = torch.randperm(len(edges), generator=torch.Generator().manual_seed(seed))
-    return dict(zip(edges, order.double().tolist(), strict=True))
-
-
 def auroc(scores: Mapping[str, float], known: Iterable[str]) -> float:
     """The chance that an edge of the true circuit has a larger score, in size, than one that is
     none; ties count half."""

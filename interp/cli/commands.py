@@ -13,6 +13,7 @@ from rich.console import Console
 from interp.cli.corpus import collate, component, explain
 from interp.cli.debug import debug
 from interp.cli.dictionaries import dictionaries
+from interp.cli.edges import curve, edges, search
 from interp.cli.features import features
 from interp.cli.models import card, fetch, models
 from interp.cli.numerics import audit
@@ -37,7 +38,8 @@ app = typer.Typer(
 # In the order in which --help lists them.
 for command in (
     *(debug, why, patch, paths, models, fetch, trace, generate, card),
-    *(collate, component, explain, store, features, dictionaries, ioi, circuit, audit, verify),
+    *(collate, component, explain, store, features, dictionaries, ioi, circuit),
+    *(edges, search, curve, audit, verify),
 ):
     app.command()(tracked(command))
 

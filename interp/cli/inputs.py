@@ -13,7 +13,7 @@ from rich.console import Console
 import weights
 from interp.cli import provenance, threads
 from interp.sets import SETS
-from interp.tasks import Prompts
+from interp.tasks import Prompts, mib
 from minigpt import GPT2, MiniGPTError, Patch, Tokenizer
 from minigpt.vocabulary import Ids
 
@@ -72,7 +72,7 @@ def pairs(
 ) -> Prompts:
     """Pairs from a file, or the one pair that was typed."""
     if file is not None:
-        return Prompts.load(file, model.words)
+        return from_file(file, model)
     if clean is None or corrupt is None or answer is None or over is None:
         raise MiniGPTError(
             "half a question",
@@ -80,6 +80,13 @@ def pairs(
             EXAMPLE,
         )
     return Prompts.from_texts(model.words, [clean], [corrupt], [answer], [over])
+
+
+def from_file(file: Path, model: GPT2) -> Prompts:
+    """The pairs of a file; of a parquet file MIB's rows."""
+    if file.suffix == ".parquet":
+        return mib.prompts(file, model.words)
+    return Prompts.load(file, model.words)
 
 
 def patch_of(lines: Sequence[str], vectors: Sequence[str]) -> Patch:

@@ -75,7 +75,9 @@ Html = Annotated[
 ]
 Pairs = Annotated[
     Path | None,
-    typer.Option("--pairs", help="a file of pairs: JSON lines, CSV, or AutoCircuit's JSON"),
+    typer.Option(
+        "--pairs", help="a file of pairs: JSON lines, CSV, AutoCircuit's JSON, MIB's parquet"
+    ),
 ]
 Clean = Annotated[str | None, typer.Argument(help="the clean prompt")]
 Corrupt = Annotated[

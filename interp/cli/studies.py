@@ -10,7 +10,7 @@ import typer
 from interp import metrics, tasks, views
 from interp.circuit import Circuit
 from interp.circuit.criteria import Faithfulness, Need, Removal
-from interp.cli.inputs import load, read
+from interp.cli.inputs import from_file, load, read
 from interp.cli.options import Device, Html, Ids, Json, Model, Pairs, Vocabulary
 from interp.cli.output import show
 from interp.ioi import study, view
@@ -97,15 +97,16 @@ def circuit(
     """How faithful, complete and minimal is a circuit?"""
     judged, loaded = Circuit.load(read(file)), load(model, device, tokenizer, ids)
     judged.check(loaded.config)
-    prompts = _prompts(loaded, pairs, n, seed)
+    prompts = prompts_of(loaded, pairs, n, seed)
     metric = metrics.logit_diff(prompts)
     found = _judge(judged, loaded, prompts, metric, ablation, by, over, seed)
     show(_plain(judged, *found), lambda: views.circuit(judged, *found), as_json, html)
 
 
-def _prompts(model: GPT2, file: Path | None, n: int, seed: int) -> Prompts:
+def prompts_of(model: GPT2, file: Path | None, n: int, seed: int) -> Prompts:
+    """Pairs from a file, or n of indirect objects, made up from a seed."""
     if file is not None:
-        return Prompts.load(file, model.words)
+        return from_file(file, model)
     if model.tokenizer is None:
         raise MiniGPTError(
             "no pairs, and a model without a vocabulary to make some up", "--pairs FILE"

@@ -89,6 +89,19 @@ def lens(values: Mapping[str, float], metric: str) -> Figure:
     return styled(figure, f"{metric}, read at each point of the residual stream", height=340)
 
 
+def curves(x: Sequence[float], lines: Mapping[str, Sequence[float]], title: str) -> Figure:
+    """Lines of one x each, which is shown by its logarithm."""
+    figure = Figure(
+        [
+            go.Scatter(x=list(x), y=list(y), mode="lines+markers", name=name)
+            for name, y in lines.items()
+        ]
+    )
+    figure.update_xaxes(type="log")
+    figure.update_layout(showlegend=len(lines) > 1)
+    return styled(figure, title, 320)
+
+
 def patterns(
     tokens: Sequence[str], heads: Mapping[str, Float[Tensor, "pos key"]], title: str = ""
 ) -> Figure:

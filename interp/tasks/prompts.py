@@ -121,6 +121,20 @@ class Prompts(Shown):
         names = (*SIDES, "answers", "distractors")
         return [name for name in names if getattr(self, name) is not None]
 
+    def rows(self, which: Sequence[int]) -> Prompts:
+        """Some of the prompts, in this order."""
+        at = torch.tensor(list(which), dtype=torch.long)
+        clean, corrupt = ([self._ids(side, i) for i in at.tolist()] for side in SIDES)
+        return Prompts(
+            clean,
+            None if self.corrupt is None else corrupt,
+            self.answers[at],
+            None if self.distractors is None else self.distractors[at],
+            {name: index[at] for name, index in self.positions.items() if name != "END"},
+            None if self.groups is None else self.groups[at],
+            self.tokenizer,
+        )
+
     @property
     def batch(self) -> Batch:
         """The clean prompts, for model.run(prompts)."""
@@ -157,7 +171,8 @@ class Prompts(Shown):
 
     def _ids(self, name: str, i: int) -> list[int]:
         """The ids of a prompt's side, or of its answers."""
-        row: list[int] = getattr(self, name)[i].tolist()
+        side = getattr(self, name)
+        row: list[int] = [] if side is None else side[i].tolist()
         return row[: int(self.lengths[i])] if name in SIDES else [x for x in row if x != ABSENT]
 
     def _record(self, i: int) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from interp.views.circuit import circuit
 from interp.views.component import component
+from interp.views.curve import curves
 from interp.views.effects import effects
 from interp.views.explanation import explanation
 from interp.views.features import features
 from interp.views.why import why
 
-__all__ = ["circuit", "component", "effects", "explanation", "features", "why"]
+__all__ = ["circuit", "component", "curves", "effects", "explanation", "features", "why"]

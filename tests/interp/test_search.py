@@ -15,14 +15,13 @@ from interp import metrics, patching
 from interp.circuit import state as states
 from interp.circuit import turns as pieces
 from interp.circuit.ablation import Ablation
-from interp.circuit.curve import pruned, ranked
+from interp.circuit.curve import chance, pruned, ranked
 from interp.circuit.matrix import places
 from interp.circuit.search import (
     acdc,
     added,
     auroc,
     blocks,
-    chance,
     every_edges,
     exact,
     lost,

@@ -1,0 +1,302 @@
+"""Commands on every edge: edges, search, curve."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from interp import metrics, views
+from interp.circuit import Circuit, files
+from interp.circuit.ablation import Ablation
+from interp.circuit.circuit import CircuitError
+from interp.circuit.curve import SIZES, chance, judged, ranked
+from interp.circuit.curve import curve as curve_of
+from interp.circuit.screen import screen
+from interp.circuit.search import (
+    acdc,
+    added,
+    blocks,
+    every_edges,
+    exact,
+    removed,
+    steps,
+)
+from interp.circuit.turns import Turns
+from interp.cli.inputs import load
+from interp.cli.options import (
+    Device,
+    Html,
+    Ids,
+    Json,
+    Model,
+    Pairs,
+    Ray,
+    Top,
+    Vocabulary,
+    Workers,
+    writable,
+)
+from interp.cli.output import show
+from interp.cli.studies import prompts_of
+from interp.effects import Effects
+from interp.executor import Where
+from interp.tasks import Prompts
+from minigpt import GPT2
+
+Instead = Annotated[
+    str,
+    typer.Option(
+        "--source",
+        help="what an edge that is cut carries: pairs (what its sender writes on the corrupt "
+        "prompt), mean, zero, resample",
+    ),
+]
+Number = Annotated[
+    int,
+    typer.Option(
+        "--prompts",
+        "-n",
+        min=2,
+        help="how many prompts of indirect objects, where --pairs are not given",
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        help="also write the graph with all scores, as EAP-IG and MIB read it: .json or .pt",
+        callback=writable("--out"),
+    ),
+]
+Kept = Annotated[
+    Path | None,
+    typer.Option(
+        "--keep-in", help="a folder where each piece is kept: the same command goes on there"
+    ),
+]
+
+
+class By(StrEnum):
+    """How a circuit is searched."""
+
+    GREEDY = "greedy"
+    BLOCKS = "blocks"
+    EXACT = "exact"
+    ADDED = "added"
+    ACDC = "acdc"
+
+
+def edges(
+    pairs: Pairs = None,
+    n: Number = 20,
+    source: Instead = "pairs",
+    screened: Annotated[
+        int,
+        typer.Option(
+            "--screen",
+            min=0,
+            help="find all edges on so many pairs first, and on all pairs only the largest; what "
+            "that misses is measured",
+        ),
+    ] = 0,
+    most: Annotated[int, typer.Option("--most", min=1, help="with --screen: how many")] = 3000,
+    model: Model = "ioi-mini",
+    tokenizer: Vocabulary = None,
+    ids: Ids = False,
+    k: Top = 12,
+    seed: int = 0,
+    workers: Workers = 1,
+    ray: Ray = "",
+    keep: Kept = None,
+    out: Out = None,
+    html: Html = None,
+    as_json: Json = False,
+    device: Device = "cpu",
+) -> None:
+    """Every edge between heads, MLPs, the input and the output: what is lost when it alone carries
+    something else. Exact: a run of the model each."""
+    loaded = load(model, device, tokenizer, ids)
+    prompts = prompts_of(loaded, pairs, n, seed)
+    on = _asked(loaded, prompts, source, seed)
+    said: dict[str, Any] = {}
+    with Turns(on, Where(workers, ray), keep, progress=not as_json) as turns:
+        names = every_edges(turns)
+        if screened:
+            few = _asked(loaded, _first(prompts, screened), source, seed)
+            with Turns(few, progress=not as_json) as first:
+                found = screen(first, turns, min(most, len(names)), seed=seed)
+            names, lost, said = found.edges, found.lost, found.to_dict()
+        else:
+            lost = exact(turns)
+    effects = Effects(
+        "edges cut one at a time", on.metric.name, tuple(names), -lost, on.full, loaded.config
+    )
+    if out is not None:
+        files.write(_graph(names, lost.mean(1).tolist()), loaded.config, out)
+    _tell(turns)
+    data = {**effects.to_dict(), "screened": said}
+    show(data, lambda: _shown(effects, k, said), as_json, html)
+
+
+def search(
+    by: Annotated[
+        By,
+        typer.Option(
+            "--by",
+            help="greedy: removed bit by bit, scored anew each time; blocks: the same in MIB's ten "
+            "sizes; exact: by each edge's effect on the whole model; added: grown from the output; "
+            "acdc: ACDC's order and threshold, with exact effects",
+        ),
+    ] = By.GREEDY,
+    pairs: Pairs = None,
+    n: Number = 20,
+    judge_on: Annotated[
+        Path | None,
+        typer.Option("--judge-on", help="other pairs, on which circuits are judged"),
+    ] = None,
+    source: Instead = "pairs",
+    signed: Annotated[
+        bool,
+        typer.Option(
+            "--signed",
+            help="remove first what helps least, instead of what moves the metric least",
+        ),
+    ] = False,
+    threshold: Annotated[
+        float, typer.Option("--threshold", help="acdc: an edge goes where less than this is lost")
+    ] = 0.01,
+    size: Annotated[
+        int, typer.Option("--edges", min=1, help="how many edges the circuit in --out has")
+    ] = 100,
+    model: Model = "ioi-mini",
+    tokenizer: Vocabulary = None,
+    ids: Ids = False,
+    seed: int = 0,
+    workers: Workers = 1,
+    ray: Ray = "",
+    keep: Kept = None,
+    out: Out = None,
+    html: Html = None,
+    as_json: Json = False,
+    device: Device = "cpu",
+) -> None:
+    """Search a circuit of edges, and judge it on other prompts: how much circuits of growing size
+    bring back, beside the order by single effects and orders by chance (MIB's CPR and CMD)."""
+    loaded = load(model, device, tokenizer, ids)
+    prompts = prompts_of(loaded, pairs, n, seed)
+    held_out = _held_out(loaded, prompts, pairs, judge_on, seed)
+    on, judge = (_asked(loaded, each, source, seed) for each in (prompts, held_out))
+    with Turns(on, Where(workers, ray), keep, progress=not as_json) as turns:
+        alone = _by_name(turns, exact(turns).mean(1).tolist())
+        found, inside = _found(turns, by, alone, threshold, signed, size)
+    shown = {f"{by}": curve_of(judge, found, progress=not as_json)}
+    if by is not By.EXACT:
+        shown["single effects"] = curve_of(judge, alone, absolute=True, progress=not as_json)
+    shown["chance"] = curve_of(judge, chance(list(alone), seed), progress=not as_json)
+    if out is not None:
+        files.write(Circuit({}, inside, found), loaded.config, out)
+    _tell(turns)
+    data = {
+        "by": f"{by}",
+        "circuit": inside,
+        "curves": {name: each.to_dict() for name, each in shown.items()},
+    }
+    said = [f"{len(inside)} edges are the circuit"] if by is By.ACDC else []
+    show(data, lambda: views.curves(f"Circuits by {by}", shown, said), as_json, html)
+
+
+def curve(
+    file: Annotated[Path, typer.Argument(help="a graph with scores: EAP-IG's or MIB's .json, .pt")],
+    pairs: Pairs = None,
+    n: Number = 20,
+    source: Instead = "pairs",
+    model: Model = "ioi-mini",
+    tokenizer: Vocabulary = None,
+    ids: Ids = False,
+    seed: int = 0,
+    html: Html = None,
+    as_json: Json = False,
+    device: Device = "cpu",
+) -> None:
+    """How much of the metric circuits of growing size bring back, their edges taken by a file's
+    scores: MIB's CPR (of the signed order) and CMD (of the order by size)."""
+    graph, loaded = files.read(file), load(model, device, tokenizer, ids)
+    graph.check(loaded.config)
+    if not graph.scores:
+        raise CircuitError(f"{file}: no scores of edges", "a graph of EAP-IG or MIB with scores")
+    on = _asked(loaded, prompts_of(loaded, pairs, n, seed), source, seed)
+    shown = judged(on, graph.scores, progress=not as_json)
+    data = {"curves": {name: each.to_dict() for name, each in shown.items()}}
+    show(data, lambda: views.curves(f"Circuits by the scores of {file.name}", shown), as_json, html)
+
+
+def _asked(model: GPT2, prompts: Prompts, source: str, seed: int) -> Ablation:
+    """Runs of a model whose edges carry something else, the metric being the logit difference."""
+    metric = metrics.logit_diff(prompts)
+    return Ablation(model, prompts, metric, source, over="heads mlps", seed=seed)
+
+
+def _first(prompts: Prompts, n: int) -> Prompts:
+    return prompts.rows(range(min(n, len(prompts))))
+
+
+def _held_out(
+    model: GPT2, prompts: Prompts, given: Path | None, judge_on: Path | None, seed: int
+) -> Prompts:
+    """Other prompts, of a file or made up anew; where only pairs were given, these themselves."""
+    if judge_on is not None or given is None:
+        return prompts_of(model, judge_on, len(prompts), seed + 1)
+    Console(stderr=True).print("note: judged on the same pairs; other ones: --judge-on FILE")
+    return prompts
+
+
+def _found(
+    turns: Turns, by: By, alone: dict[str, float], threshold: float, signed: bool, size: int
+) -> tuple[dict[str, float], list[str]]:
+    """The order of all edges as scores, and the circuit that is written."""
+    if by is By.ACDC:
+        left = acdc(turns, threshold, absolute=not signed)
+        most = max(map(abs, alone.values()), default=0.0)
+        return {edge: x + (2 * most + 1) * (edge in set(left)) for edge, x in alone.items()}, left
+    if by is By.EXACT:
+        scores = alone if signed else {edge: abs(x) for edge, x in alone.items()}
+    elif by is By.ADDED:
+        scores = added(turns, most=max(size, int(0.1 * len(alone))))
+    else:
+        sizes = blocks(turns, SIZES) if by is By.BLOCKS else steps(turns)
+        scores = removed(turns, sizes, absolute=not signed)
+    return scores, ranked(scores)[:size]
+
+
+def _by_name(turns: Turns, values: list[float]) -> dict[str, float]:
+    return dict(zip(every_edges(turns), values, strict=True))
+
+
+def _graph(names: list[str], lost: list[float]) -> Circuit:
+    """All edges that were found, with their scores: positive where an edge helps, as in EAP-IG."""
+    return Circuit({}, names, dict(zip(names, lost, strict=True)))
+
+
+def _shown(effects: Effects, k: int, said: dict[str, Any]) -> Any:
+    made = views.effects(effects, k)
+    if not said:
+        return made
+    text = (
+        f"{said['kept']:,} of {said['kept'] + said['out']:,} edges were found on all pairs. Of the "
+        f"{said['wanted']:,} largest about {said['missed']:.0f} are expected among the others: "
+        f"{said['larger']} of {said['drawn']} of these, drawn by chance, were as large."
+    )
+    return replace(made, about=f"{made.about}. {text}")
+
+
+def _tell(turns: Turns) -> None:
+    """How far other processes' numbers are from this one's."""
+    for machine, far in turns.kept.apart.items():
+        if far:
+            note = f"note: a piece done at {machine} differs by {far:.1e} from the same done here"
+            Console(stderr=True).print(note, soft_wrap=True)
