@@ -11,8 +11,19 @@ from interp import metrics, tasks, views
 from interp.circuit import Circuit
 from interp.circuit.criteria import Faithfulness, Need, Removal
 from interp.cli.inputs import from_file, load, read
-from interp.cli.options import Device, Html, Ids, Json, Model, Pairs, Vocabulary
+from interp.cli.options import (
+    Device,
+    Html,
+    Ids,
+    Json,
+    Model,
+    Pairs,
+    Ray,
+    Vocabulary,
+    Workers,
+)
 from interp.cli.output import show
+from interp.executor import Where
 from interp.ioi import study, view
 from interp.metrics import Metric
 from interp.tasks import Prompts
@@ -39,6 +50,8 @@ def ioi(
             help="as many random and greedy sets as in the paper: minutes at full size",
         ),
     ] = False,
+    workers: Workers = 1,
+    ray: Ray = "",
     html: Html = None,
     as_json: Json = False,
     device: Device = "cpu",
@@ -56,6 +69,7 @@ def ioi(
         circuit=given,
         is_gpt2=is_gpt2,
         thorough=thorough,
+        where=Where(workers, ray),
         progress=not as_json,
     )
     show(done.to_dict(), lambda: view.study(done), as_json, html)

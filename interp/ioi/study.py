@@ -6,17 +6,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from tqdm import tqdm
 
 from interp.circuit import Circuit
 from interp.discover import discover
+from interp.executor import Where, each
+from interp.executor.lend import Lent, lent
 from interp.ioi import behaviour, diagram, judged, maps, mechanism, published
 from interp.ioi.lab import Lab
 from interp.ioi.part import Claim, Part
-from minigpt import GPT2
+from minigpt import GPT2, Tokenizer
 from minigpt.progress import COUNTED
 from minigpt.shown import Row, Shown
 
@@ -96,6 +100,7 @@ def study(
     circuit: Circuit | None = None,
     is_gpt2: bool = False,
     thorough: bool = False,
+    where: Where | None = None,
     progress: bool = False,
 ) -> Study:
     """The paper on one model. is_gpt2: it is GPT-2 small, whose published circuit is looked at too
@@ -103,84 +108,107 @@ def study(
 
     The circuit is found on prompts of another seed than those on which it is judged. circuit: look
     at this one instead. thorough: the paper's own numbers of random and greedy sets, which take
-    minutes at full size.
+    minutes at full size. where: who takes the measurements.
     """
     record, started = Study(name, n, seed), time.monotonic()
-    steps = list(_steps(_Room(model, record, is_gpt2), circuit, thorough))
+    measure = Measure(model, model.tokenizer, n, seed, is_gpt2, record.circuits)
+    pieces = list(_pieces(circuit is not None, is_gpt2, thorough))
+    bar = tqdm(total=len(pieces) + 2, unit="part", bar_format=COUNTED, disable=not progress)
     try:
-        with tqdm(steps, unit="part", bar_format=COUNTED, disable=not progress) as bar:
-            for title, step in bar:
+        with bar:
+            for title, step in (
+                ("task", measure.task),
+                ("circuit", partial(measure.circuit, circuit)),
+            ):
                 bar.set_description(title)
                 record.parts += step()
+                bar.update()
+            for piece, parts in zip(pieces, _taken(measure, pieces, where), strict=True):
+                bar.set_description(piece.title)
+                record.parts += parts
+                bar.update()
     except KeyboardInterrupt:
         record.interrupted = True
     record.seconds = time.monotonic() - started
     return record
 
 
-@dataclass(eq=False)
-class _Room:
-    """Where the steps are taken: the model, the record that they fill, a lab for each circuit."""
+@dataclass(frozen=True, repr=False)
+class Piece(Shown):
+    """A measurement to be taken: of which circuit, and whether its parts' titles say so."""
 
-    model: GPT2
-    record: Study
+    title: str
+    step: Step
+    which: str
+    titled: bool = False
+
+
+@dataclass(eq=False, repr=False)
+class Measure(Shown):
+    """Takes measurements of a model's circuits, here or as a worker's job."""
+
+    of: GPT2 | Lent
+    words: Tokenizer | None
+    n: int
+    seed: int
     is_gpt2: bool
-    labs: dict[str, Lab] = field(default_factory=dict)
+    circuits: dict[str, Circuit]
+    _labs: dict[str, Lab] = field(default_factory=dict)
 
-    def lab(self, which: str) -> Lab:
-        """For one of the record's circuits, which is known only when the step is taken."""
-        if which not in self.labs:
-            self.labs[which] = self._lab(self.record.circuits[which])
-        return self.labs[which]
+    def __call__(self, piece: Piece) -> list[Part]:
+        """The parts of a measurement."""
+        if piece.which not in self._labs:
+            self._labs[piece.which] = self._lab(self.circuits[piece.which])
+        found = piece.step(self._labs[piece.which])
+        parts = found if isinstance(found, list) else [found]
+        return [_titled(part, piece.which) for part in parts] if piece.titled else parts
+
+    @cached_property
+    def model(self) -> GPT2:
+        """The model; a worker's own has the words that the prompts are made of."""
+        if isinstance(self.of, GPT2):
+            return self.of
+        return replace(self.of.model(), tokenizer=self.words)
 
     def _lab(self, circuit: Circuit) -> Lab:
-        return Lab(self.model, circuit, self.record.n, self.record.seed, self.is_gpt2)
+        return Lab(self.model, circuit, self.n, self.seed, self.is_gpt2)
 
     def task(self) -> list[Part]:
         """The task, which no circuit is needed for."""
         return [behaviour.task(self._lab(Circuit({})))]
 
-    def discover(self) -> list[Part]:
-        """The circuit that is found, on prompts of another seed."""
-        apart = Lab(self.model, Circuit({}), min(self.record.n, 100), self.record.seed + 1)
+    def circuit(self, given: Circuit | None) -> list[Part]:
+        """The circuit that was given, or the one that is found, on prompts of another seed."""
+        if self.is_gpt2:
+            self.circuits["published"] = published.CIRCUIT
+        if given is not None:
+            self.circuits["given"] = given
+            return [diagram.drawn(given)]
+        apart = Lab(self.model, Circuit({}), min(self.n, 100), self.seed + 1)
         evidence = discover(self.model, apart.pairs, apart.metric)
-        circuit = Circuit(evidence.roles, evidence.edges)
-        self.record.circuits["found here"] = circuit
-        return [diagram.found(evidence, circuit, apart.n)]
-
-    def take(self, circuit: Circuit) -> list[Part]:
-        """The circuit that was given."""
-        self.record.circuits["given"] = circuit
-        return [diagram.drawn(circuit)]
-
-    def measure(self, step: Step, which: str) -> list[Part]:
-        """One step of the mechanism, for one circuit."""
-        parts = step(self.lab(which))
-        return parts if isinstance(parts, list) else [parts]
-
-    def judge(self, criterion: Callable[[Lab], Part], which: str, main: str) -> list[Part]:
-        """One criterion on one circuit, titled with the circuit where it is not the main one."""
-        part = criterion(self.lab(which))
-        return [part if which == main else _titled(part, which)]
+        found = Circuit(evidence.roles, evidence.edges)
+        self.circuits["found here"] = found
+        return [diagram.found(evidence, found, apart.n)]
 
 
-def _steps(
-    room: _Room, circuit: Circuit | None, thorough: bool
-) -> Iterator[tuple[str, Callable[[], Sequence[Part]]]]:
-    """What is to be done, by name, in order."""
-    main = "given" if circuit is not None else "published" if room.is_gpt2 else "found here"
-    if room.is_gpt2:
-        room.record.circuits["published"] = published.CIRCUIT
-    yield "task", room.task
-    if circuit is not None:
-        yield "circuit", partial(room.take, circuit)
-    else:
-        yield "discover", room.discover
+def _taken(measure: Measure, pieces: Sequence[Piece], where: Where | None) -> Iterator[list[Part]]:
+    """The parts of each measurement, in order."""
+    if where in (None, Where()):
+        yield from map(measure, pieces)
+        return
+    with TemporaryDirectory() as folder, lent(measure.model, Path(folder)) as of:
+        on = measure.model if where and where.ray else of
+        yield from each(replace(measure, of=on, _labs={}), pieces, where)
+
+
+def _pieces(given: bool, is_gpt2: bool, thorough: bool) -> Iterator[Piece]:
+    """What is to be measured, in order."""
+    main = "given" if given else "published" if is_gpt2 else "found here"
     for step in MECHANISM:
-        yield step.__name__.replace("_", " "), partial(room.measure, step, main)
-    for which in dict.fromkeys([main, *(["found here"] if circuit is None else [])]):
+        yield Piece(step.__name__.replace("_", " "), step, main)
+    for which in dict.fromkeys([main, *([] if given else ["found here"])]):
         for name, criterion in _criteria(thorough).items():
-            yield f"{name}, {which}", partial(room.judge, criterion, which, main)
+            yield Piece(f"{name}, {which}", criterion, which, which != main)
 
 
 def _criteria(thorough: bool) -> dict[str, Callable[[Lab], Part]]:

@@ -16,6 +16,7 @@ from interp import metrics
 from interp.circuit import Circuit
 from interp.cli import commands
 from interp.discover import discover
+from interp.executor import Where
 from interp.ioi import behaviour, judged, mechanism, published, study, view
 from interp.ioi.lab import Lab
 from interp.ioi.part import Claim
@@ -33,6 +34,10 @@ CIRCUIT = Circuit(
     },
     ["a0.6>a2.6.q", "a2.6>out"],
 )
+
+
+# Parts of as many draws as the settings above say.
+SEARCHED = ("nulls", "completeness", "minimality")
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +59,21 @@ def found(model):
 
 def lab(model: GPT2, n: int = 40) -> Lab:
     return Lab(model, CIRCUIT, n)
+
+
+@pytest.mark.slow
+def test_two_processes_measure_the_same(found, model, monkeypatch):
+    for name, less in {"NULLS": 10, "RANDOM": 6, "GREEDY": (1, 2, 3)}.items():
+        monkeypatch.setattr(judged, name, less)
+    here = study(model, "ioi-mini", n=30, circuit=CIRCUIT)
+    monkeypatch.undo()  # which other processes do not see
+    there = study(model, "ioi-mini", n=30, circuit=CIRCUIT, where=Where(2))
+    mine, theirs = (
+        {part.name: part.to_dict() for part in each.parts if part.name not in SEARCHED}
+        for each in (here, there)
+    )
+    assert mine == theirs
+    assert len(mine) > 12
 
 
 @pytest.mark.slow

@@ -1,0 +1,266 @@
+"""Circuits of edges: when all cut edges at once are faster than one by one; every edge at a state;
+searches beside estimates by gradients; two processes and Ray beside one.
+
+python -m benchmarks.circuits crossing singles search workers
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+import weights
+from benchmarks import runner, setting
+from interp import metrics, patching, tasks
+from interp.circuit import Circuit, files
+from interp.circuit.ablation import Ablation
+from interp.circuit.curve import Curve, chance, curve, ranked
+from interp.circuit.matrix import places
+from interp.circuit.search import added, blocks, every_edges, exact, removed, steps
+from interp.circuit.state import State
+from interp.circuit.turns import Turns
+from interp.executor import Where, one_thread
+from interp.tasks import Prompts
+from minigpt import GPT2
+from minigpt.address import edges as every_edge
+from minigpt.params import tensors
+
+Scores = Mapping[str, float]
+ROOT = Path(__file__).parents[1]
+PYTHON = ROOT / ".bench-venv" / "tl2" / "bin" / "python"
+PEER = ROOT / "benchmarks" / "peers" / "eap_ig.py"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parts = {"crossing": crossing, "singles": singles, "search": search, "workers": workers}
+    parser.add_argument("parts", nargs="*", default=[*parts], choices=[*parts, []])
+    with one_thread():
+        for name in parser.parse_args().parts:
+            parts[name]()
+
+
+def asked(model: GPT2, pairs: Prompts) -> Ablation:
+    """Noising by pairs; the runs are there already."""
+    on = Ablation(model, pairs, metrics.logit_diff(pairs), "pairs", over="heads mlps")
+    _ = on.full
+    return on
+
+
+@contextmanager
+def models() -> Iterator[dict[str, tuple[GPT2, Prompts]]]:
+    """The embedded model and a full-size one, each with pairs that differ in one token."""
+    small = weights.load("ioi-mini")
+    with setting.setting() as place:
+        yield {
+            "ioi-mini": (small, one_length(small, 10, 0)),
+            "gpt2": (place.model, setting.pairs(1, 15, [10])),
+        }
+
+
+def one_length(model: GPT2, n: int, seed: int) -> Prompts:
+    """Prompts of indirect objects of the length that is most frequent."""
+    pairs = tasks.ioi.prompts(model.words, 5 * n, seed)
+    same = pairs.lengths == pairs.lengths.mode().values
+    return pairs.rows(same.nonzero().flatten().tolist()[:n])
+
+
+def crossing() -> None:
+    """A circuit's run, its cut edges one patch each and all at once."""
+    with models() as known:
+        for name, (model, pairs) in known.items():
+            on, every = asked(model, pairs), list(every_edge(model.config))
+            order = ranked(chance(every, 0))
+            for cut in (1, 4, 8, 16, 64, 256, 1024):
+                kept = [edge for edge in every if edge not in set(order[:cut])]
+                ways = {
+                    "patches": partial(by_patches, on, order[:cut]),
+                    "at_once": partial(at_once, on, kept),
+                }
+                took = {way: best(call) for way, call in ways.items()}
+                runner.record("edges cut", {}, model=name, cut=cut, **took)
+
+
+def by_patches(on: Ablation, cut: list[str]) -> torch.Tensor:
+    """A circuit's metric, a patch for each edge that is cut."""
+    return on.metric.after(on.model, on.clean, [on.cut(cut)])[0][0]
+
+
+def at_once(on: Ablation, kept: list[str]) -> torch.Tensor:
+    """The same by the matrix of edges."""
+    return State(on.model, on.clean, on.source, on.metric, kept).metric
+
+
+def best(call: Callable[[], Any], times: int = 3) -> float:
+    """Seconds of the fastest of a few calls."""
+    return min(runner.seconds(call) for _ in range(times))
+
+
+def singles() -> None:
+    """Every edge on its own: at the whole model by the engine and by the matrix of edges, at a
+    circuit of a tenth; a sample of a fiftieth at full size, all of it on the embedded model."""
+    with models() as known:
+        for name, (model, pairs) in known.items():
+            on, every = asked(model, pairs), list(every_edge(model.config))
+            sample = every if name == "ioi-mini" else by_port(every, 0.02)
+            tenth = set(ranked(chance(every, 1))[: len(every) // 10])
+            for size, kept in (("whole", every), ("a tenth", [e for e in every if e in tenth])):
+                state = State(model, on.clean, on.source, on.metric, kept)
+                _ = state.metric
+                took = {"at_once": best(partial(state.turned, sample), 2)}
+                if size == "whole":
+                    call = partial(patching.edges, model, pairs, on.metric, sample)
+                    took["patches"] = best(call, 2)
+                each = len(sample) * len(pairs)
+                rates = {f"{way}_per_second": each / x for way, x in took.items()}
+                hours = took["at_once"] / each * len(every) * 100 / 3600
+                more = {"sample": len(sample), "pairs": len(pairs), "hours_of_100_pairs": hours}
+                runner.record("every edge", {}, model=name, circuit=size, **took, **rates, **more)
+
+
+def by_port(every: list[str], share: float) -> list[str]:
+    """All edges into some of the ports, drawn by chance, until they are so many."""
+    found: list[str] = []
+    names = list(dict.fromkeys(edge.split(">")[1] for edge in every))
+    for i in torch.randperm(len(names), generator=torch.Generator().manual_seed(0)).tolist():
+        if len(found) < share * len(every):
+            found += [edge for edge in every if edge.endswith(f">{names[i]}")]
+    return found
+
+
+def search() -> None:
+    """Circuits found on some prompts, judged on others; the estimates of EAP and EAP-IG by their
+    own code, where it is at hand (EAP_IG, MIB_TRACK)."""
+    model = weights.load("ioi-mini")
+    train, test = (one_length(model, 40, seed) for seed in (0, 1))
+    on, judge = asked(model, train), asked(model, test)
+    found, took = {}, {}
+    with Turns(on) as turns:
+        names = every_edges(turns)
+        for name, call in {
+            "exact": lambda: dict(zip(names, exact(turns).mean(1).tolist(), strict=True)),
+            "blocks": lambda: removed(turns, blocks(turns), absolute=True),
+            "greedy": lambda: removed(turns, steps(turns), absolute=True),
+            "greedy, signed": lambda: removed(turns, steps(turns)),
+            "added": lambda: added(turns, most=len(names) // 2),
+        }.items():
+            start = time.perf_counter()
+            found[name] = call()
+            took[name] = time.perf_counter() - start
+    theirs, times = estimates(model, train, found["exact"])
+    found, took = {**found, **theirs}, {**took, **times}
+    own = torch.tensor([found["exact"][edge] for edge in names])
+    for name, scores in found.items():
+        values = torch.tensor([scores[edge] for edge in names])
+        runner.record(
+            "circuits searched",
+            {},
+            search=name,
+            seconds=took[name],
+            signed=said(curve(judge, scores)),
+            by_size=said(curve(judge, scores, absolute=True)),
+            rank_correlation=spearman(values.abs(), own.abs()),
+            of_the_100_largest=overlap(values.abs(), own.abs(), 100),
+        )
+    drawn = [curve(judge, chance(names, seed)) for seed in range(5)]
+    runner.record(
+        "circuits searched", {}, search="chance", signed={"cpr": [each.cpr for each in drawn]}
+    )
+
+
+def estimates(
+    model: GPT2, pairs: Prompts, scores: Scores
+) -> tuple[dict[str, Scores], dict[str, float]]:
+    """EAP's and EAP-IG's, and how long each took; none where their code is not at hand."""
+    if not PYTHON.is_file() or "EAP_IG" not in os.environ:
+        return {}, {}
+    assert pairs.distractors is not None
+    assert pairs.corrupt is not None
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        weights.save(model, folder / "model")
+        given = {
+            "clean": pairs.clean,
+            "corrupt": pairs.corrupt,
+            "answers": pairs.answers[:, 0],
+            "distractors": pairs.distractors[:, 0],
+        }
+        save_file({k: x.contiguous() for k, x in given.items()}, folder / "asked.safetensors")
+        files.write(Circuit({}, [*scores], scores), model.config, folder / "graph.json")
+        alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+        subprocess.run([PYTHON, PEER, folder], check=True, env=alone)
+        found, times = load_file(folder / "answers.safetensors"), folder / "times.json"
+        took = json.loads(times.read_text())
+    # Their scores are of the loss, with an edge corrupt less without: positive where it helps.
+    at = places(model.config)
+    kept = {
+        name: {edge: float(found[key][place]) for edge, place in at.items()}
+        for name, key in (("EAP", "eap"), ("EAP-IG", "eap_ig"))
+    }
+    return kept, {"EAP": took["eap"], "EAP-IG": took["eap_ig"]}
+
+
+def said(found: Curve) -> dict[str, Any]:
+    """A curve's areas with their intervals, and its points."""
+    values = [round(x, 4) for x in found.recovered.tolist()]
+    return {"cpr": found.cpr, "cmd": found.cmd, **found.intervals(), "recovered": values}
+
+
+def spearman(a: torch.Tensor, b: torch.Tensor) -> float:
+    """The correlation of ranks."""
+    ranks = torch.stack([x.argsort().argsort().double() for x in (a, b)])
+    return float(torch.corrcoef(ranks)[0, 1])
+
+
+def overlap(a: torch.Tensor, b: torch.Tensor, n: int) -> float:
+    """How many of the n largest are the same, as a share."""
+    largest = [set(x.argsort(descending=True)[:n].tolist()) for x in (a, b)]
+    return len(largest[0] & largest[1]) / n
+
+
+def workers() -> None:
+    """All edges of a full-size model's sample: one process, two, and Ray with one worker and with
+    two, taking turns."""
+    with setting.setting() as place:
+        on = asked(place.model, setting.pairs(4, 15, [10]))
+        sample = by_port(list(every_edge(place.model.config)), 0.05)
+        ways = {
+            "one": Where(),
+            "two": Where(2),
+            "ray one": Where(1, "local"),
+            "ray two": Where(2, "local"),
+        }
+        took: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(3):
+            for name, where in ways.items():
+                with Turns(on, where) as turns:
+                    turns.metric(every_edges(turns), sample[:200])  # whoever works is there
+                    call = partial(turns.metric, every_edges(turns), sample)
+                    took[name].append(runner.seconds(call))
+        least = {name: min(values) for name, values in took.items()}
+        runner.record(
+            "workers",
+            {},
+            weights=runner.weight_hash(tensors(place.model.params)),
+            seconds=took,
+            two_over_one=least["one"] / least["two"],
+            ray_overhead=least["ray one"] / least["one"] - 1,
+            ray_two_over_one=least["one"] / least["ray two"],
+            edges=len(sample),
+        )
+
+
+if __name__ == "__main__":
+    main()
