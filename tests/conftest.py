@@ -12,7 +12,12 @@ from typing import Any
 
 import jaxtyping
 
-jaxtyping.install_import_hook(["minigpt", "interp", "weights"], "tests.checked")
+from tests import sampled
+
+PACKAGES = ["minigpt", "interp", "weights"]
+# How often a property is tried and shapes are checked: in make test, and in make test-slow.
+THOROUGH = os.environ.get("PROFILE") in ("thorough", "mutants")
+(jaxtyping.install_import_hook if THOROUGH else sampled.install)(PACKAGES, "tests.checked")
 
 import hypothesis
 import pytest
@@ -27,8 +32,6 @@ VOCABULARY = Path(__file__).parents[2] / "shared" / "tokenizer"
 if VOCABULARY.is_dir():
     os.environ.setdefault("TIKTOKEN_CACHE_DIR", str(VOCABULARY))
 
-# How often a property is tried: in make test, and in make test-slow.
-THOROUGH = os.environ.get("PROFILE") in ("thorough", "mutants")
 USUAL = 20
 hypothesis.settings.register_profile("here", deadline=None, max_examples=USUAL)
 hypothesis.settings.register_profile("ci", deadline=None, max_examples=USUAL, derandomize=True)
@@ -67,6 +70,12 @@ LETTERS = Tokenizer(
         special_tokens={},
     )
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shapes_are_checked_anew() -> None:
+    """A function's first calls in each file."""
+    sampled.anew()
 
 
 def examples(number: int) -> hypothesis.settings:

@@ -58,7 +58,7 @@ class Ablation:
             raise PatchError(f"ablation={source!r}", ", ".join(map(repr, SOURCES)))
         if over not in ("heads", "heads mlps"):
             raise PatchError(f"over={over!r}", "'heads' or 'heads mlps'")
-        self.model, self.pairs, self.metric = model, pairs, metric
+        self.model, self.pairs, self.metric, self.name = model, pairs, metric, source
         self.over, self.progress, self.reference = over, progress, reference
         # What makes the same again, elsewhere.
         self.asked = dict(
@@ -133,7 +133,7 @@ class Ablation:
     def fingerprint(self) -> str:
         """A checksum of all that its numbers depend on."""
         digest = hashlib.sha256(fingerprint(self.model).encode())
-        digest.update(f"{self.asked['source']} {self.asked['seed']} {self.metric!r}".encode())
+        digest.update(f"{self.name} {self.asked['seed']} {self.metric!r}".encode())
         given = [self.metric.answers, self.metric.distractors]
         for prompts in (self.pairs, self.reference or self.pairs):
             given += [prompts.clean, prompts.corrupt, prompts.lengths, prompts.groups]

@@ -21,13 +21,14 @@ from minigpt import GPT2, Trace, ops, parse
 from minigpt.params import Block
 from minigpt.patch.edit import Edit, Source
 from minigpt.recompute.values import Reader
+from minigpt.shown import Shown
 
 # Elements that the changes of one sender in one block of variants may have.
 BLOCK = 1 << 19
 
 
-@dataclass(frozen=True)
-class Ports:
+@dataclass(frozen=True, eq=False, repr=False)
+class Ports(Shown):
     """Ports of one layer, those together that hear the same: their numbers among the layer's, and
     which of the senders before them each group hears."""
 
@@ -39,8 +40,8 @@ class Ports:
         return next(i for i, ports in enumerate(self.groups) if port in ports)
 
 
-@dataclass(frozen=True)
-class Layer:
+@dataclass(frozen=True, eq=False, repr=False)
+class Layer(Shown):
     """What one layer had: its stream before attention and before the MLP, its queries, keys and
     values, and what its heads and its MLP wrote."""
 

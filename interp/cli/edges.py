@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from jaxtyping import Float
 from rich.console import Console
+from torch import Tensor
 
 from interp import metrics, views
 from interp.circuit import Circuit, files
 from interp.circuit.ablation import Ablation
 from interp.circuit.circuit import CircuitError
-from interp.circuit.curve import SIZES, chance, judged, ranked
+from interp.circuit.curve import SIZES, Curve, chance, judged, ranked
 from interp.circuit.curve import curve as curve_of
 from interp.circuit.screen import screen
 from interp.circuit.search import (
@@ -91,20 +93,49 @@ class By(StrEnum):
     ACDC = "acdc"
 
 
+First = Annotated[
+    int,
+    typer.Option(
+        "--screen",
+        min=0,
+        help="find all edges on so many pairs first, and on all pairs only the largest; what that "
+        "misses is measured",
+    ),
+]
+Most = Annotated[int, typer.Option("--most", min=1, help="with --screen: how many")]
+Search = Annotated[
+    By,
+    typer.Option(
+        "--by",
+        help="greedy: removed bit by bit, scored anew each time; blocks: the same in MIB's ten "
+        "sizes; exact: by each edge's effect on the whole model; added: grown from the output; "
+        "acdc: ACDC's order and threshold, with exact effects",
+    ),
+]
+JudgeOn = Annotated[
+    Path | None, typer.Option("--judge-on", help="other pairs, on which circuits are judged")
+]
+Signed = Annotated[
+    bool,
+    typer.Option(
+        "--signed", help="remove first what helps least, instead of what moves the metric least"
+    ),
+]
+Threshold = Annotated[
+    float, typer.Option("--threshold", help="acdc: an edge goes where less than this is lost")
+]
+Size = Annotated[
+    int, typer.Option("--edges", min=1, help="how many edges the circuit in --out has")
+]
+Scored = Annotated[Path, typer.Argument(help="a graph with scores: EAP-IG's or MIB's .json or .pt")]
+
+
 def edges(
     pairs: Pairs = None,
     n: Number = 20,
     source: Instead = "pairs",
-    screened: Annotated[
-        int,
-        typer.Option(
-            "--screen",
-            min=0,
-            help="find all edges on so many pairs first, and on all pairs only the largest; what "
-            "that misses is measured",
-        ),
-    ] = 0,
-    most: Annotated[int, typer.Option("--most", min=1, help="with --screen: how many")] = 3000,
+    screened: First = 0,
+    most: Most = 3000,
     model: Model = "ioi-mini",
     tokenizer: Vocabulary = None,
     ids: Ids = False,
@@ -121,58 +152,29 @@ def edges(
     """Every edge between heads, MLPs, the input and the output: what is lost when it alone carries
     something else. Exact: a run of the model each."""
     loaded = load(model, device, tokenizer, ids)
-    prompts = prompts_of(loaded, pairs, n, seed)
-    on = _asked(loaded, prompts, source, seed)
-    said: dict[str, Any] = {}
+    on = _asked(loaded, prompts_of(loaded, pairs, n, seed), source, seed)
     with Turns(on, Where(workers, ray), keep, progress=not as_json) as turns:
-        names = every_edges(turns)
-        if screened:
-            few = _asked(loaded, _first(prompts, screened), source, seed)
-            with Turns(few, progress=not as_json) as first:
-                found = screen(first, turns, min(most, len(names)), seed=seed)
-            names, lost, said = found.edges, found.lost, found.to_dict()
-        else:
-            lost = exact(turns)
+        names, lost, said = _lost(turns, screened, most, seed)
+        _tell(turns)
     effects = Effects(
         "edges cut one at a time", on.metric.name, tuple(names), -lost, on.full, loaded.config
     )
     if out is not None:
-        files.write(_graph(names, lost.mean(1).tolist()), loaded.config, out)
-    _tell(turns)
+        scores = dict(zip(names, lost.mean(1).tolist(), strict=True))
+        files.write(Circuit({}, names, scores), loaded.config, out)
     data = {**effects.to_dict(), "screened": said}
     show(data, lambda: _shown(effects, k, said), as_json, html)
 
 
 def search(
-    by: Annotated[
-        By,
-        typer.Option(
-            "--by",
-            help="greedy: removed bit by bit, scored anew each time; blocks: the same in MIB's ten "
-            "sizes; exact: by each edge's effect on the whole model; added: grown from the output; "
-            "acdc: ACDC's order and threshold, with exact effects",
-        ),
-    ] = By.GREEDY,
+    by: Search = By.GREEDY,
     pairs: Pairs = None,
     n: Number = 20,
-    judge_on: Annotated[
-        Path | None,
-        typer.Option("--judge-on", help="other pairs, on which circuits are judged"),
-    ] = None,
+    judge_on: JudgeOn = None,
     source: Instead = "pairs",
-    signed: Annotated[
-        bool,
-        typer.Option(
-            "--signed",
-            help="remove first what helps least, instead of what moves the metric least",
-        ),
-    ] = False,
-    threshold: Annotated[
-        float, typer.Option("--threshold", help="acdc: an edge goes where less than this is lost")
-    ] = 0.01,
-    size: Annotated[
-        int, typer.Option("--edges", min=1, help="how many edges the circuit in --out has")
-    ] = 100,
+    signed: Signed = False,
+    threshold: Threshold = 0.01,
+    size: Size = 100,
     model: Model = "ioi-mini",
     tokenizer: Vocabulary = None,
     ids: Ids = False,
@@ -192,26 +194,21 @@ def search(
     held_out = _held_out(loaded, prompts, pairs, judge_on, seed)
     on, judge = (_asked(loaded, each, source, seed) for each in (prompts, held_out))
     with Turns(on, Where(workers, ray), keep, progress=not as_json) as turns:
-        alone = _by_name(turns, exact(turns).mean(1).tolist())
+        names = every_edges(turns)
+        alone = dict(zip(names, exact(turns).mean(1).tolist(), strict=True))
         found, inside = _found(turns, by, alone, threshold, signed, size)
-    shown = {f"{by}": curve_of(judge, found, progress=not as_json)}
-    if by is not By.EXACT:
-        shown["single effects"] = curve_of(judge, alone, absolute=True, progress=not as_json)
-    shown["chance"] = curve_of(judge, chance(list(alone), seed), progress=not as_json)
+        _tell(turns)
     if out is not None:
         files.write(Circuit({}, inside, found), loaded.config, out)
-    _tell(turns)
-    data = {
-        "by": f"{by}",
-        "circuit": inside,
-        "curves": {name: each.to_dict() for name, each in shown.items()},
-    }
+    shown = _judged(judge, by, found, alone, seed, not as_json)
+    curves = {name: each.to_dict() for name, each in shown.items()}
     said = [f"{len(inside)} edges are the circuit"] if by is By.ACDC else []
+    data = {"by": f"{by}", "circuit": inside, "curves": curves}
     show(data, lambda: views.curves(f"Circuits by {by}", shown, said), as_json, html)
 
 
 def curve(
-    file: Annotated[Path, typer.Argument(help="a graph with scores: EAP-IG's or MIB's .json, .pt")],
+    file: Scored,
     pairs: Pairs = None,
     n: Number = 20,
     source: Instead = "pairs",
@@ -235,14 +232,40 @@ def curve(
     show(data, lambda: views.curves(f"Circuits by the scores of {file.name}", shown), as_json, html)
 
 
+def _lost(
+    turns: Turns, first: int, most: int, seed: int
+) -> tuple[list[str], Float[Tensor, "edges prompts"], dict[str, Any]]:
+    """What is lost without each edge; of the largest on the first pairs only, where these are to
+    be looked at first, and what that misses."""
+    names, on = every_edges(turns), turns.on
+    if not first:
+        return names, exact(turns), {}
+    few = _asked(on.model, on.pairs.rows(range(min(first, len(on.pairs)))), on.name, seed)
+    with Turns(few, progress=turns.progress) as early:
+        found = screen(early, turns, min(most, len(names)), seed=seed)
+    return found.edges, found.lost, found.to_dict()
+
+
+def _judged(
+    on: Ablation,
+    by: By,
+    found: dict[str, float],
+    alone: dict[str, float],
+    seed: int,
+    progress: bool,
+) -> dict[str, Curve]:
+    """The curve of what was found, beside that of single effects and of chance."""
+    orders = {f"{by}": found}
+    if by is not By.EXACT:
+        orders["single effects"] = {edge: abs(x) for edge, x in alone.items()}
+    orders["chance"] = chance([*alone], seed)
+    return {name: curve_of(on, scores, progress=progress) for name, scores in orders.items()}
+
+
 def _asked(model: GPT2, prompts: Prompts, source: str, seed: int) -> Ablation:
     """Runs of a model whose edges carry something else, the metric being the logit difference."""
     metric = metrics.logit_diff(prompts)
     return Ablation(model, prompts, metric, source, over="heads mlps", seed=seed)
-
-
-def _first(prompts: Prompts, n: int) -> Prompts:
-    return prompts.rows(range(min(n, len(prompts))))
 
 
 def _held_out(
@@ -271,15 +294,6 @@ def _found(
         sizes = blocks(turns, SIZES) if by is By.BLOCKS else steps(turns)
         scores = removed(turns, sizes, absolute=not signed)
     return scores, ranked(scores)[:size]
-
-
-def _by_name(turns: Turns, values: list[float]) -> dict[str, float]:
-    return dict(zip(every_edges(turns), values, strict=True))
-
-
-def _graph(names: list[str], lost: list[float]) -> Circuit:
-    """All edges that were found, with their scores: positive where an edge helps, as in EAP-IG."""
-    return Circuit({}, names, dict(zip(names, lost, strict=True)))
 
 
 def _shown(effects: Effects, k: int, said: dict[str, Any]) -> Any:

@@ -131,7 +131,7 @@ def test_mibs_rows_are_pairs_of_as_many_tokens_that_begin_as_its_own_code_does(r
     differ = (pairs.clean[0] != pairs.corrupt[0]).nonzero().flatten().tolist()
     assert len(differ) == 1
     assert words.text(int(pairs.answers[0, 0])) == " Mary"
-    assert words.text(int(pairs.distractors[1, 0])) == " Ann"
+    assert words.text(int(pairs.distractors[1, 0])) == " Paul"
     assert len(mib.prompts(rows, words, n=1, start=False)) == 1
 
 
