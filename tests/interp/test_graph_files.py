@@ -116,7 +116,7 @@ def rows(tmp_path):
     given = [
         row("Mary", "John", "Paul"),
         row("Mary", "Bartholomew", "Paul"),
-        row("Tom", "Ann", "Jim"),
+        row("John", "Paul", "Mary"),
     ]
     pandas.DataFrame(given).to_parquet(path)
     return path
