@@ -118,7 +118,7 @@ def study(
         with bar:
             for title, step in (
                 ("task", measure.task),
-                ("circuit", partial(measure.circuit, circuit)),
+                ("circuit" if circuit else "discover", partial(measure.circuit, circuit)),
             ):
                 bar.set_description(title)
                 record.parts += step()

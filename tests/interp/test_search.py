@@ -34,6 +34,7 @@ from interp.executor import Where
 from interp.tasks import Prompts
 from minigpt import Patch
 from minigpt.errors import MiniGPTError
+from tests import inducer
 from tests.conftest import some
 from tests.interp.test_curve import EVERY, MODEL, on
 
@@ -224,6 +225,27 @@ def test_the_area_under_the_curve_of_known_edges():
         auroc(scores, ["z"])
     with pytest.raises(MiniGPTError, match="on one side"):
         auroc(scores, "abcd")
+
+
+# Of the model that is written by hand: what its two heads read and write.
+TRUE = ["input>a0.2.v", "a0.2>a1.3.k", "input>a1.3.q", "input>a1.3.v", "a1.3>out"]
+
+
+@pytest.mark.parametrize("source", ["mean", "zero"])
+def test_on_a_model_whose_edges_are_known_every_search_finds_just_these(source):
+    pairs, model = inducer.pairs(), inducer.inducer()
+    given = Ablation(model, pairs, metrics.logit_diff(pairs), source, over="heads mlps")
+    with Turns(given) as turns:
+        names = every_edges(turns)
+        scores = dict(zip(names, exact(turns).mean(1).tolist(), strict=True))
+        kept = removed(turns, steps(turns, 0.3), absolute=True)
+        order = ranked(added(turns, most=12))
+    assert auroc(scores, TRUE) == 1.0
+    assert auroc(kept, TRUE) == 1.0
+    assert set(ranked(kept)[:5]) == set(TRUE)
+    if source == "mean":  # from nothing at all, growing finds other ways first
+        assert set(TRUE) <= set(order[:12])
+    assert auroc(chance(names, 0), TRUE) < 0.9
 
 
 def test_chance_is_an_order_of_all_from_a_seed():
