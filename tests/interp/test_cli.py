@@ -353,7 +353,8 @@ def test_an_interrupted_study_keeps_what_is_finished_and_says_130():
     )
     seen = ""
     while "discover" not in seen:
-        assert (more := begun.stderr.read(1)), seen
+        more = begun.stderr.read(1)
+        assert more, seen
         seen += more
     begun.send_signal(signal.SIGINT)
     out, _ = begun.communicate(timeout=60)
