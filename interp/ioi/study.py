@@ -123,9 +123,10 @@ def study(
                 bar.set_description(title)
                 record.parts += step()
                 bar.update()
-            for piece, parts in zip(pieces, _taken(measure, pieces, where), strict=True):
+            taken = _taken(measure, pieces, where)
+            for piece in pieces:
                 bar.set_description(piece.title)
-                record.parts += parts
+                record.parts += next(taken)
                 bar.update()
     except KeyboardInterrupt:
         record.interrupted = True
