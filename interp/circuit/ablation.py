@@ -29,8 +29,9 @@ from minigpt.patch.edit import ZERO, Source
 
 SOURCES = ("mean", "zero", "resample", "pairs")
 Nodes = Sequence[str]
-# So many edges are cut faster one by one than all at once (benchmarks/edges.py).
-FEW = 8
+# So many edges are cut faster one by one than all at once (benchmarks/circuits.py: up to 16 on the
+# embedded model, up to 64 at full size).
+FEW = 16
 
 
 class Ablation:

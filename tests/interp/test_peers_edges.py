@@ -67,7 +67,9 @@ def full() -> tuple[Ablation, dict[str, float]]:
     clean = torch.randint(0, 50257, (4, 12), generator=draw)
     corrupt = clean.clone()
     corrupt[:, 7] = torch.randint(0, 50257, (4,), generator=draw)
-    pairs = tasks.Prompts(clean, corrupt, [[5]] * 4, [[9]] * 4)
+    # The tokens that the corruption moves most: of a small difference a ratio is all rounding.
+    moved = model.run(clean).logits_at(-1) - model.run(corrupt).logits_at(-1)
+    pairs = tasks.Prompts(clean, corrupt, moved.argmax(1)[:, None], moved.argmin(1)[:, None])
     every = list(every_edge(model.config))
     values = torch.randn(len(every), generator=draw)
     return ablation(model, pairs), dict(zip(every, values.tolist(), strict=True))
