@@ -157,7 +157,13 @@ def edges(
         names, lost, said = _lost(turns, screened, most, seed)
         _tell(turns)
     effects = Effects(
-        "edges cut one at a time", on.metric.name, tuple(names), -lost, on.full, loaded.config
+        "edges cut one at a time",
+        on.metric.name,
+        tuple(names),
+        -lost,
+        on.full,
+        loaded.config,
+        ends=(on.full, on.state(()).metric),
     )
     if out is not None:
         scores = dict(zip(names, lost.mean(1).tolist(), strict=True))

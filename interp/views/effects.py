@@ -33,8 +33,9 @@ def _prompts(prompts: Sequence[Sequence[str]]) -> list[Section]:
 
 
 def _heads(shown: Effects) -> list[Section]:
-    if not len(shown.heads()):
-        return []
+    own = shown.heads()
+    if not len(own) or len({address.partition(">")[2] for address in own.addresses}) > 1:
+        return []  # the sum of a head's edges would be no effect of anything
     text = "Change of the metric; layers from top to bottom."
     return [Section("Every head", text, [HeatMap("each head", shown.grid())])]
 

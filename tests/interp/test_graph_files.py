@@ -187,6 +187,8 @@ def test_all_edges_in_a_table_and_in_a_file_for_others(interp, tmp_path):
     status, said, _ = interp("edges", "-n", "4", "--out", str(out), "-k", "3")
     assert status == 0
     assert "edges cut one at a time" in said
+    assert "0 corrupt, 1 clean" in said
+    assert "each head" not in said  # a sum of edges is no effect
     graph = files.read(out)
     assert len(graph.scores) == 1519
     best = max(graph.scores, key=graph.scores.get)
