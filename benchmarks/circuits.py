@@ -162,15 +162,23 @@ def search() -> None:
     theirs, times = estimates(model, train, found["exact"])
     found, took = {**found, **theirs}, {**took, **times}
     own = torch.tensor([found["exact"][edge] for edge in names])
+    curves = {
+        (name, absolute): curve(judge, scores, absolute=absolute)
+        for name, scores in found.items()
+        for absolute in (False, True)
+    }
     for name, scores in found.items():
         values = torch.tensor([scores[edge] for edge in names])
+        by_size = curves[name, True]
         runner.record(
             "circuits searched",
             {},
             search=name,
             seconds=took[name],
-            signed=said(curve(judge, scores)),
-            by_size=said(curve(judge, scores, absolute=True)),
+            signed=said(curves[name, False]),
+            by_size=said(by_size),
+            over_exact=by_size.over(curves["exact", True]),
+            over_eap_ig=by_size.over(curves["EAP-IG", True]) if "EAP-IG" in found else None,
             rank_correlation=spearman(values.abs(), own.abs()),
             of_the_100_largest=overlap(values.abs(), own.abs(), 100),
         )
@@ -215,7 +223,7 @@ def estimates(
 def said(found: Curve) -> dict[str, Any]:
     """A curve's areas with their intervals, and its points."""
     values = [round(x, 4) for x in found.recovered.tolist()]
-    return {"cpr": found.cpr, "cmd": found.cmd, **found.intervals(), "recovered": values}
+    return {"cpr": found.cpr, "cmd": found.cmd, "intervals": found.intervals(), "recovered": values}
 
 
 def spearman(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -235,7 +243,7 @@ def workers() -> None:
     two, taking turns."""
     with setting.setting() as place:
         on = asked(place.model, setting.pairs(4, 15, [10]))
-        sample = by_port(list(every_edge(place.model.config)), 0.05)
+        sample = by_port(list(every_edge(place.model.config)), 0.04)
         ways = {
             "one": Where(),
             "two": Where(2),
@@ -243,7 +251,7 @@ def workers() -> None:
             "ray two": Where(2, "local"),
         }
         took: dict[str, list[float]] = {name: [] for name in ways}
-        for _ in range(3):
+        for _ in range(2):
             for name, where in ways.items():
                 with Turns(on, where) as turns:
                     turns.metric(every_edges(turns), sample[:200])  # whoever works is there

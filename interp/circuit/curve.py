@@ -17,6 +17,7 @@ from interp.circuit.ablation import Ablation
 from interp.numerics.bootstrap import interval
 from minigpt import parse
 from minigpt.address import edges as every_edge
+from minigpt.errors import MiniGPTError
 from minigpt.shown import Row, Shown
 
 # MIB's sizes, as shares of all edges.
@@ -51,14 +52,24 @@ class Curve(Shown):
 
     def intervals(self, draws: int = 2000, seed: int = 0) -> dict[str, tuple[float, float]]:
         """Bootstrap intervals (95%) of both areas, prompts drawn anew for all sizes together."""
+        return {name: _interval(x) for name, x in self._areas(draws, seed).items()}
+
+    def over(
+        self, other: Curve, draws: int = 2000, seed: int = 0
+    ) -> dict[str, tuple[float, float]]:
+        """Of the areas less those of another curve on the same prompts: intervals (95%), the same
+        prompts drawn for both."""
+        if not torch.equal(self.full, other.full):
+            raise MiniGPTError("curves of different prompts", "two of the same prompts")
+        mine, theirs = (each._areas(draws, seed) for each in (self, other))
+        return {name: _interval(mine[name] - theirs[name]) for name in mine}
+
+    def _areas(self, draws: int, seed: int) -> dict[str, Float[Tensor, "draws"]]:
         n = len(self.full)
-        generator = torch.Generator().manual_seed(seed)
-        drawn = torch.randint(n, (draws, n), generator=generator)
+        drawn = torch.randint(n, (draws, n), generator=torch.Generator().manual_seed(seed))
         metric, full, empty = (x[..., drawn] for x in (self.metric, self.full, self.empty))
         found = _recovered(metric, full, empty)
-        areas = {"cpr": _area(found, self.shares), "cmd": _area((1 - found).abs(), self.shares)}
-        ends = torch.tensor([0.025, 0.975], dtype=found.dtype)
-        return {name: tuple(x.quantile(ends).tolist()) for name, x in areas.items()}
+        return {"cpr": _area(found, self.shares), "cmd": _area((1 - found).abs(), self.shares)}
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values, with intervals of the means."""
@@ -113,6 +124,11 @@ def _recovered(
 ) -> Float[Tensor, "sizes *draws"]:
     floor = empty.mean(-1)
     return (metric.mean(-1) - floor) / (full.mean(-1) - floor)
+
+
+def _interval(x: Float[Tensor, "draws"]) -> tuple[float, float]:
+    low, high = x.quantile(torch.tensor([0.025, 0.975], dtype=x.dtype)).tolist()
+    return low, high
 
 
 def _area(y: Float[Tensor, "sizes draws"], x: Sequence[float]) -> Float[Tensor, "draws"]:

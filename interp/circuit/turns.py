@@ -23,8 +23,9 @@ from interp.executor.lend import Lent, lent
 from minigpt import GPT2
 from minigpt.shown import Shown
 
-# Edges of a piece of work: enough that the circuit's own run costs little beside them.
-PIECE = 256
+# Edges of a piece of work: few enough that two workers end at about the same time. A circuit's own
+# run is kept from piece to piece.
+PIECE = 64
 # A circuit's edges, those that carry the other thing, one at a time, and whether that is what
 # their senders write in the whole model.
 Piece = tuple[tuple[str, ...], tuple[str, ...], bool]

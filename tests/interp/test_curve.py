@@ -12,6 +12,7 @@ from interp.circuit.search import exact
 from interp.circuit.turns import Turns
 from interp.tasks import Prompts
 from minigpt.address import edges as every_edge
+from minigpt.errors import MiniGPTError
 from tests.conftest import tiny
 
 MODEL = tiny(2, 2, 8, 16, dtype=torch.float64)
@@ -60,6 +61,12 @@ def test_the_areas_are_those_of_trapezoids():
     assert found.cpr == pytest.approx(0.5)
     assert found.cmd == pytest.approx(0.5)
     assert found.intervals()["cpr"] == pytest.approx((0.5, 0.5))
+    assert found.over(found)["cpr"] == (0.0, 0.0)
+    better = Curve((0.0, 0.5, 1.0), (0, 5, 10), metric[[0, 2, 2]], full, empty)
+    assert better.over(found)["cpr"] == pytest.approx((0.25, 0.25))
+    assert better.over(found)["cmd"] == pytest.approx((-0.25, -0.25))
+    with pytest.raises(MiniGPTError, match="different prompts"):
+        found.over(Curve((0.0,), (0,), metric[:1], 2 * full, empty))
     over = Curve((0.0, 1.0), (0, 10), metric[[2, 2]] * 1.5, full, empty)
     assert over.cpr == pytest.approx(1.5)
     assert over.cmd == pytest.approx(0.5)
