@@ -70,7 +70,7 @@ gpu: $(BIN)/.test
 	$(BIN)/python -m benchmarks.gpu --out benchmarks/gpu
 
 bench: $(BIN)/.test $(foreach peer,tl2 tl4 nnsight,.bench-venv/$(peer)/.done)
-	for workload in forward w1_edges w2_pairs w3_paths w4_neurons w5_cache w6_attribution activation memory latents collate "ioi --greedy" scaling debugger plots table; do $(BIN)/python -m benchmarks.$$workload || exit 1; done
+	for workload in forward w1_edges w2_pairs w3_paths w4_neurons w5_cache w6_attribution activation memory latents collate circuits "ioi --greedy" scaling debugger plots table; do $(BIN)/python -m benchmarks.$$workload || exit 1; done
 
 .bench-venv/%/.done: benchmarks/peers/requirements-%.txt
 	$(PYTHON) -m venv .bench-venv/$*
