@@ -18,6 +18,7 @@ from minigpt.names import ours, theirs
 
 # What EAP-IG's own reader wants of a .pt file.
 KEYS = ("cfg", "src_nodes", "dst_nodes", "edges_scores", "edges_in_graph", "nodes_in_graph")
+ENDINGS = (".json", ".pt")
 LEGAL = "a .json or .pt file as EAP-IG and MIB write them, or lines 'name mover: a9.9@END'"
 
 

@@ -50,6 +50,14 @@ from interp.executor import Where
 from interp.tasks import Prompts
 from minigpt import GPT2
 
+
+def _graph_file(file: Path | None) -> Path | None:
+    """A file that a graph can be written to: asked before the work."""
+    if file is not None and file.suffix not in files.ENDINGS:
+        raise CircuitError(f"--out {file}", f"a name that ends in {' or '.join(files.ENDINGS)}")
+    return writable("--out")(file)
+
+
 Instead = Annotated[
     str,
     typer.Option(
@@ -72,7 +80,7 @@ Out = Annotated[
     typer.Option(
         "--out",
         help="also write the graph with all scores, as EAP-IG and MIB read it: .json or .pt",
-        callback=writable("--out"),
+        callback=_graph_file,
     ),
 ]
 Kept = Annotated[

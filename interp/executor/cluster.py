@@ -4,12 +4,15 @@ worker is gone."""
 from __future__ import annotations
 
 import pickle
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from interp.executor.where import TRIES, ExecutorError, Gone, Where, alone
 
+# Seconds to wait for a cluster's head to answer.
+WAIT = 5.0
 # In a worker: its job, by which it is called.
 _jobs: dict[str, Callable[[Any], Any]] = {}
 
@@ -56,6 +59,7 @@ def cluster(job: Any, where: Where) -> Iterator[Callable[[], Cluster]]:
 
 
 def _join(ray: Any, where: Where) -> None:
+    _answers(where.ray)
     given = {"include_dashboard": False, "log_to_driver": False, "configure_logging": False}
     address = {"num_cpus": where.workers} if where.ray == "local" else {"address": where.ray}
     try:
@@ -65,6 +69,21 @@ def _join(ray: Any, where: Where) -> None:
             f"--ray {where.ray}: {error}",
             "the address of a cluster that runs, or local",
             "--ray auto, --ray HOST:6379, --ray local",
+        ) from error
+
+
+def _answers(address: str) -> None:
+    """ExecutorError where nobody listens at HOST:PORT: Ray itself would try for minutes."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.rpartition("/")[2], int(port)), timeout=WAIT).close()
+    except OSError as error:
+        raise ExecutorError(
+            f"--ray {address}: nobody answers ({error})",
+            "the address of a cluster that runs, or local",
+            "ray start --head --port=6379 there, then --ray HOST:6379",
         ) from error
 
 

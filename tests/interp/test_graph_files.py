@@ -184,7 +184,7 @@ def test_what_a_first_look_misses_is_measured():
 
 def test_all_edges_in_a_table_and_in_a_file_for_others(interp, tmp_path):
     out = tmp_path / "graph.json"
-    status, said, _ = interp("edges", "-n", "4", "--out", str(out), "-k", "3")
+    status, said, _ = interp("edges", "-n", "2", "--out", str(out), "-k", "3")
     assert status == 0
     assert "edges cut one at a time" in said
     assert "0 corrupt, 1 clean" in said
@@ -193,7 +193,7 @@ def test_all_edges_in_a_table_and_in_a_file_for_others(interp, tmp_path):
     assert len(graph.scores) == 1519
     best = max(graph.scores, key=graph.scores.get)
     assert best in said
-    status, said, _ = interp("curve", str(out), "-n", "4", "--json")
+    status, said, _ = interp("curve", str(out), "-n", "2", "--json")
     assert status == 0
     curves = json.loads(said)["curves"]
     assert curves["signed"]["recovered"][-1] == 1
@@ -201,14 +201,14 @@ def test_all_edges_in_a_table_and_in_a_file_for_others(interp, tmp_path):
 
 
 def test_a_first_look_says_what_it_misses(interp):
-    status, said, _ = interp("edges", "-n", "4", "--screen", "2", "--most", "60")
+    status, said, _ = interp("edges", "-n", "3", "--screen", "2", "--most", "60")
     assert status == 0
     assert "60 of 1,519 edges were found on all pairs" in " ".join(said.split())
 
 
 def test_a_search_is_judged_on_other_prompts_beside_chance(interp, tmp_path):
     out, page = tmp_path / "graph.pt", tmp_path / "page.html"
-    given = ("--by", "blocks", "-n", "3", "--edges", "40", "--out", str(out))
+    given = ("--by", "blocks", "-n", "2", "--edges", "40", "--out", str(out))
     status, said, _ = interp("search", *given, "--html", str(page))
     assert status == 0
     for part in ("Circuits by blocks", "single effects", "chance", "CPR"):
@@ -218,6 +218,9 @@ def test_a_search_is_judged_on_other_prompts_beside_chance(interp, tmp_path):
 
 
 def test_what_beginners_get_wrong(interp, tmp_path):
+    status, _, said = interp("edges", "--out", str(tmp_path / "graph.txt"))
+    assert status == 2
+    assert "ends in .json or .pt" in said  # before the work
     status, _, said = interp("curve", str(tmp_path / "none.json"))
     assert status == 2
     assert "No such file" in said

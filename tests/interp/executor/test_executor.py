@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
 import pytest
 
@@ -107,3 +108,11 @@ def test_a_cluster_that_is_not_there_is_said(monkeypatch):
     pytest.importorskip("ray", reason="needs ray: pip install '.[ray]'")
     with pytest.raises(ExecutorError, match="--ray local"):
         list(each(Squares(), range(3), Where(2, "nowhere")))
+
+
+def test_where_nobody_answers_it_is_said_at_once():
+    pytest.importorskip("ray")
+    begun = time.monotonic()
+    with pytest.raises(ExecutorError, match=r"nobody answers(.|\n)*ray start --head"):
+        list(each(len, ["a"], Where(1, "127.0.0.1:1")))
+    assert time.monotonic() - begun < 30
