@@ -12,12 +12,13 @@ from jaxtyping import Float
 from rich.console import Console
 from torch import Tensor
 
-from interp import metrics, views
+from interp import metrics, sets, views
 from interp.circuit import Circuit, files
 from interp.circuit.ablation import Ablation
 from interp.circuit.circuit import CircuitError
 from interp.circuit.curve import SIZES, Curve, chance, judged, ranked
 from interp.circuit.curve import curve as curve_of
+from interp.circuit.matrix import ports
 from interp.circuit.screen import screen
 from interp.circuit.search import (
     acdc,
@@ -29,12 +30,13 @@ from interp.circuit.search import (
     steps,
 )
 from interp.circuit.turns import Turns
-from interp.cli.inputs import load
+from interp.cli.inputs import addresses, load
 from interp.cli.options import (
     Device,
     Html,
     Ids,
     Json,
+    Latents,
     Model,
     Pairs,
     Ray,
@@ -48,7 +50,7 @@ from interp.cli.studies import prompts_of
 from interp.effects import Effects
 from interp.executor import Where
 from interp.tasks import Prompts
-from minigpt import GPT2
+from minigpt import GPT2, parse
 
 
 def _graph_file(file: Path | None) -> Path | None:
@@ -101,6 +103,20 @@ class By(StrEnum):
     ACDC = "acdc"
 
 
+Senders = Annotated[
+    str,
+    typer.Option(
+        "--senders",
+        help="edges from these, instead of all edges: neurons:m3, latents:m3 (with --latents), "
+        "heads, mlps, or addresses side by side",
+    ),
+]
+Receivers = Annotated[
+    str,
+    typer.Option(
+        "--receivers", help="with --senders: ports side by side, out a3.4.q; all later ones"
+    ),
+]
 First = Annotated[
     int,
     typer.Option(
@@ -142,10 +158,13 @@ def edges(
     pairs: Pairs = None,
     n: Number = 20,
     source: Instead = "pairs",
+    senders: Senders = "",
+    receivers: Receivers = "",
     screened: First = 0,
     most: Most = 3000,
     model: Model = "ioi-mini",
     tokenizer: Vocabulary = None,
+    latents: Latents = None,
     ids: Ids = False,
     k: Top = 12,
     seed: int = 0,
@@ -159,20 +178,17 @@ def edges(
 ) -> None:
     """Every edge between heads, MLPs, the input and the output: what is lost when it alone carries
     something else. Exact: a run of the model each."""
-    loaded = load(model, device, tokenizer, ids)
+    loaded = load(model, device, tokenizer, ids, latents)
     on = _asked(loaded, prompts_of(loaded, pairs, n, seed), source, seed)
-    with Turns(on, Where(workers, ray), keep, progress=not as_json) as turns:
-        names, lost, said = _lost(turns, screened, most, seed)
-        _tell(turns)
-    effects = Effects(
-        "edges cut one at a time",
-        on.metric.name,
-        tuple(names),
-        -lost,
-        on.full,
-        loaded.config,
-        ends=(on.full, on.state(()).metric),
-    )
+    where = Where(workers, ray)
+    if senders or receivers:
+        _alone(senders, screened, where, keep)
+        names, lost, said = *_parts(on, senders, receivers, not as_json), dict[str, Any]()
+    else:
+        with Turns(on, where, keep, progress=not as_json) as turns:
+            names, lost, said = _lost(turns, screened, most, seed)
+            _tell(turns)
+    effects = _effects(on, names, lost)
     if out is not None:
         scores = dict(zip(names, lost.mean(1).tolist(), strict=True))
         files.write(Circuit({}, names, scores), loaded.config, out)
@@ -244,6 +260,42 @@ def curve(
     shown = judged(on, graph.scores, progress=not as_json)
     data = {"curves": {name: each.to_dict() for name, each in shown.items()}}
     show(data, lambda: views.curves(f"Circuits by the scores of {file.name}", shown), as_json, html)
+
+
+def _alone(senders: str, screened: int, where: Where, keep: Path | None) -> None:
+    """Refuse what edges from parts of nodes are not asked with."""
+    if not senders or screened or keep or where != Where():
+        raise CircuitError(
+            "--senders with --screen, --workers, --ray or --keep-in, or --receivers alone",
+            "--senders, --receivers: here, all of them",
+            "--senders neurons:m3 --receivers out",
+        )
+
+
+def _parts(
+    on: Ablation, senders: str, receivers: str, progress: bool
+) -> tuple[list[str], Float[Tensor, "edges prompts"]]:
+    """What is lost without each edge from some nodes, neurons or latents."""
+    starts = sets.addresses(on.clean, addresses(senders), on.source.run)
+    ends = receivers.split() or ports(on.model.config)
+    names = [
+        f"{sender}>{port}"
+        for sender in starts
+        for port in ends
+        if parse(sender).site.stage < parse(port).site.stage
+    ]
+    if not names:
+        raise CircuitError(f"no edge from {senders} to {receivers or 'a later port'}", "--senders")
+    patches = [on.cut([name]) for name in names]
+    after, _ = on.metric.after(on.model, on.clean, patches, progress=progress)
+    return names, on.full - after
+
+
+def _effects(on: Ablation, names: list[str], lost: Float[Tensor, "edges prompts"]) -> Effects:
+    """As effects of cutting, between the metric of the model and that of no edge at all."""
+    ends = on.full, on.state(()).metric
+    named = "edges cut one at a time", on.metric.name, tuple(names)
+    return Effects(*named, -lost, on.full, on.model.config, ends=ends)
 
 
 def _lost(

@@ -200,6 +200,27 @@ def test_all_edges_in_a_table_and_in_a_file_for_others(interp, tmp_path):
     assert curves["by size"]["cpr"] > curves["chance 0"]["cpr"]
 
 
+def test_edges_from_neurons_and_latents(interp):
+    given = ("edges", "-n", "2", "--receivers", "out", "--json")
+    status, said, _ = interp(*given, "--senders", "neurons:m3")
+    rows = {row["address"]: row for row in json.loads(said)["rows"]}
+    assert status == 0
+    assert len(rows) == 512
+    status, said, _ = interp(*given, "--senders", "m3 m3.n7 m3.b")
+    whole = {row["address"]: row for row in json.loads(said)["rows"]}
+    assert set(whole) == {"m3>out", "m3.n7>out", "m3.b>out"}
+    assert whole["m3.n7>out"]["value"] == pytest.approx(rows["m3.n7>out"]["value"], abs=1e-5)
+    status, said, _ = interp(*given, "--senders", "latents:m3", "--latents", "ioi-mini:m3")
+    assert status == 0
+    assert any(row["address"].startswith("m3.l") for row in json.loads(said)["rows"])
+    status, _, said = interp(*given, "--senders", "m3.n9999")
+    assert status == 2
+    assert "m3.n9999" in said
+    status, _, said = interp("edges", "--receivers", "out")
+    assert status == 2
+    assert "--receivers alone" in said
+
+
 def test_a_first_look_says_what_it_misses(interp):
     status, said, _ = interp("edges", "-n", "3", "--screen", "2", "--most", "60")
     assert status == 0
