@@ -47,12 +47,8 @@ class State:
     def turned(self, edges: Sequence[str]) -> Float[Tensor, "edges prompts"]:
         """The metric where one of these edges carries the other thing: one that is kept the
         source's, one that is cut what its sender writes in this run."""
-        at, by_port = places(self.model.config), dict[int, list[int]]()
-        for i, edge in enumerate(edges):
-            by_port.setdefault(at[edge][1], []).append(i)
         found = torch.empty(len(edges), len(self.metric), dtype=torch.float64)
-        for port, mine in by_port.items():
-            senders = [at[edges[i]][0] for i in mine]
+        for port, (mine, senders) in self._by_port(edges).items():
             parts = (part.turned(port, senders, self.question.at) for part in self.parts)
             found[mine] = self._metric(torch.cat(list(parts), 1))
         return found
@@ -70,15 +66,23 @@ class State:
     def with_writes_of(self, other: State, edges: Sequence[str]) -> Float[Tensor, "edges prompts"]:
         """The metric where one of these edges, which are cut, carries what its sender writes in
         another run of the same prompts."""
-        at = places(self.model.config)
         found = torch.empty(len(edges), len(self.metric), dtype=torch.float64)
-        for port in sorted({at[edge][1] for edge in edges}):
-            mine = [i for i, edge in enumerate(edges) if at[edge][1] == port]
+        for port, (mine, senders) in self._by_port(edges).items():
             weights = self.parts[0].kept.new_zeros(len(mine), len(self.parts[0].kept))
-            weights[torch.arange(len(mine)), [at[edges[i]][0] for i in mine]] = -1
+            weights[torch.arange(len(mine)), senders] = -1
             pairs = zip(self.parts, other.parts, strict=True)
             parts = (a.changed(port, weights, self.question.at, b.apart) for a, b in pairs)
             found[mine] = self._metric(torch.cat(list(parts), 1))
+        return found
+
+    def _by_port(self, edges: Sequence[str]) -> dict[int, tuple[list[int], list[int]]]:
+        """Of each port that these edges end at, which of them do, and their senders."""
+        at, found = places(self.model.config), dict[int, tuple[list[int], list[int]]]()
+        for i, edge in enumerate(edges):
+            sender, port = at[edge]
+            mine, senders = found.setdefault(port, ([], []))
+            mine.append(i)
+            senders.append(sender)
         return found
 
     def _metric(self, out: Tensor) -> Float[Tensor, "variants prompts"]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from tqdm import tqdm
 from interp.circuit.ablation import Ablation
 from interp.circuit.matrix import places, senders
 from interp.executor import Kept, Told, Where, kept, one_thread, workers
-from interp.executor.lend import Lent, lent
+from interp.executor.lend import Lent, borrowed, sent
 from minigpt import GPT2
 from minigpt.shown import Shown
 
@@ -43,8 +42,7 @@ class Turn(Shown):
         """[edges, prompts]."""
         circuit, edges, whole = piece
         if not self._on:
-            model = self.of if isinstance(self.of, GPT2) else self.of.model()
-            self._on.append(Ablation(model, **self.asked))
+            self._on.append(Ablation(borrowed(self.of), **self.asked))
         on = self._on[0]
         with one_thread():
             state = on.state(circuit)
@@ -70,22 +68,13 @@ class Turns:
             folder.mkdir(parents=True, exist_ok=True)
 
     def __enter__(self) -> Turns:
-        job = Turn(self._model(), self.on.asked)
+        of = self._stack.enter_context(sent(self.on.model, self.where))
+        job = Turn(of, self.on.asked)
         self._done = self._stack.enter_context(workers(Told(job), self.where))
         return self
 
     def __exit__(self, *error: object) -> None:
         self._stack.close()
-
-    def _model(self) -> GPT2 | Lent:
-        """The model as workers get it: this one, its parameters in a file, or, on other machines,
-        with the job."""
-        if self.where == Where():
-            return self.on.model
-        if self.where.ray:
-            return replace(self.on.model, tokenizer=None)
-        folder = Path(self._stack.enter_context(TemporaryDirectory()))
-        return self._stack.enter_context(lent(self.on.model, folder))
 
     def metric(
         self, circuit: Sequence[str], edges: Sequence[str], *, whole: bool = False

@@ -231,7 +231,7 @@ class Wired:
             return self._with(self.stream, change)
         number, own = divmod(port, 3 * self.config.n_head + 1)
         heads = own < 3 * self.config.n_head
-        changes = (self._head if heads else self._own_mlp)(number, own, change)
+        changes = self._head(number, own, change) if heads else self._mlp(number, change)
         sender = 1 + number * self.width + (own % self.config.n_head if heads else self.width - 1)
         return self._downstream(number, sender, changes, heads)
 
@@ -263,7 +263,7 @@ class Wired:
         early = x[:, : self.first].expand(len(late), -1, -1, *x.shape[2:])
         return torch.cat([early, late], 2)
 
-    def _own_mlp(self, number: int, _own: int, change: Tensor) -> Tensor:
+    def _mlp(self, number: int, change: Tensor) -> Tensor:
         """How much else an MLP writes where it reads so much else."""
         layer, block = self.layers[number], self.params.blocks[number]
         read = self._read(self.into_mlps[number], layer.mid)[0][:, self.first :] + change
@@ -278,7 +278,8 @@ class Wired:
         for layer in range(number if heads else number + 1, config.n_layer):
             if layer > number:
                 changes.add(self._other_heads(layer, changes), 1 + layer * self.width)
-            changes.add(self._other_mlp(layer, changes)[None], (layer + 1) * self.width)
+            heard = changes.heard(self.into_mlps[layer])[0]
+            changes.add(self._mlp(layer, heard)[None], (layer + 1) * self.width)
         return self._with(self.stream, changes.heard(self.into_out)[0])
 
     def _other_heads(self, number: int, changes: Changes) -> Tensor:
@@ -296,12 +297,6 @@ class Wired:
             )
         z = _attend(q, k, v).movedim(2, 0)
         return _through(z, self._w_o(block)) - layer.heads[:, None, :, self.first :]
-
-    def _other_mlp(self, number: int, changes: Changes) -> Tensor:
-        layer, block = self.layers[number], self.params.blocks[number]
-        into = self.into_mlps[number]
-        read = self._read(into, layer.mid)[0][:, self.first :] + changes.heard(into)[0]
-        return _mlp(block, read, self.config.eps) - layer.mlp[:, self.first :]
 
 
 class Changes:

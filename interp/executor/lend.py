@@ -6,12 +6,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from safetensors.torch import load_file, save_file
 
+from interp.executor.where import Where
 from minigpt import GPT2, Config, build
 from minigpt.dictionary import Dictionary
 from minigpt.params import tensors
@@ -33,6 +34,23 @@ class Lent(Shown):
         """The model, its parameters mapped, not read."""
         params = build(self.config, load_file(self.path))
         return GPT2(params, name=self.name).with_dictionaries(*self.dictionaries.values())
+
+
+def borrowed(of: GPT2 | Lent) -> GPT2:
+    """The model that a worker's job works on."""
+    return of if isinstance(of, GPT2) else of.model()
+
+
+@contextmanager
+def sent(model: GPT2, where: Where) -> Iterator[GPT2 | Lent]:
+    """A model as workers get it: here itself, on this machine lent, on others with the job."""
+    if where == Where():
+        yield model
+    elif where.ray:
+        yield replace(model, tokenizer=None)
+    else:
+        with TemporaryDirectory() as folder, lent(model, Path(folder)) as of:
+            yield of
 
 
 @contextmanager

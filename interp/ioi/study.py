@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from tqdm import tqdm
@@ -16,7 +14,7 @@ from tqdm import tqdm
 from interp.circuit import Circuit
 from interp.discover import discover
 from interp.executor import Where, each
-from interp.executor.lend import Lent, lent
+from interp.executor.lend import Lent, borrowed, sent
 from interp.ioi import behaviour, diagram, judged, maps, mechanism, published
 from interp.ioi.lab import Lab
 from interp.ioi.part import Claim, Part
@@ -167,9 +165,7 @@ class Measure(Shown):
     @cached_property
     def model(self) -> GPT2:
         """The model; a worker's own has the words that the prompts are made of."""
-        if isinstance(self.of, GPT2):
-            return self.of
-        return replace(self.of.model(), tokenizer=self.words)
+        return replace(borrowed(self.of), tokenizer=self.words)
 
     def _lab(self, circuit: Circuit) -> Lab:
         return Lab(self.model, circuit, self.n, self.seed, self.is_gpt2)
@@ -194,12 +190,10 @@ class Measure(Shown):
 
 def _taken(measure: Measure, pieces: Sequence[Piece], where: Where | None) -> Iterator[list[Part]]:
     """The parts of each measurement, in order."""
-    if where in (None, Where()):
-        yield from map(measure, pieces)
-        return
-    with TemporaryDirectory() as folder, lent(measure.model, Path(folder)) as of:
-        on = measure.model if where and where.ray else of
-        yield from each(replace(measure, of=on, _labs={}), pieces, where)
+    given = where or Where()
+    with sent(measure.model, given) as of:
+        job = measure if given == Where() else replace(measure, of=of, _labs={})
+        yield from each(job, pieces, given)
 
 
 def _pieces(given: bool, is_gpt2: bool, thorough: bool) -> Iterator[Piece]:

@@ -128,7 +128,7 @@ def test_a_single_edges_score_is_what_patching_says_with_the_other_sign():
 
 def test_twin_a_change_that_a_head_does_not_hear_is_noticed(monkeypatch):
     """The comparison above fails where what is downstream of a port is forgotten."""
-    monkeypatch.setattr(Wired, "_other_mlp", lambda self, number, changes: 0 * changes.all[0])
+    monkeypatch.setattr(Wired, "_mlp", lambda self, number, change: 0 * change)
     given, kept = on(), EVERY
     found = given.state(kept).turned([kept[0]])[0]
     expected = by_patches(given, kept[1:])
