@@ -1,7 +1,7 @@
 """Circuits of edges: when all cut edges at once are faster than one by one; every edge at a state;
 searches beside estimates by gradients; two processes and Ray beside one.
 
-python -m benchmarks.circuits crossing singles search workers
+python -m benchmarks.circuits crossing singles peers search workers
 """
 
 from __future__ import annotations
@@ -13,16 +13,20 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
 import weights
 from benchmarks import runner, setting
+from benchmarks.peers.check import columns
+from benchmarks.peers.client import Peer
+from benchmarks.w1_edges import peer_edge
 from interp import metrics, patching, tasks
 from interp.circuit import Circuit, files
 from interp.circuit.ablation import Ablation
@@ -45,7 +49,7 @@ PEER = ROOT / "benchmarks" / "peers" / "eap_ig.py"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parts = {"crossing": crossing, "singles": singles, "search": search, "workers": workers}
+    parts = {f.__name__: f for f in (crossing, singles, peers, search, workers)}
     parser.add_argument("parts", nargs="*", default=[*parts], choices=[*parts, []])
     with one_thread():
         for name in parser.parse_args().parts:
@@ -140,6 +144,74 @@ def by_port(every: list[str], share: float) -> list[str]:
     return found
 
 
+def peers() -> None:
+    """Edges x pairs a second of everyone who computes exact effects of edges, taking turns on one
+    thread: here by patches and at once, hooks on Hugging Face's GPT-2, TransformerLens 2 by its
+    hooks, TransformerLens 4 by its own sweep (edges into queries only), EAP-IG's own run of a
+    graph that lacks an edge. Everyone else runs a few of the edges."""
+    with setting.setting() as place, ExitStack() as held:
+        pair = setting.pairs(1, 15, [10])
+        on, every = asked(place.model, pair), list(every_edge(place.model.config))
+        sample = by_port(every, 0.02)
+        few = np.random.default_rng(0).choice(every, 40, replace=False).tolist()
+        state = State(on.model, on.clean, on.source, on.metric, every)
+        _ = state.metric
+        queries = [f"a5.3>a{layer}.{head}.q" for layer in range(6, 12) for head in range(12)]
+        given = setting.arrays(pair, **columns([peer_edge(edge) for edge in few]))
+        asked_of = {
+            "hooks": ("w1_edges", given, few),
+            "tl2": ("w1_edges", given, few),
+            "tl4": ("tl4_head_q", setting.arrays(pair, sources=np.array([[5, 3]])), queries),
+        }
+        calls: dict[str, tuple[int, Callable[[], float]]] = {
+            "at once": (len(sample), partial(runner.seconds, partial(state.turned, sample))),
+            "patches": (len(sample), partial(runner.seconds, partial(exactly, on, sample))),
+        }
+        for name, (workload, arrays, edges) in asked_of.items():
+            peer = held.enter_context(setting.peer_of(name, place))
+            setting.agreement(
+                exactly(on, edges).numpy(), peer.run(workload, arrays)[1].reshape(len(edges), -1)
+            )
+            calls[name] = (len(edges), partial(own_seconds, peer, workload, arrays))
+        if "EAP_IG" in os.environ and PYTHON.is_file():
+            calls["EAP-IG"] = (len(few[:4]), partial(without, on, place, few[:4]))
+        found = runner.race({name: call for name, (_, call) in calls.items()}, 5, 1)
+        rates = {name: calls[name][0] / timing.median for name, timing in found.items()}
+        over = {name: rates["at once"] / rate for name, rate in rates.items()}
+        runner.record(
+            "edges x pairs a second",
+            found,
+            weights=place.weights,
+            edges={name: n for name, (n, _) in calls.items()},
+            rates=rates,
+            at_once_over=over,
+        )
+
+
+def exactly(on: Ablation, edges: list[str]) -> torch.Tensor:
+    """The metric with each edge's clean write replaced by its corrupt one: [edges, pairs]."""
+    found = patching.edges(on.model, on.pairs, on.metric, edges)
+    return found.per_prompt + found.base
+
+
+def without(on: Ablation, place: setting.Setting, edges: list[str]) -> float:
+    """What EAP-IG's evaluation takes for graphs that lack one edge each."""
+    at = places(place.model.config)
+    with tempfile.TemporaryDirectory() as folder:
+        give(Path(folder), on.pairs)
+        (Path(folder) / "edges.json").write_text(json.dumps([at[edge] for edge in edges]))
+        (Path(folder) / "model").symlink_to(place.folder)
+        values, took = theirs(Path(folder))
+    setting.agreement(exactly(on, edges).numpy(), values["without"].reshape(len(edges), -1).numpy())
+    return took["without"]
+
+
+def own_seconds(peer: Peer, workload: str, arrays: Mapping[str, Any]) -> float:
+    """What a peer's edges took, without the two runs that it prepares."""
+    took, _ = peer.run(workload, arrays)
+    return took - float(peer.reply.get("preparing", 0.0))
+
+
 def search() -> None:
     """Circuits found on some prompts, judged on others; the estimates of EAP and EAP-IG by their
     own code, where it is at hand (EAP_IG, MIB_TRACK)."""
@@ -194,23 +266,12 @@ def estimates(
     """EAP's and EAP-IG's, and how long each took; none where their code is not at hand."""
     if not PYTHON.is_file() or "EAP_IG" not in os.environ:
         return {}, {}
-    assert pairs.distractors is not None
-    assert pairs.corrupt is not None
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         weights.save(model, folder / "model")
-        given = {
-            "clean": pairs.clean,
-            "corrupt": pairs.corrupt,
-            "answers": pairs.answers[:, 0],
-            "distractors": pairs.distractors[:, 0],
-        }
-        save_file({k: x.contiguous() for k, x in given.items()}, folder / "asked.safetensors")
+        give(folder, pairs)
         files.write(Circuit({}, [*scores], scores), model.config, folder / "graph.json")
-        alone = {**os.environ, "OMP_NUM_THREADS": "1"}
-        subprocess.run([PYTHON, PEER, folder], check=True, env=alone)
-        found, times = load_file(folder / "answers.safetensors"), folder / "times.json"
-        took = json.loads(times.read_text())
+        found, took = theirs(folder)
     # Their scores are of the loss, with an edge corrupt less without: positive where it helps.
     at = places(model.config)
     kept = {
@@ -218,6 +279,28 @@ def estimates(
         for name, key in (("EAP", "eap"), ("EAP-IG", "eap_ig"))
     }
     return kept, {"EAP": took["eap"], "EAP-IG": took["eap_ig"]}
+
+
+def give(folder: Path, pairs: Prompts) -> None:
+    """Prompts as eap_ig.py reads them."""
+    assert pairs.distractors is not None
+    assert pairs.corrupt is not None
+    given = {
+        "clean": pairs.clean,
+        "corrupt": pairs.corrupt,
+        "answers": pairs.answers[:, 0],
+        "distractors": pairs.distractors[:, 0],
+    }
+    save_file({k: x.contiguous() for k, x in given.items()}, folder / "asked.safetensors")
+
+
+def theirs(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+    """eap_ig.py's answers and times, on one thread."""
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([PYTHON, PEER, folder], check=True, env=alone)
+    return load_file(folder / "answers.safetensors"), json.loads(
+        (folder / "times.json").read_text()
+    )
 
 
 def said(found: Curve) -> dict[str, Any]:
