@@ -4,7 +4,7 @@ Benchmark)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +26,8 @@ SIZES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Curve(Shown):
-    """shares: of all edges, and counts: how many that are; metric: of each circuit, prompt by
-    prompt; full, empty: of the whole model, and of a circuit without edges."""
+    """shares: of all edges (or other units), and counts: how many that are; metric: of each
+    circuit, prompt by prompt; full, empty: of the whole model, and of a circuit without any."""
 
     shares: tuple[float, ...]
     counts: tuple[int, ...]
@@ -150,13 +150,26 @@ def curve(
     carries what the empty circuit does. MIB: CPR of the signed order, CMD of the absolute one.
     """
     every = list(every_edge(on.model.config))
-    ordered = ranked(scores, absolute=absolute)
-    counts = tuple(int(share * len(every)) for share in shares)
-    found = []
-    for count in tqdm(counts, desc="circuits", disable=not progress, leave=False):
-        kept = pruned(ordered[:count])
-        found.append(on.full if len(kept) == len(every) else on.edges(kept, every))
-    return Curve(tuple(shares), counts, torch.stack(found), on.full, on.edges((), every))
+
+    def metric(kept: Sequence[str]) -> Float[Tensor, "prompts"]:
+        left = pruned(kept)
+        return on.full if len(left) == len(every) else on.edges(left, every)
+
+    return grown(metric, ranked(scores, absolute=absolute), shares, progress=progress)
+
+
+def grown(
+    metric: Callable[[Sequence[str]], Float[Tensor, "prompts"]],
+    ordered: Sequence[str],
+    shares: Sequence[float] = SIZES,
+    *,
+    progress: bool = False,
+) -> Curve:
+    """The curve of circuits that are the first of some units; `metric` is that of a circuit."""
+    counts = tuple(int(share * len(ordered)) for share in shares)
+    some = tqdm(counts, desc="circuits", disable=not progress, leave=False)
+    found = torch.stack([metric(ordered[:count]) for count in some])
+    return Curve(tuple(shares), counts, found, metric(ordered), metric(()))
 
 
 def ranked(scores: Mapping[str, float], *, absolute: bool = False) -> list[str]:

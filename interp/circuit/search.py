@@ -7,7 +7,8 @@ that helps is positive. Every number is a run of the model; nothing is linearise
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -44,15 +45,24 @@ def every_edges(turns: Turns) -> list[str]:
 
 def blocks(turns: Turns, shares: Iterable[float] = SIZES) -> list[int]:
     """The sizes of MIB's circuits, the largest first, the whole model not among them."""
-    every = len(every_edges(turns))
+    return shares_of(len(every_edges(turns)), shares)
+
+
+def shares_of(every: int, shares: Iterable[float] = SIZES) -> list[int]:
+    """So many of all units, the largest first, not all of them."""
     return sorted({int(share * every) for share in shares if share < 1}, reverse=True)
 
 
 def steps(turns: Turns, step: float = STEP) -> list[int]:
     """Sizes of which each is smaller than the one before by a share of it, and by one at least."""
+    return steps_of(len(every_edges(turns)), step)
+
+
+def steps_of(every: int, step: float = STEP) -> list[int]:
+    """The same of so many units."""
     if not 0 < step < 1:
-        raise MiniGPTError(f"steps of {step} of the edges", "a share between 0 and 1")
-    sizes = [len(every_edges(turns))]
+        raise MiniGPTError(f"steps of {step} of the units", "a share between 0 and 1")
+    sizes = [every]
     while sizes[-1] > 1:
         sizes.append(min(sizes[-1] - 1, round(sizes[-1] * (1 - step))))
     return sizes[1:]
@@ -65,15 +75,26 @@ def removed(turns: Turns, sizes: Sequence[int], *, absolute: bool = False) -> Sc
     absolute: those first without which the metric moves least, instead of those that help least.
     The order as scores: the last that are left are the largest.
     """
-    left, order = every_edges(turns), list[str]()
-    for size in tqdm(sizes, desc="steps", disable=not turns.progress, leave=False):
-        scores = lost(turns, left)
-        ranking = ranked(scores, absolute=absolute)
+    return down(every_edges(turns), sizes, partial(lost, turns), absolute, turns.progress)
+
+
+def down(
+    left: list[str],
+    sizes: Sequence[int],
+    lost: Callable[[list[str]], Scores],
+    absolute: bool,
+    progress: bool,
+) -> Scores:
+    """The order in which units go, down to each of these sizes in turn, as scores; `lost` scores
+    those that are left."""
+    order = list[str]()
+    for size in tqdm(sizes, desc="steps", disable=not progress, leave=False):
+        ranking = ranked(lost(left), absolute=absolute)
         order += reversed(ranking[size:])
         kept = set(ranking[:size])
-        left = [edge for edge in left if edge in kept]
-    order += reversed(ranked(lost(turns, left), absolute=absolute))
-    return {edge: float(rank) for rank, edge in enumerate(order, 1)}
+        left = order_of(left, kept)
+    order += reversed(ranked(lost(left), absolute=absolute))
+    return {unit: float(rank) for rank, unit in enumerate(order, 1)}
 
 
 def lost(turns: Turns, circuit: Sequence[str]) -> Scores:

@@ -13,13 +13,14 @@ from rich.console import Console
 from interp.cli.corpus import collate, component, explain
 from interp.cli.debug import debug
 from interp.cli.dictionaries import dictionaries
-from interp.cli.edges import curve, edges, search
+from interp.cli.edges import edges
 from interp.cli.features import features
 from interp.cli.models import card, fetch, models
 from interp.cli.numerics import audit
 from interp.cli.patching import patch, paths
 from interp.cli.provenance import tracked
 from interp.cli.questions import generate, trace, why
+from interp.cli.search import curve, search
 from interp.cli.store import store
 from interp.cli.studies import circuit, ioi
 from interp.cli.verify import verify

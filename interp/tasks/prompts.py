@@ -162,12 +162,12 @@ class Prompts(Shown):
 
     def save(self, path: Path) -> None:
         """JSON lines: token ids and, with a tokenizer, texts."""
-        Path(path).write_text(
-            "".join(
-                json.dumps(self._record(i), ensure_ascii=False) + "\n" for i in range(len(self))
-            ),
-            encoding="utf-8",
-        )
+        lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in self.records())
+        Path(path).write_text("".join(lines), encoding="utf-8")
+
+    def records(self) -> list[dict[str, Any]]:
+        """A record a prompt, as from_records reads it."""
+        return [self._record(i) for i in range(len(self))]
 
     def _ids(self, name: str, i: int) -> list[int]:
         """The ids of a prompt's side, or of its answers."""

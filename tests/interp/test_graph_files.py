@@ -238,6 +238,20 @@ def test_a_search_is_judged_on_other_prompts_beside_chance(interp, tmp_path):
     assert "<svg" in page.read_text()
 
 
+def test_circuits_of_neurons_and_latents_are_searched_by_name(interp):
+    given = ("search", "--by", "exact", "-n", "2", "--edges", "5", "--json")
+    for units in (("neurons:m3",), ("latents:m3", "--latents", "ioi-mini:m3")):
+        status, said, _ = interp(*given, "--units", *units)
+        assert status == 0
+        found = json.loads(said)
+        assert len(found["circuit"]) == 5
+        assert set(found["curves"]) == {"exact", "chance"}
+        assert found["curves"]["exact"]["cpr"] > found["curves"]["chance"]["cpr"]
+    status, _, said = interp("search", "--units", "neurons:m3", "--by", "acdc")
+    assert status == 2
+    assert "--by greedy, blocks or exact" in said
+
+
 def test_what_beginners_get_wrong(interp, tmp_path):
     status, _, said = interp("edges", "--out", str(tmp_path / "graph.txt"))
     assert status == 2

@@ -13,7 +13,16 @@ import torch
 
 import weights
 from interp import heads
-from interp.tasks import Prompts, greater_than, induction, ioi
+from interp.tasks import (
+    Prompts,
+    agreement,
+    brackets,
+    capitals,
+    greater_than,
+    induction,
+    ioi,
+    pronouns,
+)
 from interp.tasks.vocabulary import VocabularyWarning, single
 from minigpt import Tokenizer
 from minigpt.errors import PromptError
@@ -353,3 +362,76 @@ def test_vocabularies_that_do_not_split_years_and_pairs_without_one_are_refused(
         greater_than.prompts(BYTES, 3, nouns=["war"])
     with pytest.raises(PromptError, match="pairs without a tokenizer"):
         greater_than.metric(Prompts([[1, 2]], None, [1], positions={"YY": [0]}))
+
+
+# --- minimal pairs --------------------------------------------------------------------------------
+
+MINIMAL = {pronouns: "NAME", agreement: "NOUN", capitals: "COUNTRY", brackets: "SIGN"}
+
+
+@pytest.fixture
+def wide() -> Tokenizer:
+    """A vocabulary that knows the words of all tasks: GPT-2's, or that of the model that does
+    them."""
+    try:
+        return gpt2()
+    except PromptError:
+        return weights.load("tasks-mini").words
+
+
+@pytest.mark.parametrize("task", MINIMAL, ids=lambda task: task.__name__.rpartition(".")[2])
+def test_pairs_differ_in_one_token_and_its_place_has_a_name(wide, task):
+    pairs = task.prompts(wide, 60, 3)
+    assert set(pairs.positions) == {"END", MINIMAL[task]}
+    place = pairs.positions[MINIMAL[task]]
+    for clean, corrupt, at in zip(
+        rows(pairs.clean, pairs), rows(pairs.corrupt, pairs), place.tolist(), strict=True
+    ):
+        assert [i for i, (a, b) in enumerate(zip(clean, corrupt, strict=True)) if a != b] == [at]
+    assert bool((pairs.answers != pairs.distractors).all())
+    assert len(pairs.groups.unique()) == len(task.TEMPLATES)
+
+
+@pytest.mark.parametrize("task", MINIMAL, ids=lambda task: task.__name__.rpartition(".")[2])
+def test_a_pair_does_not_depend_on_how_many_there_are(wide, task):
+    few, many = task.prompts(wide, 5, 1), task.prompts(wide, 9, 1)
+    assert many.rows(range(5)).records() == few.records()
+    assert task.prompts(wide, 5, 2).records() != few.records()
+
+
+@pytest.mark.parametrize("task", MINIMAL, ids=lambda task: task.__name__.rpartition(".")[2])
+def test_the_word_that_decides_and_the_answer_belong_together(wide, task):
+    pairs = task.prompts(wide, 80, 0)
+    leads = {
+        pronouns: {**dict.fromkeys(pronouns.WOMEN, " she"), **dict.fromkeys(pronouns.MEN, " he")},
+        capitals: {country: f" {city}" for country, city in capitals.CAPITALS.items()},
+        brackets: brackets.SIGNS,
+    }
+    for i in range(len(pairs)):
+        for side, answer in (("clean", "answers"), ("corrupt", "distractors")):
+            word = wide.text(int(getattr(pairs, side)[i, pairs.positions[MINIMAL[task]][i]]))
+            said = wide.text(int(getattr(pairs, answer)[i, 0]))
+            if task is agreement:
+                number = int(word.strip() in agreement.NOUNS.values())
+                assert said in {verb[number] for verb in agreement.VERBS}
+            else:
+                assert leads[task][word.strip()] == said
+
+
+def test_no_name_is_of_both_and_of_one():
+    assert not set(pronouns.WOMEN) & set(pronouns.MEN)
+    assert not set(pronouns.BOTH) & {*pronouns.WOMEN, *pronouns.MEN}
+    assert {*pronouns.WOMEN, *pronouns.MEN, *pronouns.BOTH} == set(ioi.NAMES)
+
+
+def test_words_of_ones_own_are_taken_and_those_of_several_tokens_left_out_and_said(wide):
+    own = {"France": "Paris", "Japan": "Tokyo", "Liechtenstein": "Vaduz"}
+    with pytest.warns(VocabularyWarning, match="1 of 3 left out"):
+        pairs = capitals.prompts(wide, 20, capitals=own, templates=["[COUNTRY] is ruled from"])
+    said = {wide.text(int(x)) for x in pairs.answers[:, 0]}
+    assert said == {" Paris", " Tokyo"}
+
+
+def test_one_country_makes_no_pair(wide):
+    with pytest.raises(PromptError, match="1 countries with a capital"):
+        capitals.prompts(wide, 5, capitals={"France": "Paris"})
