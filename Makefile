@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # GPT-2's vocabulary, where a copy lies beside the repository; tiktoken fetches it once otherwise.
 export TIKTOKEN_CACHE_DIR ?= $(wildcard $(abspath ../shared/tokenizer))
 
-.PHONY: demo debug screenshots check test test-slow test-gpt2 test-peers mutants lint bench bench-engine gpu clean
+.PHONY: demo debug docs screenshots check test test-slow test-gpt2 test-peers mutants lint bench bench-engine gpu clean
 
 demo: $(BIN)/.runtime
 	$(BIN)/interp why "When Mary and John went to the store, John gave a drink to" --answer " Mary" --over " John" --html report.html
@@ -33,6 +33,11 @@ test: $(BIN)/.test
 
 test-slow: $(BIN)/.test
 	PROFILE=thorough $(BIN)/python -m pytest -q -m "slow or property"
+
+# The site in build/docs; every lesson runs, a warning is an error.
+docs: $(BIN)/.docs
+	$(BIN)/python -m sphinx -q -W --keep-going -c docs -b html . build/docs
+	@echo "open build/docs/docs/index.html"
 
 screenshots: $(BIN)/.test
 	PICTURES=docs/img $(BIN)/python -m pytest -q tests/interp/debugger/test_debugger_browser.py -k pictures
@@ -87,6 +92,10 @@ $(BIN)/.runtime: $(BIN)/python setup.cfg pyproject.toml constraints.txt
 
 $(BIN)/.debugger: $(BIN)/.runtime
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[corpus,debugger]"
+	touch $@
+
+$(BIN)/.docs: $(BIN)/.runtime
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[corpus,docs,notebook]"
 	touch $@
 
 $(BIN)/.test: $(BIN)/.runtime

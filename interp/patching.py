@@ -19,7 +19,7 @@ from interp.effects import Effects
 from interp.metrics import Metric
 from interp.sets import addresses, parsed
 from interp.tasks import Prompts
-from minigpt import GPT2, Batch, Site, Trace, parse
+from minigpt import GPT2, Site, Trace, parse
 from minigpt.address import edges as every_edge
 from minigpt.errors import AddressError, NoEffectWarning, PatchError
 from minigpt.patch import Patch
@@ -269,9 +269,22 @@ def _ablation(
         return _group_mean(model, reference)
     if source != "resample":
         raise PatchError(f"source='{source}'", "'zero', 'mean', 'group', 'resample' or 'pairs'")
+    return model.run(reference.rows(_drawn(prompts, reference, seed)))
+
+
+def _drawn(prompts: Prompts, reference: Prompts, seed: int) -> list[int]:
+    """For each prompt a reference prompt of its length, so that positions mean the same."""
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randint(len(reference), (len(prompts),), generator=generator)
-    return model.run(Batch(reference.batch.tokens[drawn], reference.batch.lengths[drawn]))
+    drawn = torch.empty(len(prompts), dtype=torch.long)
+    for length in prompts.lengths.unique():
+        mine, theirs = ((x.lengths == length).nonzero().flatten() for x in (prompts, reference))
+        if not len(theirs):
+            raise PatchError(
+                f"source='resample': no reference prompt of {int(length)} tokens",
+                "a reference prompt of the length of each prompt",
+            )
+        drawn[mine] = theirs[torch.randint(len(theirs), (len(mine),), generator=generator)]
+    return [int(i) for i in drawn]
 
 
 def _group_mean(model: GPT2, reference: Prompts) -> Source:

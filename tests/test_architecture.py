@@ -19,7 +19,7 @@ HOUSE = "CONTRIBUTING.md"
 LONGEST = {"minigpt": (6, 15, 30), "weights": (10, 21, 31), "interp": (8, 22, 45)}
 PACKAGES = {"minigpt": (), "weights": ("minigpt",), "interp": ("minigpt",)}
 # The only files of interp that may name a model's weights.
-MAY_LOAD = ("interp.cli", "interp.debugger")
+MAY_LOAD = ("interp.cli", "interp.debugger", "interp.learn")
 # What the debugger's functions do not know: that there is a server. Those of its modules that make
 # one up may.
 SERVERS = ("fastapi", "starlette", "uvicorn", "nicegui")

@@ -10,11 +10,13 @@ import sys
 import typer
 from rich.console import Console
 
+from interp.cli.agents import mcp
 from interp.cli.corpus import collate, component, explain
 from interp.cli.debug import debug
 from interp.cli.dictionaries import dictionaries
 from interp.cli.edges import edges
 from interp.cli.features import features
+from interp.cli.learn import learn
 from interp.cli.models import card, fetch, models
 from interp.cli.numerics import audit
 from interp.cli.patching import patch, paths
@@ -38,9 +40,9 @@ app = typer.Typer(
 )
 # In the order in which --help lists them.
 for command in (
-    *(debug, why, patch, paths, models, fetch, trace, generate, card),
+    *(debug, learn, why, patch, paths, models, fetch, trace, generate, card),
     *(collate, component, explain, store, features, dictionaries, ioi, circuit),
-    *(edges, search, curve, audit, verify),
+    *(edges, search, curve, audit, verify, mcp),
 ):
     app.command()(tracked(command))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -100,14 +101,7 @@ def debug(
     if saved is not None:
         saved.all()  # what is wrong with the file is said before a model is loaded
 
-    def session() -> Session:
-        loaded = [
-            load(name, vocabulary=tokenizer, ids=ids, latents=latents or EMBEDDED.get(name))
-            for name in model or ["ioi-mini"]
-        ]
-        known = {each.name: each for each in loaded}
-        return Session(known, saved=saved, stores=stores(loaded, store or []))
-
+    session = partial(loaded, model, tokenizer, ids, latents, store, saved)
     if ask is None and not link:
         _serve(session, host, port, show)
         return
@@ -118,6 +112,23 @@ def debug(
     }
     models = session()
     _answer(models, _question(models, link, typed), result, as_json)
+
+
+def loaded(
+    model: Many,
+    tokenizer: Path | None,
+    ids: bool,
+    latents: Many,
+    store: list[Path] | None,
+    saved: Saved | None = None,
+) -> Session:
+    """The models that were named, or the embedded one, with their stores."""
+    found = [
+        load(name, vocabulary=tokenizer, ids=ids, latents=latents or EMBEDDED.get(name))
+        for name in model or ["ioi-mini"]
+    ]
+    known = {each.name: each for each in found}
+    return Session(known, saved=saved, stores=stores(found, store or []))
 
 
 def _serve(session: Callable[[], Session], host: str, port: int, show: bool) -> None:

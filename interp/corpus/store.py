@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,10 @@ class Store:
                 "a folder that `interp collate` finished",
                 "interp collate CORPUS --out FOLDER",
             )
+
+    def __repr__(self) -> str:
+        tokens, documents = (self.manifest[name] for name in ("tokens", "documents"))
+        return f"Store({self.folder.name}: {tokens:,} tokens of {documents:,} documents)"
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
@@ -224,7 +229,9 @@ class Store:
     @cached_property
     def _opened(self) -> duckdb.DuckDBPyConnection:
         opened = duckdb.connect()
-        opened.execute("set threads = 2; set enable_progress_bar = false")
+        opened.execute("set threads = 2")
+        with suppress(duckdb.InvalidInputException):  # a notebook that can show no bar
+            opened.execute("set enable_progress_bar = false")
         return opened
 
     def _example(

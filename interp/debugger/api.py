@@ -101,6 +101,11 @@ def build(session: Session, workers: Workers | None = None, parts: Sequence[Part
     return app
 
 
+def facts(session: Session) -> list[Model]:
+    """The models that questions can be asked of."""
+    return [_model(name, model) for name, model in session.models.items()]
+
+
 def _add_facts(app: FastAPI, session: Session) -> None:
     """What needs no run: the reference, the models, the definitions of the columns, and links."""
 
@@ -110,7 +115,7 @@ def _add_facts(app: FastAPI, session: Session) -> None:
 
     @app.get("/api/models")
     async def models() -> list[Model]:
-        return [_model(name, model) for name, model in session.models.items()]
+        return facts(session)
 
     @app.get("/api/views")
     async def views() -> dict[str, str]:

@@ -14,7 +14,7 @@ from minigpt import ops, parse
 from minigpt.address import edges as every_edge
 from minigpt.address import heads
 from minigpt.config import SIZES
-from minigpt.errors import MiniGPTError
+from minigpt.errors import MiniGPTError, PatchError
 from minigpt.patch import Patch
 from minigpt.patch.edit import Source
 from tests.conftest import some, tiny
@@ -214,6 +214,20 @@ def test_resampling_draws_other_prompts_by_seed():
     )
     assert torch.equal(once.per_prompt, again.per_prompt)
     assert not torch.equal(once.per_prompt, other.per_prompt)
+
+
+def test_resampling_draws_prompts_of_the_same_length():
+    rows = [[1, 2, 3], [4, 5, 6, 7], [8, 9, 1], [2, 4, 6, 8], [3, 6, 9]]
+    mixed = Prompts(rows, None, [1] * 5, [2] * 5)
+    drawn = patching._drawn(mixed, mixed, 0)
+    assert [len(rows[i]) for i in drawn] == [len(row) for row in rows]
+    found = patching.knockout(MODEL, mixed, metrics.logit_diff(mixed), "heads", "resample")
+    assert bool((found.per_prompt != 0).any())
+    short = mixed.rows([0, 2, 4])
+    with pytest.raises(PatchError, match="no reference prompt of 4 tokens"):
+        patching.knockout(
+            MODEL, mixed, metrics.logit_diff(mixed), "heads", "resample", reference=short
+        )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,101 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 4 Activation patching: noising against denoising
+#
+# *Two prompts that differ in one word; values of one run are put into the other. Which way round decides what is asked.*
+
+# %%
+import weights
+from interp import metrics, patching
+from interp.tasks import Prompts, ioi
+
+model = weights.load("ioi-mini")
+pairs = Prompts.from_texts(
+    model.tokenizer,
+    ["When Mary and John went to the store, John gave a drink to"],
+    ["When Mary and John went to the store, Mary gave a drink to"],
+    [" Mary"],
+    [" John"],
+)
+metric = metrics.logit_diff(pairs)
+clean, corrupt = model.run(pairs), model.run(pairs.corrupted)
+float(metric(clean)), float(metric(corrupt))
+
+# %% [markdown]
+# One word is another, and the answer is the other name. *Denoising* puts one node's **clean** value into the **corrupt** run: is this node *enough* to bring
+# the answer back? *Noising* puts its **corrupt** value into the **clean** run: is it *needed*?
+#
+# **Predict first.** Which is larger for a name mover that has a twin: what it brings back alone, or what is lost without it?
+
+# %%
+back = patching.nodes(model, pairs, metric, over="heads", direction="denoising")
+back.top(6)
+
+# %%
+lost = patching.nodes(model, pairs, metric, over="heads", direction="noising")
+lost.top(6)
+
+# %% [markdown]
+# The lists differ: `a2.1` is needed, and brings little back by itself. **Signs**: denoising is after less before, from the corrupt run, so a node that helps
+# is positive; noising is from the clean run, so the same node is negative. Where the answer lies, position by position:
+
+# %%
+patching.nodes(model, pairs, metric, over="resid@").figure()
+
+# %% [markdown]
+# The name's place changes hands: what matters stands at `John`'s second time first, and at the last position in the end.
+#
+# ## What instead? Zero, mean, resample
+#
+# Ablation is noising without a twin. What stands in place of a node's value is part of the question: nothing at all (no run has that), the mean over other
+# prompts (what it always says), or what it says on another prompt.
+
+# %%
+many = ioi.prompts(model.tokenizer, 60, 0)
+of_many = metrics.logit_diff(many)
+for source in ("zero", "group", "resample"):
+    print(patching.knockout(model, many, of_many, ["a3.4", "a2.6", "m3"], source))
+
+# %% [markdown]
+# ## Exercises
+#
+# **4.1** By how much does `a3.4` move the corrupt run's difference when it is put back from the clean run?
+
+# %%
+from interp.learn import check
+
+check("4.1", ...)
+
+# %% tags=["hide-cell", "solution"] jupyter={"source_hidden": true}
+check("4.1", back["a3.4"])
+
+# %% [markdown]
+# **4.2** Which head is most *needed*?
+
+# %%
+check("4.2", ...)
+
+# %% tags=["hide-cell", "solution"] jupyter={"source_hidden": true}
+check("4.2", lost.top(1).addresses[0])
+
+# %% [markdown]
+# ## What you found
+#
+# - Denoising asks what is enough, noising what is needed; they rank heads differently, and both are right.
+# - An effect's size depends on what is put in place. State it.
+
+# %% tags=["remove-cell", "claim"]
+assert float(metric(clean)) > 20 and float(metric(corrupt)) < -20
+assert back["a3.4"] > 0 > lost["a3.4"]
+assert lost["a2.1"] < -10 and abs(back["a2.1"]) < 5

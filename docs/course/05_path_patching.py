@@ -1,0 +1,89 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 5 Path patching, three meanings
+#
+# *A node acts along paths. The same words mean three different experiments, and the numbers differ.*
+
+# %%
+import weights
+from interp import metrics, patching
+from interp.tasks import Prompts
+
+model = weights.load("ioi-mini")
+pairs = Prompts.from_texts(
+    model.tokenizer,
+    ["When Mary and John went to the store, John gave a drink to"],
+    ["When Mary and John went to the store, Mary gave a drink to"],
+    [" Mary"],
+    [" John"],
+)
+metric = metrics.logit_diff(pairs)
+
+# %% [markdown]
+# `a3.4` is a name mover: at the last position it looks at a name and copies it. What tells it **where** to look are its queries, `a3.4.q`. Who writes into
+# these?
+#
+# **Predict first.** Heads of which layers can reach the queries of a head in layer 3?
+
+# %%
+paper = patching.paths(model, pairs, metric, receivers=["a3.4.q"], at="END", mlps="recompute")
+paper.top(6)
+
+# %% [markdown]
+# That is the meaning of *Interpretability in the Wild* (appendix B): all other heads are held, **MLPs are not**. What a sender does through an MLP in between
+# counts as its own. Along the direct edge only, MLPs frozen too:
+
+# %%
+edge = patching.paths(model, pairs, metric, receivers=["a3.4.q"], at="END", mlps="frozen")
+edge.top(6)
+
+# %% [markdown]
+# And everything that a node does, on every path, is lesson 4's noising:
+
+# %%
+total = patching.nodes(model, pairs, metric, over="heads", direction="noising")
+print("head   edge    paper    every path")
+for head in ("a0.6", "a2.1", "a2.6"):
+    print(f"{head}  {edge[head]:+6.2f}  {paper[head]:+6.2f}  {total[head]:+8.2f}")
+
+# %%
+paper.figure()
+
+# %% [markdown]
+# `a0.6` is nearly silent on its own edge and speaks through MLPs: **"no direct edge" is not "no effect"**. A longer path can be asked for by name:
+
+# %%
+patching.path(model, pairs, metric, "a2.1>a3.4.q>out")
+
+# %% [markdown]
+# ## Exercises
+#
+# **5.1** What is the effect of `a0.6` through the queries of `a3.4`, in the paper's meaning?
+
+# %%
+from interp.learn import check
+
+check("5.1", ...)
+
+# %% tags=["hide-cell", "solution"] jupyter={"source_hidden": true}
+check("5.1", paper["a0.6"])
+
+# %% [markdown]
+# ## What you found
+#
+# - "Path patching" is three experiments: the edge, the paper's (MLPs recomputed), every path.
+# - Report which one. Tools differ in it, and the numbers by a factor of hundreds.
+
+# %% tags=["remove-cell", "claim"]
+assert abs(edge["a0.6"]) < 0.05 and paper["a0.6"] < -3 and total["a0.6"] < -40

@@ -1,0 +1,97 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 6 The IOI paper on our model
+#
+# *Find the heads that do the work, say what each does, and test whether they are enough.*
+#
+# Wang et al. 2022 found 26 heads in 7 classes in GPT-2 small. The same method, from the logits backwards, on a model of 32 heads.
+
+# %%
+import weights
+from interp import heads, metrics
+from interp.circuit import Circuit
+from interp.tasks import ioi
+
+model = weights.load("ioi-mini")
+pairs = ioi.prompts(model.tokenizer, 60, 0)
+metric = metrics.logit_diff(pairs)
+pairs
+
+# %% [markdown]
+# **Predict first.** The sentence names two people, one of them twice. What must a model do to say the other one? Write down three steps.
+
+# %%
+from interp.discover import discover
+
+found = discover(model, pairs, metric)
+found
+
+# %% [markdown]
+# Each line is a head that stood out from a null: its class, where it looks, and in which map of path patching it was found. *Duplicate token* heads see that
+# John comes twice; *S-inhibition* heads carry that to the end; *name movers* look away from John, at Mary, and copy her.
+
+# %%
+trace = model.run(pairs)
+looks = heads.attention(trace, "END", "IO").mean(-1)
+copies = heads.copying(trace, "IO")
+for head in ((2, 6), (3, 4)):
+    print(f"a{head[0]}.{head[1]} looks at IO: {looks[head]:.2f}, copies it: {copies[head]:.2f}")
+
+# %%
+from interp import figures
+
+figures.grid(looks, "attention from the end to the indirect object")
+
+# %% [markdown]
+# ## Is it enough?
+#
+# A circuit is a claim: these heads, the rest at its mean. *Faithful*: it does what the model does. *Complete*: without it nothing of the behaviour is left.
+# *Minimal*: no head is in vain.
+#
+# **Predict first.** Five heads of 32: what share of the logit difference is left?
+
+# %%
+circuit = Circuit({"name mover": "a2.6@END a3.4@END", "S-inhibition": "a0.6@END a0.3@END a2.1@END"})
+faithful = circuit.faithfulness(model, pairs, metric)
+faithful
+
+# %%
+other = ioi.prompts(model.tokenizer, 60, 1)
+found.circuit.faithfulness(model, other, metrics.logit_diff(other))
+
+# %% [markdown]
+# The second is what `discover` found, judged on **other** prompts than it was found on. Anything can be found on the prompts that one looks at.
+#
+# ## Exercises
+#
+# **6.1** What share of the model's logit difference does the circuit of five heads bring? (`faithful.circuit`, `faithful.model`: a number a prompt; the ratio
+# of means.)
+
+# %%
+from interp.learn import check
+
+check("6.1", ...)
+
+# %% tags=["hide-cell", "solution"] jupyter={"source_hidden": true}
+check("6.1", faithful.circuit.mean() / faithful.model.mean())
+
+# %% [markdown]
+# ## What you found
+#
+# - A circuit is found backwards from the logits, and judged by what it does alone, on other prompts.
+# - `interp ioi --html report.html` runs the whole paper on this model, from the first figure to the last.
+
+# %% tags=["remove-cell", "claim"]
+assert 0.75 < faithful.share < 0.85
+assert looks[3, 4] > 0.3

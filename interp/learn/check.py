@@ -1,0 +1,99 @@
+"""Whether an answer to an exercise is right; where it is not, what is off."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from interp.learn.exercises import EXERCISES, Exercise
+from minigpt.address import parse
+from minigpt.errors import AddressError, MiniGPTError
+from minigpt.shown import Row, Shown
+
+# How far a number may be from the right one: what is read off a table with three digits is right.
+NEAR = 2e-3
+
+
+@dataclass(frozen=True, repr=False)
+class Checked(Shown):
+    """What an answer is worth: right or not, and what is said of it."""
+
+    exercise: str
+    right: bool
+    said: str
+
+    def __repr__(self) -> str:
+        return f"{'✓' if self.right else '·'} {self.exercise}  {self.said}"
+
+    def _table(self) -> Iterator[Row]:
+        yield ()  # the line says it all
+
+
+def check(name: str, answer: Any = None) -> Checked:
+    """Hold an answer (a number, an address, several addresses) against the right one, which is
+    computed anew. `...` or None: not answered yet."""
+    if name not in EXERCISES:
+        raise MiniGPTError(f"exercise {name!r}", ", ".join(EXERCISES))
+    exercise = EXERCISES[name]
+    if answer is None or answer is ...:
+        return Checked(name, False, exercise.asks)
+    given, right = _plain(answer), exercise.right()
+    if fault := _of_another_kind(given, right):
+        return Checked(name, False, fault)
+    if _same(given, right):
+        return Checked(name, True, exercise.found)
+    return Checked(name, False, _off(exercise, given))
+
+
+def _off(exercise: Exercise, given: Any) -> str:
+    """What is known of a wrong answer."""
+    for said, wrong in exercise.slips:
+        if _same(given, wrong()):
+            return said
+    right = exercise.right()
+    if isinstance(given, float) and _same(-given, right):
+        return "the size is right, the sign is not"
+    return "not yet. " + exercise.asks
+
+
+def _of_another_kind(given: Any, right: Any) -> str:
+    kinds = {float: "a number", str: "an address", set: "addresses, in a list or side by side"}
+    if type(given) is type(right):
+        return ""
+    kind = kinds.get(type(given), "something else")
+    return f"{given!r} is {kind}; asked for is {kinds[type(right)]}"
+
+
+def _plain(answer: Any) -> Any:
+    """As a float, an address in the project's own spelling, or a set of these."""
+    if isinstance(answer, torch.Tensor):
+        answer = answer.tolist() if answer.numel() > 1 else answer.item()
+    if isinstance(answer, str):
+        words = re.split(r"[\s,]+", answer.strip())
+        return _spelled(words[0]) if len(words) == 1 else {_spelled(word) for word in words}
+    if isinstance(answer, Collection):
+        return {_plain(each) for each in answer}
+    return float(answer) if isinstance(answer, (int, float)) else answer
+
+
+def _spelled(text: str) -> Any:
+    """An address as this project writes it; a number in words as a number."""
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        return str(parse(text))
+    except AddressError:
+        return text
+
+
+def _same(given: Any, right: Any) -> bool:
+    if isinstance(given, float) and isinstance(right, float):
+        return math.isclose(given, right, rel_tol=NEAR, abs_tol=NEAR)
+    return bool(given == right)
