@@ -9,6 +9,8 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 import minigpt  # noqa: E402
+import weights  # noqa: E402
+from recipes import play  # noqa: E402
 
 project, author = "minigpt-interp", "the minigpt-interp authors"
 version = release = minigpt.__version__
@@ -17,7 +19,7 @@ include_patterns = [
     *("README.md", "TERMS.md", "CHANGELOG.md", "CONTRIBUTING.md", "benchmarks/*.md"),
     *("docs/**", "weights/ioi_mini/README.md", "tests/MUTANTS.md"),
 ]
-exclude_patterns = ["docs/conf.py", "**/.ipynb_checkpoints"]
+exclude_patterns = ["docs/conf.py", "docs/play", "**/.ipynb_checkpoints"]
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx_copybutton"]
 
 # Lessons are texts, run when the site is made; one that fails, fails the site.
@@ -55,6 +57,13 @@ def plain(_app, _what, _name, _obj, _options, lines):
         lines[i] = text.replace("\0", "``")
 
 
+def with_the_model(app, error):
+    """The page in which the model runs."""
+    if error is None and app.builder.format == "html":
+        play.write(Path(app.outdir) / "play", weights.load("ioi-mini"))
+
+
 def setup(app):
-    """Docstrings as they are written."""
+    """Docstrings as they are written, and a page that is no text."""
     app.connect("autodoc-process-docstring", plain)
+    app.connect("build-finished", with_the_model)
