@@ -11,7 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
-from interp import concepts, dictionaries, heads, metrics
+from interp import attribution, concepts, dictionaries, heads, metrics
+from interp.tasks import Prompts
 from minigpt import GPT2, Batch
 from minigpt.dictionary import Dictionary
 from minigpt.errors import PromptError
@@ -38,6 +39,37 @@ def measure(model: GPT2, prompts: Sequence[tuple[str, str, str]]) -> dict[str, A
         "logit_difference": float(margins.mean()),
         "induction": _best(heads.induction(model, among=heads.words(model.tokenizer))),
         "copying": _best(copied),
+    }
+
+
+def measure_tasks(model: GPT2, tasks: Mapping[str, Prompts]) -> dict[str, Any]:
+    """Of each task how often the answer's logit is above the distractor's, and by how much; on
+    indirect objects, what heads and MLPs add to the difference as shares of it, and the heads that
+    copy names, look at the subject's second time, or are known by their scores on random words."""
+    objects, among = tasks["indirect objects"], heads.words(model.words)
+    trace, metric = model.run(objects), metrics.logit_diff(objects)
+    effects = attribution.direct(trace, metric)
+    whole = float(metric(trace).mean())
+    by_mlps = sum(effect for name, effect in effects if name.startswith("m"))
+    shares = {"heads": float(effects.heads().values.sum()) / whole, "mlps": by_mlps / whole}
+    looks = {to: heads.attention(trace, "END", to).mean(-1) for to in ("IO", "S2")}
+    return {
+        "tasks": {name: _answered(model, pairs) for name, pairs in tasks.items()},
+        "direct_effect": shares,
+        "name_movers": _best(looks["IO"] * heads.copying(trace, "IO")),
+        "look_at_the_subject_again": _best(looks["S2"]),
+        "duplicate_token": _best(heads.duplicate(model, among=among)),
+        "induction": _best(heads.induction(model, among=among)),
+        "previous_token": _best(heads.previous(model, among=among)),
+    }
+
+
+def _answered(model: GPT2, pairs: Prompts) -> dict[str, Any]:
+    margins = metrics.logit_diff(pairs)(model.run(pairs))
+    return {
+        "prompts": len(pairs),
+        "accuracy": float((margins > 0).double().mean()),
+        "logit_difference": float(margins.mean()),
     }
 
 

@@ -1,5 +1,5 @@
-"""Train the embedded model from text that this project makes up itself: python -m recipes.train
---out FOLDER
+"""Train an embedded model from text that this project makes up itself: python -m recipes.train
+NAME --out FOLDER
 
 A plain GPT-2 in torch's autograd, apart from the engine (which never needs gradients): the two must
 agree on the weights that come out, and a test says so. Seeded step by step, so an interrupted run
@@ -13,8 +13,9 @@ import base64
 import math
 import random
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -26,37 +27,86 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from minigpt import tokenizer
+from minigpt.config import Config
 from minigpt.vocabulary import Tiktoken
-from recipes import corpus
+from recipes import corpus, english
 
-LAYERS, HEADS, WIDTH, CONTEXT = 4, 8, 128, 128
 PATTERN = r" ?\p{L}+| ?\p{N}{1,2}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-TOKENS_PER_STEP = 4096
+# Of a layer and tokens [batch, pos]: what its MLP's write is multiplied by, [batch, pos, 1].
+Dropped = Callable[[int, Tensor], Tensor]
+Text = Callable[[random.Random], Iterator[str]]
 
 
-def write_vocabulary(path: Path) -> None:
+@dataclass(frozen=True)
+class Recipe:
+    """A model's shape (all but its vocabulary), the words and sentences that it learns, and for how
+    many steps of how many tokens.
+
+    mlp_dropout: of each layer's MLP, the share of tokens at which it writes nothing while the model
+    learns, so that heads learn to do without.
+    """
+
+    name: str
+    n_layer: int
+    n_head: int
+    width: int
+    d_mlp: int
+    words: Callable[[], list[str]]
+    sentences: Text
+    steps: int
+    context: int = 128
+    tokens: int = 4096
+    mlp_dropout: tuple[float, ...] = ()
+
+    def config(self, n_vocab: int) -> Config:
+        """The shape as the engine knows it."""
+        return Config(self.n_layer, self.n_head, self.width, self.d_mlp, self.context, n_vocab)
+
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe("ioi-mini", 4, 8, 128, 512, corpus.vocabulary, corpus.sentences, 6000),
+        Recipe(
+            "tasks-mini",
+            4,
+            8,
+            128,
+            256,
+            english.vocabulary,
+            english.sentences,
+            10_000,
+            tokens=2048,
+            mlp_dropout=(0.1, 0.1, 0.7, 0.7),
+        ),
+    )
+}
+IOI_MINI = RECIPES["ioi-mini"]
+
+
+def write_vocabulary(path: Path, recipe: Recipe = IOI_MINI) -> None:
     """The 256 bytes, then every word of the corpus, in tiktoken's format: a base64 token and its
     number on a line."""
     tokens = [bytes([i]) for i in range(256)] + [
-        word.encode() for word in corpus.vocabulary() if len(word) > 1
+        word.encode() for word in recipe.words() if len(word) > 1
     ]
     path.write_text("".join(f"{base64.b64encode(t).decode()} {i}\n" for i, t in enumerate(tokens)))
 
 
-def read_vocabulary(path: Path) -> tiktoken.Encoding:
-    vocabulary = tokenizer.from_file(path, "ioi-mini", PATTERN).vocabulary
+def read_vocabulary(path: Path, name: str = IOI_MINI.name) -> tiktoken.Encoding:
+    vocabulary = tokenizer.from_file(path, name, PATTERN).vocabulary
     assert isinstance(vocabulary, Tiktoken)
     return vocabulary.encoding
 
 
-def batch(encoding: tiktoken.Encoding, seed: int, step: int) -> Tensor:
+def batch(encoding: tiktoken.Encoding, seed: int, step: int, recipe: Recipe = IOI_MINI) -> Tensor:
     """Rows of whole sentences [rows, length + 1], short and long rows in turn; half of them begin
     with the end sign."""
     rng = random.Random(f"{seed}:{step}")
-    length = CONTEXT if step % 4 == 0 else CONTEXT // 4
-    stream = corpus.sentences(rng)
+    length = recipe.context if step % 4 == 0 else recipe.context // 4
+    stream = recipe.sentences(rng)
     return torch.tensor(
-        [row(encoding, rng, stream, length + 1) for _ in range(TOKENS_PER_STEP // length)]
+        [row(encoding, rng, stream, length + 1) for _ in range(recipe.tokens // length)]
     )
 
 
@@ -69,63 +119,72 @@ def row(
     return tokens[:length]
 
 
-def start(n_vocab: int, seed: int) -> dict[str, Tensor]:
+def start(config: Config, seed: int) -> dict[str, Tensor]:
     """GPT-2's initialisation under Hugging Face's names: normal 0.02, what writes to the stream
     scaled by 1/sqrt(2 layers)."""
     rng = torch.Generator().manual_seed(seed)
+    width, out = config.d_model, 0.02 / math.sqrt(2 * config.n_layer)
 
     def normal(*shape: int, std: float = 0.02) -> Tensor:
         return torch.randn(*shape, generator=rng) * std
 
-    p = {"wte.weight": normal(n_vocab, WIDTH), "wpe.weight": normal(CONTEXT, WIDTH, std=0.01)}
-    for layer in range(LAYERS):
+    p = {"wte.weight": normal(config.n_vocab, width)}
+    p["wpe.weight"] = normal(config.n_ctx, width, std=0.01)
+    for layer in range(config.n_layer):
         for name, fan_in, fan_out, std in (
-            ("attn.c_attn", WIDTH, 3 * WIDTH, 0.02),
-            ("attn.c_proj", WIDTH, WIDTH, 0.02 / math.sqrt(2 * LAYERS)),
-            ("mlp.c_fc", WIDTH, 4 * WIDTH, 0.02),
-            ("mlp.c_proj", 4 * WIDTH, WIDTH, 0.02 / math.sqrt(2 * LAYERS)),
+            ("attn.c_attn", width, 3 * width, 0.02),
+            ("attn.c_proj", width, width, out),
+            ("mlp.c_fc", width, config.d_mlp, 0.02),
+            ("mlp.c_proj", config.d_mlp, width, out),
         ):
             p[f"h.{layer}.{name}.weight"] = normal(fan_in, fan_out, std=std)
             p[f"h.{layer}.{name}.bias"] = torch.zeros(fan_out)
-    for norm in [f"h.{layer}.ln_{i}" for layer in range(LAYERS) for i in (1, 2)] + ["ln_f"]:
-        p[f"{norm}.weight"], p[f"{norm}.bias"] = torch.ones(WIDTH), torch.zeros(WIDTH)
+    for norm in [f"h.{layer}.ln_{i}" for layer in range(config.n_layer) for i in (1, 2)] + ["ln_f"]:
+        p[f"{norm}.weight"], p[f"{norm}.bias"] = torch.ones(width), torch.zeros(width)
     return p
 
 
-def logits(p: dict[str, Tensor], tokens: Tensor) -> Tensor:
-    """[batch, pos] -> [batch, pos, vocab]"""
+def logits(
+    p: dict[str, Tensor], tokens: Tensor, config: Config, dropped: Dropped | None = None
+) -> Tensor:
+    """[batch, pos] -> [batch, pos, vocab]. dropped: layer -> what to multiply its MLP's write by,
+    [batch, pos, 1]."""
 
     def norm(x: Tensor, name: str) -> Tensor:
-        return F.layer_norm(x, (WIDTH,), p[f"{name}.weight"], p[f"{name}.bias"])
+        return F.layer_norm(x, (config.d_model,), p[f"{name}.weight"], p[f"{name}.bias"])
 
     def linear(x: Tensor, name: str) -> Tensor:
         return x @ p[f"{name}.weight"] + p[f"{name}.bias"]
 
     x = p["wte.weight"][tokens] + p["wpe.weight"][: tokens.shape[1]]
-    for layer in range(LAYERS):
+    for layer in range(config.n_layer):
         h = f"h.{layer}"
         q, k, v = (
             linear(norm(x, f"{h}.ln_1"), f"{h}.attn.c_attn")
-            .unflatten(-1, (3 * HEADS, -1))
+            .unflatten(-1, (3 * config.n_head, -1))
             .transpose(1, 2)
             .chunk(3, 1)
         )
         z = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
         x = x + linear(z, f"{h}.attn.c_proj")
-        x = x + linear(
+        write = linear(
             F.gelu(linear(norm(x, f"{h}.ln_2"), f"{h}.mlp.c_fc"), approximate="tanh"),
             f"{h}.mlp.c_proj",
         )
+        x = x + (write if dropped is None else write * dropped(layer, tokens))
     return norm(x, "ln_f") @ p["wte.weight"].T
 
 
-def loss(p: dict[str, Tensor], rows: Tensor) -> Tensor:
-    return F.cross_entropy(logits(p, rows[:, :-1]).flatten(0, 1), rows[:, 1:].flatten())
+def loss(
+    p: dict[str, Tensor], rows: Tensor, config: Config, dropped: Dropped | None = None
+) -> Tensor:
+    found = logits(p, rows[:, :-1], config, dropped)
+    return F.cross_entropy(found.flatten(0, 1), rows[:, 1:].flatten())
 
 
 @torch.no_grad()
 def accuracy(
-    p: dict[str, Tensor], encoding: tiktoken.Encoding, n: int = 300
+    p: dict[str, Tensor], encoding: tiktoken.Encoding, config: Config, n: int = 300
 ) -> tuple[float, float]:
     """On prompts never trained on (held-out name pairs in held-out templates): how often A beats B,
     and by how much."""
@@ -133,7 +192,7 @@ def accuracy(
     for _ in range(n):
         text, _, b = corpus.indirect_object(rng, corpus.HELD_OUT_TEMPLATES, unseen=True)
         *prompt, answer = encoding.encode_ordinary(text)
-        last = logits(p, torch.tensor([prompt]))[0, -1]
+        last = logits(p, torch.tensor([prompt]), config)[0, -1]
         margins.append(float(last[answer] - last[encoding.encode_single_token(" " + b)]))
     return sum(m > 0 for m in margins) / n, sum(margins) / n
 
@@ -146,15 +205,29 @@ def learning_rate(step: int, steps: int, top: float = 1.5e-3, warm_up: int = 200
     )
 
 
-def train(out: Path, steps: int, seed: int, every: int = 500) -> dict[str, Tensor]:
+def dropping(shares: tuple[float, ...], seed: int, step: int) -> Dropped | None:
+    """At so many tokens of a layer nothing, more at all others, drawn by the step."""
+    draws = torch.Generator().manual_seed(1_000_003 * seed + step)
+
+    def kept(layer: int, tokens: Tensor) -> Tensor:
+        drawn = torch.rand(*tokens.shape, 1, generator=draws)
+        return (drawn >= shares[layer]) / (1 - shares[layer])
+
+    return kept if shares else None
+
+
+def train(
+    out: Path, steps: int, seed: int, every: int = 500, recipe: Recipe = IOI_MINI
+) -> dict[str, Tensor]:
     """Train, or go on from the last checkpoint in the folder `out`; returns the parameters.
 
     An interrupt ends the step that it comes in, and keeps a checkpoint of it.
     """
     out.mkdir(parents=True, exist_ok=True)
-    write_vocabulary(out / "vocab.tiktoken")
-    encoding = read_vocabulary(out / "vocab.tiktoken")
-    p = {name: x.requires_grad_() for name, x in start(encoding.n_vocab, seed).items()}
+    write_vocabulary(out / "vocab.tiktoken", recipe)
+    encoding = read_vocabulary(out / "vocab.tiktoken", recipe.name)
+    config = recipe.config(encoding.n_vocab)
+    p = {name: x.requires_grad_() for name, x in start(config, seed).items()}
     optimizer = torch.optim.AdamW(
         [
             {"params": [x for x in p.values() if x.ndim == 2], "weight_decay": 0.1},
@@ -166,7 +239,12 @@ def train(out: Path, steps: int, seed: int, every: int = 500) -> dict[str, Tenso
     bar = tqdm(range(first, steps), initial=first, total=steps, unit="step")
     with bar, interrupts() as interrupted:
         for step in bar:
-            value = descend(p, optimizer, batch(encoding, seed, step), learning_rate(step, steps))
+            rows, dropped = (
+                batch(encoding, seed, step, recipe),
+                dropping(recipe.mlp_dropout, seed, step),
+            )
+            value = loss(p, rows, config, dropped)
+            descend(p, optimizer, value, learning_rate(step, steps))
             if step % 20 == 0:
                 bar.set_postfix(loss=f"{value.item():.3f}")
             if interrupted or (step + 1) % every == 0 or step + 1 == steps:
@@ -175,7 +253,7 @@ def train(out: Path, steps: int, seed: int, every: int = 500) -> dict[str, Tenso
                 bar.write(f"step {step + 1} is kept in {out}: the same command goes on from there")
                 raise KeyboardInterrupt
             if (step + 1) % every == 0 or step + 1 == steps:
-                right, margin = accuracy(p, encoding)
+                right, margin = accuracy(p, encoding, config)
                 bar.write(
                     f"step {step + 1}: loss {value.item():.3f}, held-out accuracy {right:.3f}, "
                     f"logit difference {margin:.2f}"
@@ -184,17 +262,15 @@ def train(out: Path, steps: int, seed: int, every: int = 500) -> dict[str, Tenso
 
 
 def descend(
-    p: dict[str, Tensor], optimizer: torch.optim.Optimizer, rows: Tensor, rate: float
-) -> Tensor:
-    """One step on these rows; the loss before it."""
+    p: dict[str, Tensor], optimizer: torch.optim.Optimizer, value: Tensor, rate: float
+) -> None:
+    """One step down this loss."""
     for group in optimizer.param_groups:
         group["lr"] = rate
-    value = loss(p, rows)
     optimizer.zero_grad()
     value.backward()
     torch.nn.utils.clip_grad_norm_(list(p.values()), 1.0)
     optimizer.step()
-    return value
 
 
 @contextmanager
@@ -250,17 +326,15 @@ def resume(path: Path, p: dict[str, Tensor], optimizer: torch.optim.Optimizer) -
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("ioi-mini-training"),
-        help="folder for checkpoints and the result",
-    )
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("name", nargs="?", choices=RECIPES, default=IOI_MINI.name)
+    parser.add_argument("--out", type=Path, help="folder for checkpoints and the result")
+    parser.add_argument("--steps", type=int)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
+    recipe = RECIPES[given.name]
+    given.out = given.out or Path(f"{recipe.name}-training")
     try:
-        p = train(given.out, given.steps, given.seed)
+        p = train(given.out, given.steps or recipe.steps, given.seed, recipe=recipe)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     save_file(p, given.out / "model.safetensors", metadata={"format": "pt"})

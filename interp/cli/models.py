@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +11,7 @@ import typer
 from rich.console import Group
 
 import weights
-from interp.card import measure, measure_dictionaries
+from interp.card import measure, measure_dictionaries, measure_tasks
 from interp.cli.inputs import load
 from interp.cli.options import Device, Json, Model
 from interp.cli.output import console, say
@@ -19,6 +19,7 @@ from interp.cli.provenance import record
 from interp.provenance import KEY
 from interp.show import terminal
 from interp.show.document import Table
+from interp.tasks import Prompts
 from minigpt import GPT2, MiniGPTError
 from weights.catalog import CONCEPTS, HELD_OUT
 
@@ -68,19 +69,43 @@ def card(
     device: Device = "cpu",
 ) -> None:
     """Measure again what the embedded model's card states: on name pairs and templates that its
-    training never saw."""
-    lines = HELD_OUT.read_text(encoding="utf-8").splitlines()
+    training never saw. A folder's own held_out.jsonl, where one lies in it."""
+    loaded, own = load(model, device), Path(model) / HELD_OUT.name
+    lines = (own if own.is_file() else HELD_OUT).read_text(encoding="utf-8").splitlines()
+    if own.is_file() and "task" in json.loads(lines[0]):
+        _tasks(loaded, lines, n, as_json)
+        return
     if n > len(lines):
         raise MiniGPTError(f"{n} prompts", f"at most {len(lines)}, which training never saw")
-    prompts = [tuple(json.loads(line)) for line in lines[:n]]
-    loaded = load(model, device)
-    figures = measure(loaded, prompts)
+    figures = measure(loaded, [tuple(json.loads(line)) for line in lines[:n]])
     rows = [(name.replace("_", " "), _value(value)) for name, value in figures.items()]
     shown = [terminal.table(Table(model, ("", "measured"), rows))]
     if model == "ioi-mini":
         lit = _dictionaries(loaded, progress=not as_json)
         figures, shown = {**figures, **lit}, [*shown, *map(terminal.table, _lit(lit))]
     say({**figures, KEY: record()}, Group(*shown), as_json)
+
+
+def _tasks(model: GPT2, lines: Sequence[str], n: int, as_json: bool) -> None:
+    """The figures of a model of several tasks, on up to so many prompts of each."""
+    known: dict[str, list[Any]] = {}
+    for line in lines:
+        one = json.loads(line)
+        known.setdefault(one.pop("task"), []).append(one)
+    pairs = {task: Prompts.from_records(some[:n], model.words) for task, some in known.items()}
+    figures = measure_tasks(model, pairs)
+    tasks = [
+        (task, f"{x['accuracy']:.3f}", f"{x['logit_difference']:+.2f}", str(x["prompts"]))
+        for task, x in figures["tasks"].items()
+    ]
+    others = [(name.replace("_", " "), _value(x)) for name, x in figures.items() if name != "tasks"]
+    shown = [
+        Table(
+            "tasks-mini, held out", ("task", ">accuracy", ">logit difference", ">prompts"), tasks
+        ),
+        Table("On indirect objects, and by score", ("", "measured"), others),
+    ]
+    say({**figures, KEY: record()}, Group(*map(terminal.table, shown)), as_json)
 
 
 def _dictionaries(model: GPT2, progress: bool) -> dict[str, Any]:

@@ -26,8 +26,8 @@ from interp.tasks import (
 from interp.tasks.vocabulary import VocabularyWarning, single
 from minigpt import Tokenizer
 from minigpt.errors import PromptError
-from minigpt.tokenizer import gpt2
-from recipes import corpus
+from minigpt.tokenizer import from_file, gpt2
+from recipes import corpus, train
 
 EMBEDDED = weights.load("ioi-mini").tokenizer
 # Knows one word, " war"; everything else is single bytes.
@@ -370,13 +370,14 @@ MINIMAL = {pronouns: "NAME", agreement: "NOUN", capitals: "COUNTRY", brackets: "
 
 
 @pytest.fixture
-def wide() -> Tokenizer:
-    """A vocabulary that knows the words of all tasks: GPT-2's, or that of the model that does
-    them."""
+def wide(tmp_path_factory) -> Tokenizer:
+    """A vocabulary that knows the words of all tasks: GPT-2's, or that of their own text."""
     try:
         return gpt2()
     except PromptError:
-        return weights.load("tasks-mini").words
+        path = tmp_path_factory.mktemp("words") / "vocab.tiktoken"
+        train.write_vocabulary(path, train.RECIPES["tasks-mini"])
+        return from_file(path, "tasks-mini", train.PATTERN)
 
 
 @pytest.mark.parametrize("task", MINIMAL, ids=lambda task: task.__name__.rpartition(".")[2])

@@ -30,7 +30,7 @@ def mini_copy(tmp_path: Path) -> Path:
 def test_engine_and_trainer_agree_on_the_embedded_model():
     mini = weights.load("ioi-mini")
     tokens = tokens_for(mini.config, 4, mini.config.n_ctx)
-    theirs = train.logits(tensors(mini.params), tokens)
+    theirs = train.logits(tensors(mini.params), tokens, mini.config)
     assert (mini.forward(tokens) - theirs).abs().max() < 1e-4
     assert (mini.run(tokens).logits - theirs).abs().max() < 1e-4
     # the twin: layers the other way round compute something else
@@ -99,7 +99,8 @@ def test_embedding_takes_the_parameters_and_leaves_the_optimizers_state(tmp_path
     training, target = tmp_path / "training", tmp_path / "target"
     training.mkdir()
     train.write_vocabulary(training / "vocab.tiktoken")
-    p = train.start(train.read_vocabulary(training / "vocab.tiktoken").n_vocab, seed=3)
+    n_vocab = train.read_vocabulary(training / "vocab.tiktoken").n_vocab
+    p = train.start(train.IOI_MINI.config(n_vocab), seed=3)
     moments = {
         f"{kind}/{name}": torch.ones_like(x)
         for name, x in p.items()

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
 
-from recipes import train
+from recipes import corpus, train
+from recipes.train import Recipe
 
-SMALL = {"LAYERS": 1, "HEADS": 2, "WIDTH": 8, "CONTEXT": 16, "TOKENS_PER_STEP": 32}
+SMALL = Recipe(
+    "ioi-mini", 1, 2, 8, 32, corpus.vocabulary, corpus.sentences, 6, context=16, tokens=32
+)
 STEPS, SEED = 6, 3
 
 
-@pytest.fixture(autouse=True)
-def small(monkeypatch):
-    for name, value in SMALL.items():
-        monkeypatch.setattr(train, name, value)
+@pytest.fixture(params=[(), (0.5,)], ids=["plain", "dropped"])
+def recipe(request, monkeypatch) -> Recipe:
+    """A small model, that learns with all its MLPs or with half of what they write."""
+    small = replace(SMALL, mlp_dropout=request.param)
+    monkeypatch.setitem(train.RECIPES, small.name, small)
     monkeypatch.setattr(train, "accuracy", lambda *_: (0.0, 0.0))
+    return small
 
 
 @pytest.fixture
-def whole(tmp_path):
+def whole(tmp_path, recipe):
     """The parameters after a training that nobody interrupts."""
-    return train.train(tmp_path / "whole", STEPS, SEED)
+    return train.train(tmp_path / "whole", STEPS, SEED, recipe=recipe)
 
 
 def interrupt(monkeypatch, at: int, times: int = 1) -> None:
@@ -40,38 +46,38 @@ def interrupt(monkeypatch, at: int, times: int = 1) -> None:
 
 
 def test_an_interrupted_training_keeps_its_step_and_goes_on_to_the_same_bits(
-    tmp_path, whole, monkeypatch, capsys
+    tmp_path, recipe, whole, monkeypatch, capsys
 ):
     out = tmp_path / "begun"
     interrupt(monkeypatch, at=3)
     with pytest.raises(KeyboardInterrupt):
-        train.train(out, STEPS, SEED)
+        train.train(out, STEPS, SEED, recipe=recipe)
     assert "step 3 is kept" in capsys.readouterr().out
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    assert same(train.train(out, STEPS, SEED), whole)
+    assert same(train.train(out, STEPS, SEED, recipe=recipe), whole)
 
 
-def test_without_the_optimizers_moments_the_bits_are_others(tmp_path, whole, monkeypatch):
+def test_without_the_optimizers_moments_the_bits_are_others(tmp_path, recipe, whole, monkeypatch):
     out = tmp_path / "begun"
     interrupt(monkeypatch, at=3)
     with pytest.raises(KeyboardInterrupt):
-        train.train(out, STEPS, SEED)
+        train.train(out, STEPS, SEED, recipe=recipe)
     kept = train.load_file(out / "checkpoint.safetensors")
     forgotten = {
         name: torch.zeros_like(x) if name.startswith("exp_avg") else x for name, x in kept.items()
     }
     train.save_file(forgotten, out / "checkpoint.safetensors")
-    assert not same(train.train(out, STEPS, SEED), whole)
+    assert not same(train.train(out, STEPS, SEED, recipe=recipe), whole)
 
 
-def test_a_second_interrupt_does_not_wait(tmp_path, monkeypatch):
+def test_a_second_interrupt_does_not_wait(tmp_path, recipe, monkeypatch):
     interrupt(monkeypatch, at=3, times=2)
     with pytest.raises(KeyboardInterrupt):
-        train.train(tmp_path, STEPS, SEED)
+        train.train(tmp_path, STEPS, SEED, recipe=recipe)
     assert not (tmp_path / "checkpoint.safetensors").exists()
 
 
-def test_the_command_says_130(tmp_path, monkeypatch):
+def test_the_command_says_130(tmp_path, recipe, monkeypatch):
     interrupt(monkeypatch, at=1)
     monkeypatch.setattr("sys.argv", ["train", "--out", str(tmp_path), "--steps", "3"])
     with pytest.raises(SystemExit, match="130"):
@@ -80,3 +86,17 @@ def test_the_command_says_130(tmp_path, monkeypatch):
 
 def same(p: dict[str, torch.Tensor], q: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(p[name], q[name]) for name in p.keys() | q.keys())
+
+
+def test_what_is_dropped_is_drawn_by_the_step_and_made_up_for():
+    rows = torch.zeros(50, 40, dtype=torch.long)
+    kept = train.dropping((0.0, 0.5), SEED, 1)
+    assert torch.equal(kept(0, rows), torch.ones(50, 40, 1))
+    drawn = kept(1, rows)
+    assert set(drawn.unique().tolist()) == {0.0, 2.0}
+    assert float(drawn.mean()) == pytest.approx(1, abs=0.1)
+    again, other = train.dropping((0.5,), SEED, 1), train.dropping((0.5,), SEED, 2)
+    first = again(0, rows)
+    assert torch.equal(first, train.dropping((0.5,), SEED, 1)(0, rows))
+    assert not torch.equal(first, other(0, rows))
+    assert train.dropping((), SEED, 1) is None
