@@ -150,10 +150,14 @@ class Store:
 
     def sentence(self, address: str) -> str:
         """What explains a component, where the store's explanations are made; "" elsewhere."""
+        return self.sentences([address]).get(address, "")
+
+    def sentences(self, addresses: Sequence[str]) -> dict[str, str]:
+        """The same of several: of those that are explained."""
         if not self.is_explained:
-            return ""
-        found = self.ask("select sentence from explanations where address = ?", address)
-        return str(found[0][0]) if found else ""
+            return {}
+        query = "select address, sentence from explanations where address in (select unnest(?))"
+        return {str(name): str(said) for name, said in self.ask(query, [*addresses])}
 
     @property
     def is_explained(self) -> bool:

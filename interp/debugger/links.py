@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from urllib.parse import quote, urlencode
 
+# Kinds of nodes that have a page.
+COMPONENTS = ("head", "pair", "neuron", "latent")
+
 
 def link(model: str, address: str) -> str:
     """The page of a component.

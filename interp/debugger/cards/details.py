@@ -12,7 +12,7 @@ from interp.debugger import details, intervene, numbers
 from interp.debugger.cards import tokens, widgets
 from interp.debugger.cards.card import Card
 from interp.debugger.details import Details, Looked, Promoted, SideDetails
-from interp.debugger.links import link
+from interp.debugger.links import COMPONENTS, link
 from interp.debugger.question import notes_of
 from interp.debugger.session import Runs
 from minigpt.errors import MiniGPTError
@@ -69,12 +69,7 @@ class DetailsCard(Card):
     def _component(self, result: Details) -> None:
         """What it does on a corpus, where one was run."""
         model = self.view.question.model
-        if model in self.view.session.stores and result.kind in (
-            "head",
-            "pair",
-            "neuron",
-            "latent",
-        ):
+        if model in self.view.session.stores and result.kind in COMPONENTS:
             name = result.address.partition("@")[0]
             ui.link(f"{name} on a corpus", link(model, name)).props("data-testid=component")
             if sentence := self.view.session.stores[model].sentence(name):

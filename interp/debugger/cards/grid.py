@@ -89,6 +89,12 @@ def number(
     }
 
 
+def page(field: str, title: str, width: int, hint: str) -> Column:
+    """A column of links: the field is what one says, `href` where it leads."""
+    column = text(field, title, width, hint, flex=width, minWidth=width)
+    return column | {":cellRenderer": "p => debuggerPage.page(p)", "cellClass": ""}
+
+
 class Grid:
     """A grid that keeps its place while its rows change."""
 

@@ -12,6 +12,12 @@ window.debuggerPage = {
     const colour = !signed ? "plain" : p.value * p.context.helps > 0 ? "for" : "against";
     return { background: `rgba(var(--${colour}-rgb), ${(0.55 * Math.abs(p.value)) / largest})` };
   },
+  page(p) {
+    if (!p.data.href) return "";
+    const link = Object.assign(document.createElement("a"), { href: p.data.href, textContent: p.value });
+    link.addEventListener("click", (event) => event.stopPropagation());
+    return link;
+  },
   sorted(e) {
     if (e.source !== "uiColumnSorted") return;
     const column = e.api.getColumnState().find((each) => each.sort);

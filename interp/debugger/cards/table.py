@@ -3,6 +3,7 @@ in, row by row."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,7 @@ from interp.debugger.cards import grid, tokens, widgets
 from interp.debugger.cards.card import Card
 from interp.debugger.cards.progress import Progress, paced
 from interp.debugger.cards.view import View
+from interp.debugger.links import COMPONENTS, link
 from interp.debugger.nodes import DEFINITIONS, Row, Table
 from interp.debugger.question import INSTEAD, MAX_K, SPLITS
 from interp.debugger.session import Runs
@@ -48,6 +50,7 @@ FIND = (
 )
 
 
+ON_A_CORPUS = "What explains it there; its page: windows, histogram, tokens by its weights."
 # Columns whose numbers are compared by their tint.
 GROUPS = ("direct", "change", "lost", "activation", "norm")
 
@@ -140,9 +143,11 @@ class TableCard(Card):
         return with_totals(super().script(), tuple(self.known))
 
     def _show(self, table: Table) -> None:
-        self.rows = [record(row, self.known) for row in table.rows]
+        pages = self._pages(table)
+        self.rows = [record(row, self.known) | pages.get(row.address, {}) for row in table.rows]
         sums = closing(table)
         columns = _columns(table.sides, self.runs.sort, tuple(self.more.value or ()))
+        columns += [grid.page("page", "on a corpus", 160, ON_A_CORPUS)] if pages else []
         self.grid.show(
             columns,
             self.rows,
@@ -153,6 +158,20 @@ class TableCard(Card):
         )
         exact = f" {self.first.words(len(self.known))}" if self.first else ""
         self.closure.set_text(closure(table) + exact)
+
+    def _pages(self, table: Table) -> dict[str, grid.Record]:
+        """Of each row that has a page of what it does on a corpus, where that is and what explains
+        it."""
+        model = self.view.question.model
+        if model not in self.view.session.stores:
+            return {}
+        names = {row.address: row.address for row in table.rows if row.kind in COMPONENTS}
+        names = {address: re.split("[@<]", name)[0] for address, name in names.items()}
+        sentences = self.view.session.stores[model].sentences(sorted(set(names.values())))
+        return {
+            address: {"page": sentences.get(name, name), "href": link(model, name)}
+            for address, name in names.items()
+        }
 
     def _totals_arrived(self, effects: dict[str, Both]) -> None:
         changed = [row | lost(effects[row["id"]]) for row in self.rows if row["id"] in effects]
