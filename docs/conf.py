@@ -28,7 +28,6 @@ nb_execution_mode = "cache"
 nb_execution_cache_path = str(ROOT / "build" / "lessons")
 nb_execution_timeout = 180
 nb_execution_raise_on_error = True
-nb_execution_excludepatterns = []
 nb_merge_streams = True
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3

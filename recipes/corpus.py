@@ -161,7 +161,11 @@ def _distractor(rng: random.Random) -> str:
 
 
 def _repetition(rng: random.Random) -> str:
-    words = _spaced()
+    return repeated(rng, _spaced())
+
+
+def repeated(rng: random.Random, words: list[str]) -> str:
+    """A row of words, over and over."""
     once = "".join(rng.choice(words) for _ in range(rng.randint(3, 24)))
     return once * rng.randint(2, 4)
 

@@ -293,9 +293,12 @@ def three_names(rng: random.Random) -> str:
 
 def repetition(rng: random.Random) -> str:
     """A row of words, over and over."""
-    words = [word for word in vocabulary() if word.startswith(" ")]
-    once = "".join(rng.choice(words) for _ in range(rng.randint(3, 24)))
-    return once * rng.randint(2, 4)
+    return corpus.repeated(rng, _spaced())
+
+
+@cache
+def _spaced() -> list[str]:
+    return [word for word in vocabulary() if word.startswith(" ")]
 
 
 def span(rng: random.Random) -> str:

@@ -101,7 +101,7 @@ def _tasks(model: GPT2, lines: Sequence[str], n: int, as_json: bool) -> None:
     others = [(name.replace("_", " "), _value(x)) for name, x in figures.items() if name != "tasks"]
     shown = [
         Table(
-            "tasks-mini, held out", ("task", ">accuracy", ">logit difference", ">prompts"), tasks
+            f"{model.name}, held out", ("task", ">accuracy", ">logit difference", ">prompts"), tasks
         ),
         Table("On indirect objects, and by score", ("", "measured"), others),
     ]

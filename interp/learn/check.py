@@ -47,15 +47,14 @@ def check(name: str, answer: Any = None) -> Checked:
         return Checked(name, False, fault)
     if _same(given, right):
         return Checked(name, True, exercise.found)
-    return Checked(name, False, _off(exercise, given))
+    return Checked(name, False, _off(exercise, given, right))
 
 
-def _off(exercise: Exercise, given: Any) -> str:
+def _off(exercise: Exercise, given: Any, right: Any) -> str:
     """What is known of a wrong answer."""
     for said, wrong in exercise.slips:
         if _same(given, wrong()):
             return said
-    right = exercise.right()
     if isinstance(given, float) and _same(-given, right):
         return "the size is right, the sign is not"
     return "not yet. " + exercise.asks

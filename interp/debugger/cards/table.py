@@ -3,7 +3,6 @@ in, row by row."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -165,8 +164,8 @@ class TableCard(Card):
         model = self.view.question.model
         if model not in self.view.session.stores:
             return {}
-        names = {row.address: row.address for row in table.rows if row.kind in COMPONENTS}
-        names = {address: re.split("[@<]", name)[0] for address, name in names.items()}
+        some = [row.address for row in table.rows if row.kind in COMPONENTS]
+        names = {address: address.partition("@")[0] for address in some}
         sentences = self.view.session.stores[model].sentences(sorted(set(names.values())))
         return {
             address: {"page": sentences.get(name, name), "href": link(model, name)}
