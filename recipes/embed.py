@@ -22,7 +22,7 @@ from weights import catalog, files, load, manifest, save
 from weights.dictionaries import saelens
 from weights.dictionaries.place import EMBEDDED
 
-FOLDERS = {name: catalog.EMBEDDED.parent / name.replace("-", "_") for name in RECIPES}
+FOLDERS = {name: catalog.embedded(name) for name in RECIPES}
 CHECKPOINT = "checkpoint.safetensors"
 
 

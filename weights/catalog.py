@@ -15,7 +15,13 @@ from minigpt.shown import Shown
 from weights.errors import WeightsError
 from weights.files import WEIGHTS
 
-EMBEDDED = Path(__file__).parent / "ioi_mini"
+
+def embedded(name: str) -> Path:
+    """Where in this package a model of that name lies."""
+    return Path(__file__).parent / name.replace("-", "_")
+
+
+EMBEDDED = embedded("ioi-mini")
 # Prompts that the embedded model's training never saw: lines of [text, answer, other name].
 HELD_OUT = EMBEDDED / "held_out.jsonl"
 # Text whose truth is known token by token: lines of {"text", "concepts": positions by concept}.
@@ -35,7 +41,7 @@ class Repository(Shown):
 
 @dataclass(frozen=True, repr=False)
 class Known(Repository):
-    """A model with a name: its repository on the hub, or (repo is empty) the folder inside this
+    """A model with a name: its repository on the hub, or (repo is empty) a folder inside this
     package."""
 
     config: Config = SIZES["gpt2"]
@@ -110,7 +116,7 @@ def unknown(name: object) -> WeightsError:
 
 def at_hand(known: Repository) -> Path | None:
     """The folder that the model can be loaded from without a network, if there is one."""
-    folder = cached(known.repo, known.revision) if known.repo else EMBEDDED
+    folder = cached(known.repo, known.revision) if known.repo else embedded(known.name)
     return folder if folder and any((folder / name).exists() for name in WEIGHTS) else None
 
 
@@ -134,7 +140,8 @@ def _entry(known: Known, folder: Path | None) -> Entry:
         if folder
         else _download(known)
     )
-    return Entry(known.name, known.repo or str(EMBEDDED), folder, size, known.parameters)
+    source = known.repo or str(embedded(known.name))
+    return Entry(known.name, source, folder, size, known.parameters)
 
 
 def _download(known: Known) -> int:

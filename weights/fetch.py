@@ -28,7 +28,7 @@ def fetch(name: str, revision: str | None = None) -> Path:
     if (wanted := catalog.repository(name, revision)) is None:
         raise catalog.unknown(name)
     if not wanted.repo:
-        return catalog.EMBEDDED
+        return catalog.embedded(wanted.name)
     config = _needed(wanted, "config.json")
     shape.refuse_other_models(files.read_json(config))
     for path in _weights(wanted):

@@ -103,7 +103,7 @@ def debug(
 
     session = partial(loaded, model, tokenizer, ids, latents, store, saved)
     if ask is None and not link:
-        _serve(session, host, port, show)
+        serve(session, host, port, show)
         return
     many = {"answers": answer, "distractors": over, "patches": patch, "trail": trail}
     typed = {
@@ -131,7 +131,8 @@ def loaded(
     return Session(known, saved=saved, stores=stores(found, store or []))
 
 
-def _serve(session: Callable[[], Session], host: str, port: int, show: bool) -> None:
+def serve(session: Callable[[], Session], host: str, port: int, show: bool, at: str = "/") -> None:
+    """The page in a browser; at: which one it begins with."""
     try:
         from interp.debugger import start  # its libraries are an extra
     except ModuleNotFoundError as error:
@@ -140,7 +141,7 @@ def _serve(session: Callable[[], Session], host: str, port: int, show: bool) -> 
             "the extra that has it",
             "pip install 'minigpt-interp[debugger]'",
         ) from error
-    start.serve(session, host, port, show=show)
+    start.serve(session, host, port, show=show, at=at)
 
 
 def _question(session: Session, link: str, given: dict[str, Any]) -> Question:

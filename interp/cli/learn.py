@@ -14,6 +14,7 @@ from interp.cli.options import Json
 from interp.cli.output import console, say
 from interp.learn import Lesson, check, lessons
 from interp.learn.lessons import lesson
+from interp.learn.places import MODEL, place
 from interp.show import terminal
 from interp.show.document import Table
 from minigpt.errors import MiniGPTError
@@ -24,7 +25,7 @@ Number = Annotated[
 Into = Annotated[Path, typer.Option("--into", help="the folder that its notebook is put into")]
 Open = Annotated[bool, typer.Option("--open/--no-open", help="open it in Jupyter")]
 Debugger = Annotated[
-    bool, typer.Option("--debugger", help="open the debugger instead, on the course's model")
+    bool, typer.Option("--debugger", help="open the debugger instead, at the lesson's question")
 ]
 Answers = Annotated[
     list[str] | None,
@@ -45,15 +46,19 @@ def learn(
     if answers:
         _check(answers, as_json)
     elif debugger:
-        from interp.cli.debug import debug
-
-        debug(model=["ioi-mini"], show=show)
+        _debug("/" if number is None else place(lesson(number).number), show)
     elif number is None:
         found = lessons()
         data = [{**asdict(each), "file": str(each.file)} for each in found]
         say(data, terminal.table(_listed(found)), as_json)
     else:
         _open(lesson(number), into, show)
+
+
+def _debug(at: str, show: bool) -> None:
+    from interp.cli.debug import loaded, serve
+
+    serve(lambda: loaded([MODEL], None, False, None, None), "127.0.0.1", 8080, show, at)
 
 
 def _listed(found: list[Lesson]) -> Table:

@@ -21,7 +21,7 @@ from interp.show import terminal
 from interp.show.document import Table
 from interp.tasks import Prompts
 from minigpt import GPT2, MiniGPTError
-from weights.catalog import CONCEPTS, HELD_OUT
+from weights.catalog import CONCEPTS, HELD_OUT, embedded
 
 
 def models(as_json: Json = False) -> None:
@@ -70,9 +70,11 @@ def card(
 ) -> None:
     """Measure again what the embedded model's card states: on name pairs and templates that its
     training never saw. A folder's own held_out.jsonl, where one lies in it."""
-    loaded, own = load(model, device), Path(model) / HELD_OUT.name
-    lines = (own if own.is_file() else HELD_OUT).read_text(encoding="utf-8").splitlines()
-    if own.is_file() and "task" in json.loads(lines[0]):
+    loaded = load(model, device)
+    owns = (folder / HELD_OUT.name for folder in (Path(model), embedded(model)))
+    own = next(filter(Path.is_file, owns), HELD_OUT)
+    lines = own.read_text(encoding="utf-8").splitlines()
+    if "task" in json.loads(lines[0]):
         _tasks(loaded, lines, n, as_json)
         return
     if n > len(lines):

@@ -41,12 +41,17 @@ def protected(app: FastAPI, host: str = "127.0.0.1") -> FastAPI:
 
 
 def serve(
-    load: Callable[[], Session], host: str = "127.0.0.1", port: int = 8080, *, show: bool = True
+    load: Callable[[], Session],
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    *,
+    show: bool = True,
+    at: str = "/",
 ) -> None:
-    """Listen, say where, load the models, and serve until interrupted. MiniGPTError where the port
-    cannot be had."""
+    """Listen, say where, load the models, and serve until interrupted; at: the page to begin with.
+    MiniGPTError where the port cannot be had."""
     bound, workers = _socket(host, port), Workers()
-    url = f"http://{f'[{host}]' if ':' in host else host}:{bound.getsockname()[1]}/"
+    url = f"http://{f'[{host}]' if ':' in host else host}:{bound.getsockname()[1]}{at}"
     print(f"{url} listens; the model is still loading", flush=True)
     with bound:
         _run(application(load(), workers, host), bound, workers, url, show)

@@ -10,13 +10,19 @@ from pathlib import Path
 
 import pytest
 
+from interp.debugger import export
+from interp.debugger.question import Question
+from interp.debugger.session import Session
 from interp.learn import check, lessons
 from interp.learn.exercises import EXERCISES
 from interp.learn.lessons import COURSE, CourseError, lesson
+from interp.learn.places import place
 from minigpt.errors import MiniGPTError
+from tests.interp.debugger.questions import MODEL
 from tests.interp.test_cli import interp as interp
 
 DOCS = COURSE.parent
+SESSION = Session({"ioi-mini": MODEL})
 NUMBERS = [each.number for each in lessons()]
 SLIPS = [(name, i) for name, each in EXERCISES.items() for i in range(len(each.slips))]
 
@@ -131,6 +137,26 @@ def test_the_command_lists_opens_and_checks(interp, tmp_path, monkeypatch):
     assert (status, "3.1=a2.3" in said) == (2, True)
     status, _, said = interp("learn", "99")
     assert (status, "1 to 11" in said) == (2, True)
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_lesson_goes_on_in_the_debugger_at_its_own_question(number):
+    at = place(number)
+    if at.startswith("/?"):
+        asked = Question.from_url(at.partition("?")[2])
+        shown = export.result(SESSION.runs(asked), "summary")
+        assert asked.prompt in shown.question
+    else:
+        assert at in ("/", "/component/a2.6?model=ioi-mini")
+
+
+def test_the_command_serves_the_debugger_at_that_question(interp, monkeypatch):
+    opened = []
+    monkeypatch.setattr("interp.cli.debug.serve", lambda session, *at: opened.append(at[-1]))
+    assert interp("learn", "3", "--debugger")[0] == 0
+    assert interp("learn", "--debugger")[0] == 0
+    assert opened == [place(3), "/"]
+    assert interp("learn", "99", "--debugger")[0] == 2
 
 
 @pytest.mark.parametrize("page", ["mistakes.md", "from_transformerlens.md"])

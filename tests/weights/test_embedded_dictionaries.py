@@ -62,7 +62,7 @@ def test_they_are_small_and_have_names():
 
 def test_a_changed_byte_is_noticed(tmp_path, monkeypatch):
     shutil.copytree(catalog.EMBEDDED, tmp_path / "copy")
-    monkeypatch.setattr(catalog, "EMBEDDED", tmp_path / "copy")
+    monkeypatch.setattr(catalog, "embedded", lambda _name: tmp_path / "copy")
     path = tmp_path / "copy" / EMBEDDED / "m1" / "sae_weights.safetensors"
     weights.load_dictionary("ioi-mini:m1")
     data = bytearray(path.read_bytes())

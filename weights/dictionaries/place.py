@@ -31,8 +31,10 @@ def place(source: str | os.PathLike[str], layouts: Iterable[tuple[str, str]], le
 
 def _embedded(name: str, inside: str) -> Path:
     """One of an embedded model's, its checksums verified; or the folder of all."""
-    folder = catalog.EMBEDDED / EMBEDDED
-    known = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    folder = catalog.embedded(name) / EMBEDDED
+    known = sorted(path.name for path in folder.glob("*") if path.is_dir())
+    if not known:
+        raise WeightsError(f"{name} has no dictionaries", "ioi-mini, which has some")
     if inside and inside not in known:
         raise WeightsError(
             f"{name} has no dictionary of {inside!r}",
