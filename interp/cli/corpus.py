@@ -45,6 +45,12 @@ FOR_OTHERS = (
     "also write it for other tools: .json as OpenAI's NeuronRecord, .jsonl or .jsonl.gz as "
     "Neuronpedia's rows of activations"
 )
+Answers = Annotated[
+    Path | None, typer.Option("--answers", help="a file in which its answers are kept")
+]
+AtOnce = Annotated[
+    int, typer.Option(min=1, help="how many questions may wait for its answers together")
+]
 
 
 def collate(
@@ -137,9 +143,8 @@ def explain(
     explainer_model: Annotated[
         str, typer.Option("--explainer-model", help="that language model's name there")
     ] = "",
-    answers: Annotated[
-        Path | None, typer.Option("--answers", help="a file in which its answers are kept")
-    ] = None,
+    answers: Answers = None,
+    at_once: AtOnce = 4,
     seed: int = 0,
     workers: Workers = 1,
     ray: Ray = "",
@@ -162,7 +167,7 @@ def explain(
     if explainer is None:
         made, cost = explained(found), dict[str, int]()
     else:
-        made, cost = _told(found, explainer, explainer_model, answers, seed)
+        made, cost = _told(found, explainer, explainer_model, answers, seed, at_once)
     shown = Document(f"{address} of {loaded.name}", [views.explanation(made, cost)])
     say({**made.to_dict(), "cost": cost, KEY: record()}, terminal.document(shown), as_json)
 
@@ -185,13 +190,13 @@ def _explain_all(opened: Any, where: Where, as_json: bool) -> None:
 
 
 def _told(
-    found: Component, url: str, name: str, answers: Path | None, seed: int
+    found: Component, url: str, name: str, answers: Path | None, seed: int, at_once: int
 ) -> tuple[Explanation, dict[str, int]]:
     """What a language model says, and what that took."""
     from interp.explain.endpoint import Endpoint  # its library is an extra
     from interp.explain.told import Told, told
 
-    endpoint = Endpoint(url, name, answers, seed)
+    endpoint = Endpoint(url, name, answers, seed, at_once=at_once)
     made = told(found, endpoint)
     failed = made.simulator.failed if isinstance(made.simulator, Told) else []
     names = ("asked", "known", "read", "written")

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import httpx
@@ -31,9 +32,9 @@ class EndpointError(MiniGPTError):
 class Endpoint(Shown):
     """url: up to /v1; model: its name there; key: OPENAI_API_KEY, where the server wants one.
 
-    seconds: how long one answer may take; tries: how often it is asked; kept: the file of answers,
-    a JSON object a line with what was asked, or None. Counts what it did: asked, answered from the
-    file, tokens read and written.
+    seconds: how long one answer may take; tries: how often it is asked; at_once: how many questions
+    may wait for their answers; kept: the file of answers, a JSON object a line with what was asked,
+    or None. Counts what it did: asked, answered from the file, tokens read and written.
     """
 
     url: str
@@ -43,11 +44,13 @@ class Endpoint(Shown):
     seconds: float = 60.0
     tries: int = 4
     pause: float = 1.0
+    at_once: int = 4
     asked: int = 0
     known: int = 0
     read: int = 0
     written: int = 0
     _answers: dict[str, str] = field(default_factory=dict, repr=False)
+    _alone: Lock = field(default_factory=Lock, repr=False)
 
     def __post_init__(self) -> None:
         if self.kept is not None and self.kept.is_file():
@@ -68,15 +71,17 @@ class Endpoint(Shown):
             "seed": self.seed,
         }
         name = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-        if name in self._answers:
-            self.known += 1
-            return self._answers[name]
+        with self._alone:
+            if name in self._answers:
+                self.known += 1
+                return self._answers[name]
         reply = self._reply(body)
         answer = self._text(reply)
         usage = reply.get("usage") or {}
-        self.read += int(usage.get("prompt_tokens") or 0)
-        self.written += int(usage.get("completion_tokens") or 0)
-        self._keep(name, body, reply, answer)
+        with self._alone:
+            self.read += int(usage.get("prompt_tokens") or 0)
+            self.written += int(usage.get("completion_tokens") or 0)
+            self._keep(name, body, reply, answer)
         return answer
 
     def _reply(self, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -85,7 +90,8 @@ class Endpoint(Shown):
         headers = {"authorization": f"Bearer {key}"} if key else {}
         address = f"{self.url.rstrip('/')}/chat/completions"
         for attempt in range(self.tries):
-            self.asked += 1
+            with self._alone:
+                self.asked += 1
             wait = min(LONGEST, self.pause * 2**attempt)
             try:
                 reply = httpx.post(address, json=body, headers=headers, timeout=self.seconds)

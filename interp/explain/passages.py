@@ -21,12 +21,14 @@ ON = 0.3
 @dataclass(frozen=True, eq=False, repr=False)
 class Passage(Shown):
     """A window's tokens; did: what the component did from the token `first` on, as far as that is
-    known. Below zero counts as nothing."""
+    known. Below zero counts as nothing. pair: the tokens that a head looks most from and to, both
+    counted from the window's beginning."""
 
     window: tuple[str, ...]
     first: int
     did: Floats
     document: str
+    pair: tuple[int, int] | None = None
 
     @property
     def last(self) -> int:
@@ -75,4 +77,5 @@ def _half(document: str) -> int:
 
 def _passage(example: Example) -> Passage:
     did = np.maximum(np.asarray(example.acts, dtype=np.float64), 0.0)
-    return Passage(example.tokens, example.first, did, example.document)
+    pair = None if example.source is None else (example.at, example.source)
+    return Passage(example.tokens, example.first, did, example.document, pair)

@@ -7,13 +7,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 
+from interp.corpus.component import Component
+from interp.explain.asked import HEAD, LETTERS, PART, looking, to_explain, written
 from interp.explain.endpoint import Endpoint, EndpointError
-from interp.explain.told import EXPLAIN, parsed, told, written
+from interp.explain.passages import Passage
+from interp.explain.told import parsed, told
 from tests.interp.explain.test_explain import PLANTED, component, passage
 
 Reply = Callable[[BaseHTTPRequestHandler, dict], None]
@@ -34,7 +38,7 @@ def send(handler: BaseHTTPRequestHandler, text: str, status: int = 200, **header
 def knows(handler: BaseHTTPRequestHandler, body: dict) -> None:
     """One that understands: responds to ' w3' and ' w7'."""
     system, asked = body["messages"][0]["content"], body["messages"][-1]["content"]
-    if system == EXPLAIN:
+    if system == PART.explain:
         assert " w3\t10" in asked or " w7\t10" in asked
         send(handler, "It responds to ' w3' and ' w7'.\nAnd more.")
         return
@@ -81,9 +85,83 @@ def test_one_that_understands_scores_high_and_is_asked_once(tmp_path):
     assert rows[0]["asked"]["seed"] == 0
 
 
+def looks_at_names(component: Component) -> Component:
+    """The same as a head, which looks from each window's strongest token to its first."""
+    examples = tuple(replace(example, source=0) for example in component.examples)
+    return replace(component, address="a0.0", examples=examples)
+
+
+def test_a_head_is_asked_about_by_the_pairs_it_looks_from_and_to():
+    seen = []
+
+    def reads(handler: BaseHTTPRequestHandler, body: dict) -> None:
+        seen.append(body["messages"])
+        first = body["messages"][0]["content"] == HEAD.explain
+        send(handler, "from ' w3' to the first word" if first else "[0]")
+
+    with serving(reads) as url:
+        known = looks_at_names(component(PLANTED["a set of tokens"][0]))
+        found = told(known, Endpoint(url, "m"))
+    assert found.sentence == "it looks from ' w3' to the first word"
+    system, *shots, asked = [message["content"] for message in seen[0]]
+    assert (system, shots[::2]) == (HEAD.explain, [question for question, _ in HEAD.shots])
+    assert asked.count("\n' w3' -> ") + asked.count("\n' w7' -> ") == 5
+    assert all(messages[0]["content"] == HEAD.simulate for messages in seen[1:])
+
+
+def test_a_pair_is_marked_where_it_stands_in_the_text():
+    words = ("He", " said", " (", "no", ")")
+    shown = Passage(words, 0, np.ones(5), "d", (4, 2))
+    assert looking(shown) == "He said** (**no[[)]]\n')' -> ' ('"
+    assert looking(Passage(words, 0, np.ones(5), "d", (1, 1))).startswith("He[[** said**]] (")
+
+
+@pytest.mark.parametrize("form", [PART, HEAD])
+def test_the_worked_examples_are_of_the_form_that_is_asked_for(form):
+    for question, answer in form.shots:
+        assert answer.startswith(form.begins)
+        mark = "\t10" if form is PART else "[["
+        assert mark in question or "\t9" in question
+    tokens = json.loads(form.example[0].partition("\n")[2])
+    assert parsed(form.example[1], len(tokens)) is not None
+
+
+@pytest.mark.parametrize(
+    ("letters", "shots", "passages"),
+    [(3, 3, 5), (2287, 2, 5), (LETTERS // 2, 3, 1), (2 * LETTERS, 0, 1)],
+)
+def test_where_there_is_no_room_examples_go_first_and_then_passages(letters, shots, passages):
+    long = [Passage(("x" * letters,), 0, np.array([float(i)]), "d") for i in range(9)]
+    _, *said, asked = to_explain(long, 8.0)
+    assert asked["content"].count("x\t") == passages * (letters <= LETTERS)
+    assert len(said) == 2 * shots
+    assert sum(len(message["content"]) for message in (*said, asked)) <= LETTERS
+
+
+def test_so_many_are_asked_at_once_and_no_more():
+    lock, now, most = threading.Lock(), [0], [0]
+
+    def counts(handler: BaseHTTPRequestHandler, body: dict) -> None:
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        time.sleep(0.05)
+        with lock:
+            now[0] -= 1
+        knows(handler, body)
+
+    known, answers = component(PLANTED["a set of tokens"][0]), []
+    for at_once in (1, 3):
+        most[0] = 0
+        with serving(counts) as url:
+            answers.append(told(known, Endpoint(url, "m", at_once=at_once)).to_dict())
+        assert most[0] == at_once
+    assert answers[0] == answers[1]
+
+
 def test_what_is_malformed_counts_as_nothing_and_is_counted():
     def babbles(handler: BaseHTTPRequestHandler, body: dict) -> None:
-        first = body["messages"][0]["content"] == EXPLAIN
+        first = body["messages"][0]["content"] == PART.explain
         send(handler, "names" if first else "I would say [1, 2")
 
     with serving(babbles) as url:
