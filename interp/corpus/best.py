@@ -17,8 +17,8 @@ SPAN, AFTER = 32, 8
 LARGEST = torch.finfo(torch.float16).max
 # Bits of a rank that say which window: fewer than the first have more.
 _BITS, LAST = 31, 2**31 - 1
-# The rank of a place that is still free, and of what is not to be kept.
-FREE, _NEVER = -(2**62) - 1, -(2**63)
+# The rank of a place that is still free.
+FREE = -(2**62) - 1
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -70,45 +70,41 @@ class Best(Shown):
         """Keep windows, from `first` on, of the components from `start` on, where their keys are
         among the k largest; of equals those that come first. A window stands for the token that
         counts and has the largest number, with sign=-1 the smallest."""
-        (windows, m), k = keys.shape, self.rank.shape[1]
-        new = ranks(keys, first + torch.arange(windows)[:, None]).T
-        new = torch.where(new > self.least[start : start + m, None], new, _NEVER)
-        rows = (new != _NEVER).any(1).nonzero()[:, 0]
-        if len(rows):
-            both = torch.cat([self.rank[start + rows], new[rows]], 1)
-            chosen = torch.zeros_like(both, dtype=torch.bool)
-            chosen.scatter_(1, both.topk(k, sorted=False).indices, True)
-            # As many are free in a row as come into it, so that both lists are side by side.
-            row, slot = (~chosen[:, :k]).nonzero(as_tuple=True)
-            window = chosen[:, k:].nonzero()[:, 1]
-            self.rank[start + rows[row], slot] = both[row, k + window]
-            self._put(start, rows[row], slot, window, did, counted, sign)
-            some = start + rows
-            self.least[some] = torch.maximum(self.least[some], self.rank[some].amin(1))
+        from interp.corpus import kernels  # its library is an extra
+
+        windows, m = keys.shape
+        some = slice(start, start + m)
+        new = ranks(keys, first + torch.arange(windows)[:, None])
+        taken = torch.full((m, self.rank.shape[1]), -1, dtype=torch.int16)
+        kernels.threads()
+        kernels.chosen(*(x.numpy() for x in (new, self.rank[some], self.least[some], taken)))
+        component, slot = (taken >= 0).nonzero(as_tuple=True)
+        if len(component):
+            found = component, taken[component, slot].long()
+            self._put((start + component, slot), found, did, counted, sign)
 
     def _put(
         self,
-        start: int,
-        component: Int[Tensor, "m"],
-        slot: Int[Tensor, "m"],
-        window: Int[Tensor, "m"],
+        place: tuple[Tensor, Tensor],
+        found: tuple[Tensor, Tensor],
         did: Did,
         counted: Bool[Tensor, "windows pos"],
         sign: int,
     ) -> None:
-        """What the component did there."""
-        values, inside = did.values[window, :, component], counted[window]
-        ends = (inside * torch.arange(inside.shape[1])).amax(1) + 1  # behind the last that counts
-        at = (sign * values).masked_fill(~inside, -torch.inf).argmax(1)
-        begin = torch.minimum(at - (SPAN - AFTER - 1), ends - SPAN)
-        begin = torch.maximum(begin, counted.int().argmax(1)[window])  # the first that counts
-        place = start + component, slot
-        self.value[place] = values.gather(1, at[:, None])[:, 0].float()
-        self.at[place] = at.to(torch.int16)
-        self.first[place] = begin.to(torch.int16)
-        self.acts[place] = _around(values, begin, ends)
+        """What components did in windows of the block, into these places."""
+        from interp.corpus import kernels
+
+        component, window = found
+        n = len(component)
+        value, acts = torch.empty(n), torch.empty(n, SPAN)
+        at, first = torch.empty(2, n, dtype=torch.int16)
+        given = (x.numpy() for x in (did.values.contiguous(), counted, component, window))
+        out = (x.numpy() for x in (value, at, first, acts))
+        kernels.around(*given, sign, AFTER, *out)
+        self.value[place], self.at[place], self.first[place] = value, at, first
+        self.acts[place] = acts.clamp_(-LARGEST, LARGEST).to(torch.float16)
         if did.source is not None:
-            self.source[place] = did.source[window, at, component]
+            self.source[place] = did.source[window, at.long(), component]
 
     def __or__(self, other: Best) -> Best:
         """The k best of both, the best first; of equals the window that comes first."""
@@ -143,15 +139,6 @@ def keys(x: Float[Tensor, "*n"]) -> Int[Tensor, "*n"]:
     """Numbers in the order of their size, as float32 has them."""
     bits = (x.float() + 0.0).view(torch.int32)  # -0 is 0
     return torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).long()
-
-
-def _around(
-    values: Float[Tensor, "m pos"], first: Int[Tensor, "m"], ends: Int[Tensor, "m"]
-) -> Float[Tensor, "m span"]:
-    """What components did in the SPAN tokens from `first` on, NaN from a window's end on."""
-    places = first[:, None] + torch.arange(SPAN)
-    found = values.gather(1, places.clamp(max=values.shape[1] - 1)).clamp(-LARGEST, LARGEST)
-    return found.to(torch.float16).masked_fill_(places >= ends[:, None], torch.nan)
 
 
 def _like(order: Int[Tensor, "n k"], x: Tensor) -> Int[Tensor, "n k *rest"]:

@@ -157,3 +157,55 @@ def looks(weights, norms, tokens, sizes, skip, most, source, sums, asked):
                             sums[row, head, 1] += weight
                         if s > 0 and tokens[row, s - 1] == tokens[row, t]:
                             sums[row, head, 2] += weight
+
+
+@numba.njit(parallel=True, cache=True, error_model="numpy")
+@no_type_check
+def chosen(new, rank, least, taken):
+    """Put the ranks new [window, n] into rank [n, k], window after window, in the place of the
+    smallest, where they are above least [n], which rises to the smallest that is left; into taken
+    [n, k] the window that a place was last given to."""
+    windows, n = new.shape
+    places = rank.shape[1]
+    for tile in numba.prange((n + TILE - 1) // TILE):
+        first = tile * TILE
+        for w in range(windows):
+            for j in range(first, min(n, first + TILE)):
+                if new[w, j] > least[j]:
+                    low = 0
+                    for i in range(1, places):
+                        if rank[j, i] < rank[j, low]:
+                            low = i
+                    rank[j, low] = new[w, j]
+                    taken[j, low] = w
+                    smallest = rank[j, 0]
+                    for i in range(1, places):
+                        smallest = min(smallest, rank[j, i])
+                    least[j] = max(least[j], smallest)
+
+
+@numba.njit(parallel=True, cache=True, error_model="numpy")
+@no_type_check
+def around(x, counted, component, window, sign, after, value, at, first, acts):
+    """Of the given components and windows of x [window, pos, n], where counted [window, pos]: the
+    largest number, with sign -1 the smallest; its place; and what stands around it, `after` of
+    them behind it, from the place `first` on: acts [given, span], NaN behind what counts."""
+    span = acts.shape[1]
+    places = counted.shape[1]
+    for tile in numba.prange((len(component) + TILE - 1) // TILE):
+        for i in range(tile * TILE, min(len(component), (tile + 1) * TILE)):
+            j, w = component[i], window[i]
+            begin, end, best = places, 0, 0
+            for t in range(places):
+                if counted[w, t]:
+                    if end == 0:
+                        begin, best = t, t
+                    elif sign * x[w, t, j] > sign * x[w, best, j]:
+                        best = t
+                    end = t + 1
+            value[i] = x[w, best, j]
+            at[i] = best
+            begin = max(begin, min(best - (span - after - 1), end - span))
+            first[i] = begin
+            for t in range(span):
+                acts[i, t] = x[w, begin + t, j] if begin + t < end else np.nan
