@@ -52,6 +52,15 @@ AtOnce = Annotated[
     int, typer.Option(min=1, help="how many questions may wait for its answers together")
 ]
 
+Memory = Annotated[
+    float | None,
+    typer.Option(
+        min=0.1,
+        help="GiB that all processes may take, 2 each where nothing is said; no number "
+        "depends on it",
+    ),
+]
+
 
 def collate(
     corpus: Annotated[list[str], typer.Argument(help=CORPUS)],
@@ -75,6 +84,7 @@ def collate(
     seed: int = 0,
     workers: Workers = 1,
     ray: Ray = "",
+    memory: Memory = None,
     as_json: Json = False,
     device: Device = "cpu",
 ) -> None:
@@ -84,7 +94,8 @@ def collate(
     loaded = load(model, device, tokenizer, latents=latents or EMBEDDED.get(model))
     settings = known.Settings(window, skip, top, bottom, sample, seed, dense=tuple(dense or ()))
     where = Where(workers, ray)
-    made = known.make(loaded, corpus, out, settings, where=where, progress=not as_json)
+    budget, bar = memory and memory * 2**30, not as_json
+    made = known.make(loaded, corpus, out, settings, where=where, memory=budget, progress=bar)
     say_what(made, as_json)
 
 

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from interp.corpus.attends import Attends
 from interp.corpus.best import Best
 from interp.corpus.measure import KINDS, Found, Settings
+from interp.corpus.memory import at_once
 from interp.corpus.moments import Moments
 from interp.corpus.windows import Windows
 from interp.corpus.workers import measured
@@ -31,10 +32,13 @@ def collate(
     folder: Path,
     *,
     where: Where | None = None,
+    memory: float | None = None,
     progress: bool = True,
 ) -> Found:
     """What every component did, from where the folder's state stands; written into it after every
-    shard."""
+    shard. memory: bytes that all processes may take; what comes out is the same."""
+    where = where or Where()
+    batch = at_once(model, settings, memory, where.workers)
     found, done = resumed(model, settings, folder)
     every, lengths = shards(len(windows), settings.shard), windows.table["length"].to_numpy()
     read = int(lengths[: done * settings.shard].sum())
@@ -42,7 +46,7 @@ def collate(
     known = [found]
     with bar:
         left = every[done:]
-        for some in measured(model, windows, settings, left, lambda: known[0], where or Where()):
+        for some in measured(model, windows, settings, left, lambda: known[0], where, batch):
             known[0] = found = found | some
             bar.update(int(lengths[every[done]].sum()))
             done += 1

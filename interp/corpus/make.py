@@ -15,6 +15,7 @@ from interp.corpus.collate import STATE, collate
 from interp.corpus.documents import HUB, CorpusError, Document, documents, files
 from interp.corpus.groups import groups
 from interp.corpus.measure import Settings
+from interp.corpus.memory import at_once
 from interp.corpus.store import FORMAT, Store
 from interp.corpus.windows import Windows, cut, opened
 from interp.executor import Where
@@ -32,13 +33,16 @@ def make(
     settings: Settings = USUAL,
     *,
     where: Where | None = None,
+    memory: float | None = None,
     progress: bool = True,
 ) -> Store:
     """The store of a corpus: files and folders, or documents. What an interrupted call left in the
-    folder is gone on with.
+    folder is gone on with. memory: bytes that all processes may take;
+    None: 2 GiB each, or what a larger model needs.
 
-    Raises CorpusError where the folder holds something else.
+    Raises CorpusError where the folder holds something else, and where memory is too little.
     """
+    at_once(model, settings, memory, where.workers if where else 1)  # said before any work
     folder = Path(out)
     said = _said(model, corpus, settings)
     _check(folder, said)
@@ -47,7 +51,7 @@ def make(
         return Store(folder, model.words)
     windows = _windows(model, corpus, settings, folder, said)
     dense.prepare(model, windows, settings.dense)
-    found = collate(model, windows, settings, folder, where=where, progress=progress)
+    found = collate(model, windows, settings, folder, where=where, memory=memory, progress=progress)
     addresses = [address for group in groups(model) for address in group.addresses]
     kept = writing.kept(found)
     writing.write(found.moments, found.attends, addresses, kept, windows, folder)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from interp.corpus.measure import Found, Least, Settings, measure
+from interp.corpus.measure import RUN, Found, Least, Settings, measure
 from interp.corpus.windows import Windows, opened
 from interp.executor import Where, each
 from interp.executor.lend import Lent, lent
@@ -23,6 +23,7 @@ class Measure(Shown):
     of: Lent
     folder: Path
     settings: Settings
+    batch: int = RUN
     _opened: list[tuple[GPT2, Windows]] = field(default_factory=list)
 
     def __call__(self, piece: tuple[slice, Least]) -> bytes:
@@ -31,7 +32,7 @@ class Measure(Shown):
             self._opened.append((self.of.model(), opened(self.folder)))
         model, windows = self._opened[0]
         # Since it may wait for others a while: tensors would hold memory that processes share.
-        return pickle.dumps(measure(model, windows, self.settings, *piece))
+        return pickle.dumps(measure(model, windows, self.settings, *piece, self.batch))
 
 
 def measured(
@@ -41,15 +42,16 @@ def measured(
     shards: Sequence[slice],
     known: Callable[[], Found],
     where: Where,
+    batch: int = RUN,
 ) -> Iterator[Found]:
-    """What is found in each shard. known: what is known when its work begins. Workers, on whatever
-    machine, must see the windows' folder."""
+    """What is found in each shard. known: what is known when its work begins; batch: windows that
+    are run together. Workers, on whatever machine, must see the windows' folder."""
     if where == Where():
         for shard in shards:
             # What is to be kept is put into what is known already.
-            yield measure(model, windows, settings, shard, best=known().best)
+            yield measure(model, windows, settings, shard, batch=batch, best=known().best)
         return
     with lent(model, windows.folder) as of:
-        job = Measure(of, windows.folder, settings)
+        job = Measure(of, windows.folder, settings, batch)
         pieces = ((shard, known().least) for shard in shards)
         yield from map(pickle.loads, each(job, pieces, where))
