@@ -30,7 +30,8 @@ from interp.features.graph import graph
 from interp.why import choose
 
 OUT = "also write the graph as Neuronpedia and circuit-tracer read it"
-AMONG = "how many latents are taken out one by one: those that write most"
+AMONG = "how many latents, and heads, are taken out one by one: those that write most"
+HEADS = "how many heads are nodes; 0: only latents, as the graphs of other tools"
 
 
 def features(
@@ -42,6 +43,7 @@ def features(
     ids: Ids = False,
     latents: Latents = None,
     k: Top = 24,
+    heads: Annotated[int, typer.Option("--heads", min=0, help=HEADS)] = 8,
     among: Annotated[int, typer.Option("--among", min=1, help=AMONG)] = 1000,
     out: Annotated[Path | None, typer.Option("--out", help=OUT, callback=writable("--out"))] = None,
     html: Html = None,
@@ -54,7 +56,8 @@ def features(
     words, logits = loaded.words, loaded.run(prompt).logits_at(-1)[0]
     right, wrong = choose(words, logits, answer, over)
     metric = metrics.logit_diff(answers=right, distractors=wrong)
-    found = graph(loaded, prompt, metric, latents=k, among=among, progress=not as_json)
+    bar = not as_json
+    found = graph(loaded, prompt, metric, latents=k, heads=heads, among=among, progress=bar)
     if out is not None:
         file.save(found, out, layers=loaded.config.n_layer, answer=right, scan=model)
     title = f"Which latents say {words.text(right)!r} rather than {words.text(wrong)!r}?"

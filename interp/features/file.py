@@ -2,8 +2,8 @@
 
 Ids there: a latent "3_127_5" (layer, number, position), an error "0_3_5" (written here as
 "0_3_5_error" where a latent of layer 0 is called so), a token "E_464_5", an output "13_5335_14"
-(one layer more than there are MLPs). Their links are linear weights; so are ours, the exact ones
-beside them as "exact".
+(one layer more than there are MLPs). They know no heads: ours are "A2_6_13", of a type of their
+own. Their links are linear weights; so are ours, the exact ones beside them as "exact".
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from minigpt.errors import MiniGPTError
 
 KINDS = {
     "latent": "cross layer transcoder",
+    "head": "attention head",
     "error": "mlp reconstruction error",
     "token": "embedding",
     "out": "logit",
 }
+RECEIVERS = ("latent", "head", "out")
 OURS = {theirs: ours for ours, theirs in KINDS.items()}
 
 
@@ -171,6 +173,8 @@ def _address(node: Mapping[str, Any], outs: Sequence[str]) -> str:
         return f"emb@{at}"
     if kind == "error":
         return f"m{node['layer']}.e@{at}"
+    if kind == "head":
+        return f"a{node['layer']}.{node['node_id'].split('_')[1]}@{at}"
     return f"m{node['layer']}.l{node['node_id'].split('_')[1]}@{at}"
 
 
@@ -182,8 +186,9 @@ def _id(graph: FeatureGraph, node: Node, layers: int, answer: int) -> str:
     assert isinstance(address.at, int)
     if node.kind == "token":
         return f"E_{graph.token_ids[address.at]}_{address.at}"
-    if node.kind == "latent":
-        return f"{address.site.layer}_{address.site.part}_{address.at}"
+    if node.kind in ("latent", "head"):
+        sign = "A" if node.kind == "head" else ""
+        return f"{sign}{address.site.layer}_{address.site.part}_{address.at}"
     same = f"m0.l{address.site.layer}@{address.at}"  # whose id would be the same
     clash = any(other.address == same for other in graph.nodes)
     return f"0_{address.site.layer}_{address.at}" + "_error" * clash
@@ -194,13 +199,13 @@ def _node(
 ) -> dict[str, Any]:
     layer, number, at = name.split("_")[:3]
     last = node.kind == "out"
-    features = {"error": -1, "token": int(at), "out": answer}
+    features = {"error": -1, "token": int(at), "out": answer, "head": int(number)}
     if node.kind == "latent":
         features["latent"] = _paired(int(layer), int(number))
     return {
         "node_id": name,
         "feature": features[node.kind],
-        "layer": number if node.kind == "error" else layer,
+        "layer": number if node.kind == "error" else layer.removeprefix("A"),
         "ctx_idx": int(at),
         "feature_type": KINDS[node.kind],
         "token_prob": 0.0,
@@ -223,7 +228,7 @@ def _influences(graph: FeatureGraph) -> dict[str, float]:
     """The share of all influence that a node and the larger ones have together, as the files have
     it."""
     senders = [node.address for node in graph.nodes if node.address != OUT]
-    receivers = [node.address for node in graph.nodes if node.kind in ("latent", "out")]
+    receivers = [node.address for node in graph.nodes if node.kind in RECEIVERS]
     found = influence(senders, receivers, graph.weights(senders, receivers))
     order = found.argsort(descending=True, stable=True).tolist()
     shares = found[order].cumsum(0) / found.sum()

@@ -1,9 +1,10 @@
-"""The feature graph of a question about one prompt: the latents that matter by exact total effect,
-what their dictionaries leave over, the tokens, and the edges between them.
+"""The feature graph of a question about one prompt: the latents and heads that matter by exact
+total effect, what dictionaries leave over, the tokens, and the edges between them.
 
 An edge's weight is what its receiver loses without its sender: of a latent its score, the number
-before its activation; of "out" the metric. What MLPs write in between is held, so that the edge is
-direct; attention and LayerNorms are computed again (exact), or frozen (linear).
+before its activation; of "out" the metric; of a head what the metric loses by way of it. What MLPs
+and the heads that are nodes write in between is held, so that the edge is direct; other heads and
+LayerNorms are computed again (exact), or frozen (linear).
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ OUT = "out"
 
 @dataclass(frozen=True, repr=False)
 class Node(Shown):
-    """A latent "m3.l127@5", an error "m3.e@5" (a whole write, "m3@5", where there is no dictionary
-    of it), a token "emb@5" or "out". total: what the metric loses without it, all else computed
-    again."""
+    """A latent "m3.l127@5", a head "a2.6@5", an error "m3.e@5" (a whole write, "m3@5", where there
+    is no dictionary of it), a token "emb@5" or "out". total: what the metric loses without it, all
+    else computed again."""
 
     address: str
     token: str
@@ -38,7 +39,7 @@ class Node(Shown):
 
     @property
     def kind(self) -> str:
-        """ "latent", "error", "token" or "out"."""
+        """ "latent", "head", "error", "token" or "out"."""
         return "out" if self.address == OUT else kind(self.address)
 
 
@@ -106,11 +107,12 @@ def graph(
     metric: Metric,
     *,
     latents: int = 24,
+    heads: int = 8,
     among: int = 1000,
     progress: bool = False,
 ) -> FeatureGraph:
-    """The graph of a metric on one prompt: its strongest `latents`, out of the `among` largest that
-    are on, every error and token, and all edges between them.
+    """The graph of a metric on one prompt: its strongest `latents` and `heads`, each out of the
+    `among` that write most, every error and token, and all edges between them.
 
     Raises PromptError for several prompts, AddressError where the model has no dictionary of an
     MLP.
@@ -120,10 +122,10 @@ def graph(
         raise PromptError(f"{len(trace.tokens)} prompts", "one", "a call for each")
     every = _active(trace)
     tried = every[:among]
-    totals = _totals(model, trace, metric, tried, progress)
-    order = totals.abs().argsort(descending=True, stable=True)[:latents].tolist()
-    chosen = sorted((tried[i] for i in order), key=_place)
-    total = {name: float(x) for name, x in zip(tried, totals, strict=True)}
+    total = _totals(model, trace, metric, tried, latents, progress)
+    if heads:
+        total |= _totals(model, trace, metric, _heads(trace)[:among], heads, progress)
+    chosen = sorted(total, key=_place)
     senders = [*chosen, *_errors(trace), *_tokens(trace)]
     weights = exact.weights(model, trace, metric, senders, chosen, progress=progress)
     frozen = linear.weights(trace, metric, senders, chosen)
@@ -164,13 +166,28 @@ def _active(trace: Trace) -> list[str]:
     return [name for _, name in sorted(sized)]
 
 
+def _heads(trace: Trace) -> list[str]:
+    """Every head at every position, the largest writes first."""
+    layers, (_, width) = range(trace.config.n_layer), trace.tokens.shape
+    sized = [
+        (-float(write[t].norm()), f"a{layer}.{head}@{t}")
+        for layer in layers
+        for head in range(trace.config.n_head)
+        for write in trace[f"a{layer}.{head}"]
+        for t in range(width)
+    ]
+    return [name for _, name in sorted(sized)]
+
+
 def _totals(
-    model: GPT2, trace: Trace, metric: Metric, names: Sequence[str], progress: bool
-) -> Float[Tensor, "latents"]:
-    """What the metric loses without each of these."""
+    model: GPT2, trace: Trace, metric: Metric, names: Sequence[str], k: int, progress: bool
+) -> dict[str, float]:
+    """The k of these without which the metric loses most, and how much."""
     patches = [Patch.zero(name) for name in names]
     after, _ = metric.after(model, trace, patches, progress=progress)
-    return metric(trace)[0] - after[:, 0]
+    totals = metric(trace)[0] - after[:, 0]
+    order = totals.abs().argsort(descending=True, stable=True)[:k].tolist()
+    return {names[i]: float(totals[i]) for i in order}
 
 
 def _errors(trace: Trace) -> list[str]:
@@ -188,7 +205,7 @@ def _tokens(trace: Trace) -> list[str]:
 def _node(trace: Trace, words: Sequence[str], name: str, total: float | None) -> Node:
     address = parse(name)
     assert isinstance(address.at, int)
-    on = float(trace.act(name)[0]) if address.site.part is not None else None
+    on = float(trace.act(name)[0]) if kind(name) == "latent" else None
     return Node(name, words[address.at], on, total)
 
 

@@ -67,6 +67,10 @@ def normalised(weights: Float[Tensor, "receivers senders"]) -> Float[Tensor, "re
 
 
 def kind(sender: str) -> str:
-    """ "token", "latent" or "error", of a node that writes."""
+    """ "token", "head", "latent" or "error", of a node that writes."""
     site = parse(sender).site
-    return "token" if site.kind == "emb" else "latent" if site.part is not None else "error"
+    if site.kind == "emb":
+        return "token"
+    if site.part is None:
+        return "error"
+    return "head" if site.kind == "attn" else "latent"

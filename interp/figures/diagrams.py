@@ -3,6 +3,7 @@ writes to what reads."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any
@@ -12,9 +13,11 @@ from interp.figures.pictures import AGAINST, FOR, styled
 from minigpt import Site, parse
 
 # Where a node is drawn: across (its position's column) and up (its layer).
-Spot = tuple[float, int]
+Spot = tuple[float, float]
 # Edges from one node to another; with weights, blue ones add and red ones take away.
 Arrows = Sequence[tuple[str, str]] | Mapping[tuple[str, str], float]
+# How far above its heads a layer's MLP is drawn.
+RAISED = 0.45
 PLAIN = "rgba(120,130,140,.5)"
 
 
@@ -41,8 +44,8 @@ def diagram(
 
 def _layers(spots: Mapping[str, Spot]) -> dict[int, str]:
     """What each height is called; the lowest is layer 0 or the tokens'."""
-    heights = [0, *(layer for _, layer in spots.values())]
-    outputs = {layer for node, (_, layer) in spots.items() if parse(node).site.kind == "out"}
+    heights = [0, *(math.floor(layer) for _, layer in spots.values())]
+    outputs = {int(layer) for node, (_, layer) in spots.items() if parse(node).site.kind == "out"}
     ends = {-1: "tokens", **dict.fromkeys(outputs, "output")}
     every = range(min(heights), max(heights) + 1)
     return {height: ends.get(height, str(height)) for height in every}
@@ -101,7 +104,7 @@ def _spots(nodes: Sequence[str], columns: Sequence[str]) -> dict[str, Spot]:
     """Where each node is drawn: in its position's column at its layer's height, side by side with
     those that are there too. A column is as wide as its fullest layer."""
     top = max((parse(node).site.depth for node in nodes), default=0) + 1
-    shared: dict[tuple[str, int], list[str]] = {}
+    shared: dict[tuple[str, float], list[str]] = {}
     for node in nodes:
         place = node.partition("@")[2], _height(parse(node).site, top)
         shared.setdefault(place, []).append(node)
@@ -127,8 +130,10 @@ def _short(node: str) -> str:
     return f"l{site.part}" if site.is_latent and site.part is not None else str(site)
 
 
-def _height(site: Site, top: int) -> int:
-    """Its layer; embeddings below the first, the output above the last."""
+def _height(site: Site, top: int) -> float:
+    """Its layer, an MLP above its heads; embeddings below the first, the output above the last."""
     if site.kind == "out":
         return top
-    return -1 if site.layer is None else site.layer
+    if site.layer is None:
+        return -1
+    return site.layer + RAISED * site.kind.startswith("mlp")

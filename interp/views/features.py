@@ -9,13 +9,19 @@ from interp.features.graph import OUT, Edge, FeatureGraph, Node
 from interp.features.influence import Scores
 from interp.show.document import Document, Picture, Prompt, Section, Span, Table, Words
 
-KINDS = {"latent": "latent", "error": "what no latent explains", "token": "token", "out": "output"}
+KINDS = {
+    "latent": "latent",
+    "head": "head",
+    "error": "what no latent explains",
+    "token": "token",
+    "out": "output",
+}
 # Arrows beyond these would hide one another.
 ARROWS, ROWS = 60, 12
 
 
 def features(graph: FeatureGraph, title: str) -> Document:
-    """Its latents, its edges, where the linear convention says something else."""
+    """Its latents and heads, its edges, where the linear convention says something else."""
     some = f"The strongest of the {graph.measured} largest latents"
     said = f"{some}, of {graph.active} that are on; total effect: what is lost without it."
     exactly = "What the receiver loses without the sender, attention and LayerNorm computed again."
@@ -24,7 +30,8 @@ def features(graph: FeatureGraph, title: str) -> Document:
         title,
         [
             Section("The prompt", "", [Prompt(graph.tokens)]),
-            Section("Latents", said, [_latents(graph)]),
+            Section("Latents", said, [_nodes(graph, "latent")]),
+            *_heads(graph),
             Section("Edges", exactly, [_edges(_largest(graph)[:ROWS]), Picture(_picture(graph))]),
             Section(
                 "Where freezing attention misleads", apart, [_edges(graph.disagreement[:ROWS])]
@@ -49,16 +56,25 @@ def _scores(name: str, found: Scores) -> Words:
     )
 
 
-def _latents(graph: FeatureGraph) -> Table:
+def _heads(graph: FeatureGraph) -> Iterator[Section]:
+    """Where there are any."""
+    if any(node.kind == "head" for node in graph.nodes):
+        said = "Those with the largest total effects; an edge into one is what the metric loses by "
+        yield Section("Heads", f"{said}way of it.", [_nodes(graph, "head")])
+
+
+def _nodes(graph: FeatureGraph, kind: str) -> Table:
     """By total effect."""
-    shown = [node for node in graph.nodes if node.kind == "latent"]
+    shown = [node for node in graph.nodes if node.kind == kind]
     shown.sort(key=lambda node: -abs(node.total or 0))
-    columns = ("latent", "at", ">activation", ">total effect", "most from", "most to")
-    largest = _largest(graph)
-    return Table("", columns, [_latent(largest, node) for node in shown])
+    columns = (kind, "at", ">activation", ">total effect", "most from", "most to")
+    rows = [_node(_largest(graph), node) for node in shown]
+    if kind == "head":  # whose activation is a whole write
+        return Table("", columns[:2] + columns[3:], [(*row[:2], *row[3:]) for row in rows])
+    return Table("", columns, rows)
 
 
-def _latent(largest: Sequence[Edge], node: Node) -> Sequence[Words]:
+def _node(largest: Sequence[Edge], node: Node) -> Sequence[Words]:
     into = [edge for edge in largest if edge.receiver == node.address]
     onto = [edge for edge in largest if edge.sender == node.address]
     return (

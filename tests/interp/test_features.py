@@ -35,11 +35,12 @@ TOKENS = torch.randint(1, 50, (1, 6), generator=torch.Generator().manual_seed(1)
 METRIC = metrics.logit_diff(answers=3, distractors=4)
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(scope="module", params=[(name, heads) for name in MODELS for heads in (0, 5)])
 def asked(request):
-    model = MODELS[request.param]
+    name, heads = request.param
+    model = MODELS[name]
     trace = model.run(TOKENS)
-    return model, trace, graph.graph(model, TOKENS, METRIC, latents=8)
+    return model, trace, graph.graph(model, TOKENS, METRIC, latents=8, heads=heads)
 
 
 def names(found: graph.FeatureGraph, *kinds: str) -> list[str]:
@@ -65,38 +66,90 @@ def score_by_hand(model, name: str, run) -> float:
 
 def test_an_exact_weight_is_what_the_reference_says(asked):
     model, trace, found = asked
-    edges = [e for e in found.edges if e.receiver != "out"]
+    heads = names(found, "head")
+    edges = [e for e in found.edges if e.receiver not in ("out", *heads)]
     later = [e for e in edges if parse(e.sender).site.kind != "emb"]
     for edge in (*edges[::17], *later[::5], *[e for e in found.edges if e.receiver == "out"][::3]):
-        runs = [reference_of(model, trace, p) for p in (Patch(), exact.without(trace, edge.sender))]
+        without = exact.without(trace, edge.sender, heads)
+        runs = [reference_of(model, trace, p) for p in (Patch(), without)]
         if edge.receiver == "out":
-            before, after = (run.logits[0][-1][3] - run.logits[0][-1][4] for run in runs)
+            before, after = map(difference, runs)
         else:
             before, after = (score_by_hand(model, edge.receiver, run) for run in runs)
         assert edge.exact == pytest.approx(before - after, rel=1e-9, abs=1e-11), edge
 
 
+def difference(run) -> float:
+    return run.logits[0][-1][3] - run.logits[0][-1][4]
+
+
+def test_an_edge_into_a_head_is_what_the_metric_loses_by_way_of_it(asked):
+    model, trace, found = asked
+    heads = names(found, "head")
+    for edge in [e for e in found.edges if e.receiver in heads][::7]:
+        address = parse(edge.receiver)
+        earlier = [name for name in heads if parse(name).site.depth < address.site.depth]
+        run = reference_of(model, trace, exact.without(trace, edge.sender, earlier))
+        new = torch.from_numpy(run[str(address.site)][0][address.at])
+        after = reference_of(model, trace, Patch.write(edge.receiver, new, name="new"))
+        lost = difference(reference_of(model, trace, Patch())) - difference(after)
+        assert edge.exact == pytest.approx(lost, rel=1e-8, abs=1e-10), edge
+
+
+def test_heads_are_chosen_by_total_effect(asked):
+    model, trace, found = asked
+    total = {n.address: n.total for n in found.nodes if n.kind == "head"}
+    every = {
+        name: float((METRIC(trace) - METRIC(model.rerun(trace, Patch.zero(name))))[0])
+        for name in (
+            f"a{layer}.{head}@{t}" for layer in range(3) for head in (0, 1) for t in range(6)
+        )
+    }
+    strongest = sorted(every, key=lambda name: -abs(every[name]))[: len(total)]
+    assert total == pytest.approx({name: every[name] for name in strongest}, abs=1e-12)
+
+
+def test_twin_with_heads_as_nodes_other_edges_do_not_pass_through_them():
+    bare, with_heads = (
+        graph.graph(TRANSCODERS, TOKENS, METRIC, latents=8, heads=heads) for heads in (0, 5)
+    )
+    ours, theirs = (
+        {(e.sender, e.receiver): e for e in found.edges if e.receiver == "out"}
+        for found in (bare, with_heads)
+    )
+    both = [ends for ends in ours.keys() & theirs.keys() if ends[0].startswith("emb")]
+    assert any(abs(ours[ends].exact - theirs[ends].exact) > 1e-3 for ends in both)
+    assert any(abs(ours[ends].linear - theirs[ends].linear) > 1e-3 for ends in both)
+
+
 def test_every_edge_runs_forward_and_none_is_missing(asked):
     _, _, found = asked
-    senders, receivers = names(found, "latent", "error", "token"), names(found, "latent", "out")
+    senders = names(found, "latent", "head", "error", "token")
+    receivers = names(found, "latent", "head", "out")
     known = {(e.sender, e.receiver) for e in found.edges}
     for receiver in receivers:
-        layer, to = (
-            (99, 99) if receiver == "out" else (parse(receiver).site.depth, parse(receiver).at)
-        )
+        layer, to = (999, 999) if receiver == "out" else (reached(receiver), parse(receiver).at)
         for sender in senders:
             site, at = parse(sender).site, parse(sender).at
-            before = at <= to and (site.kind == "emb" or site.depth < layer)
+            before = at <= to and site.stage < layer
             assert ((sender, receiver) in known) <= before
     assert {e.receiver for e in found.edges} == set(receivers)
 
 
+def reached(receiver: str) -> int:
+    """Where a latent's MLP reads, or a head."""
+    site = parse(receiver).site
+    return site.stage if site.kind == "attn" else parse(f"m{site.layer}.in").site.stage
+
+
 def frozen(model, trace: Trace, receivers: list[str]) -> tuple[dict[str, torch.Tensor], list]:
-    """The model with patterns and LayerNorms' scales as they were, each write a leaf of its own;
-    the receivers' scores and the metric."""
+    """The model with patterns and LayerNorms' scales as they were, each write a leaf of its own, of
+    the heads only those that are receivers; the receivers' scores and the metric. A head's is what
+    it writes along what a unit of that adds to the metric."""
     params = model.params
     leaves = {"emb": params.wte[TOKENS[0]].clone().requires_grad_()}
     scores = dict.fromkeys([*receivers, "out"])
+    heads = [name for name in receivers if parse(name).site.kind == "attn"]
 
     def norm(x, name, w, b):
         sigma = trace.scale(name)[0][:, None]
@@ -107,11 +160,17 @@ def frozen(model, trace: Trace, receivers: list[str]) -> tuple[dict[str, torch.T
         h = norm(x, f"a{layer}.v", block.ln1_w, block.ln1_b)
         v = (h @ block.w_qkv + block.b_qkv)[:, 32:].unflatten(1, (2, 8)).transpose(0, 1)
         z = trace[f"a{layer}.pattern"][0] @ v
-        x = x + z.transpose(0, 1).flatten(1) @ block.w_o + block.b_o
+        writes = torch.einsum("hte,hed->htd", z, block.w_o.unflatten(0, (2, 8)))
+        for name in [name for name in heads if parse(name).site.layer == layer]:
+            head, at = parse(name).site.part, parse(name).at
+            scores[name] = writes[head, at]
+            leaves[name] = trace[name][0].clone().requires_grad_()
+            writes = writes.index_put((torch.tensor(head), torch.tensor(at)), leaves[name])
+        x = x + writes.sum(0) + block.b_o
         read = norm(x, f"m{layer}.in", block.ln2_w, block.ln2_b)
         act = F.gelu(read @ block.w_in + block.b_in, approximate="tanh")
         for name in receivers:
-            if parse(name).site.layer == layer:
+            if name not in heads and parse(name).site.layer == layer:
                 d = params.dictionaries[f"m{layer}"]
                 seen = {".in": read, ".act": act}.get(d.reads[2:], act @ block.w_out + block.b_out)
                 seen = seen[parse(name).at]
@@ -123,12 +182,16 @@ def frozen(model, trace: Trace, receivers: list[str]) -> tuple[dict[str, torch.T
         x = x + leaves[f"m{layer}"]
     out = norm(x, "out", params.ln_w, params.ln_b)
     scores["out"] = (out @ params.unembed.T)[-1, 3] - (out @ params.unembed.T)[-1, 4]
+    for name in heads:
+        along = torch.autograd.grad(scores["out"], leaves[name], retain_graph=True)[0]
+        scores[name] = scores[name] @ along
     return leaves, list(scores.values())
 
 
 def test_a_linear_weight_is_the_write_times_the_gradient_of_the_frozen_model(asked):
     model, trace, found = asked
-    receivers, senders = names(found, "latent"), names(found, "latent", "error", "token")
+    receivers = [n.address for n in found.nodes if n.kind in ("latent", "head")]
+    senders = names(found, "latent", "head", "error", "token")
     weights = linear.weights(trace, METRIC, senders, receivers)
     leaves, scores = frozen(model, trace, receivers)
     for row, number in enumerate(scores):
@@ -138,8 +201,9 @@ def test_a_linear_weight_is_the_write_times_the_gradient_of_the_frozen_model(ask
         slopes = dict(zip(leaves, grads, strict=True))
         for column, sender in enumerate(senders):
             address = parse(sender)
-            g = slopes[sender[: sender.index("@")].split(".")[0]]
-            expected = 0.0 if g is None else float(trace[sender][0] @ g[address.at])
+            g = slopes[sender if address.site.kind == "attn" else str(address.site).split(".")[0]]
+            g = g if g is None or g.ndim == 1 else g[address.at]
+            expected = 0.0 if g is None else float(trace[sender][0] @ g)
             assert float(weights[row, column]) == pytest.approx(expected, rel=1e-9, abs=1e-11)
     assert float(weights[-1].abs().min()) >= 0
 
@@ -153,7 +217,7 @@ def test_exact_and_linear_differ_and_the_largest_difference_comes_first(asked):
     model = replace(TRANSCODERS, name="x")
     last = [
         e
-        for e in graph.graph(model, TOKENS, METRIC, latents=30).edges
+        for e in graph.graph(model, TOKENS, METRIC, latents=30, heads=0).edges
         if e.receiver == "out" and e.sender.startswith("m2.l") and e.sender.endswith("@5")
     ]
     assert last
@@ -176,7 +240,7 @@ def test_totals_choose_the_latents(asked):
     assert set(total) == set(strongest)
     for name, value in total.items():
         assert value == pytest.approx(every[name], abs=1e-12)
-    few = graph.graph(model, TOKENS, METRIC, latents=8, among=10)
+    few = graph.graph(model, TOKENS, METRIC, latents=8, heads=0, among=10)
     assert (few.measured, few.active) == (10, len(every))
 
 

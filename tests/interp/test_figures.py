@@ -114,6 +114,13 @@ def test_weighted_arrows_are_blue_for_and_red_against_and_as_wide_as_they_are_st
     assert len(places) >= len(roles)
 
 
+def test_a_layer_s_mlp_is_drawn_above_its_heads():
+    roles = dict.fromkeys(("a1.0@0", "m1.l3@0", "a2.0@0"), "node")
+    figure = figures.diagram(roles, [("a1.0@0", "m1.l3@0")], "graph")
+    early, latent, late = (float(c.get("cy")) for c in drawn(figure, "circle")[:3])
+    assert early > latent > late
+
+
 def test_patterns_side_by_side_have_a_panel_each_under_its_name():
     heads = {name: torch.eye(3) for name in ("a0.1", "a1.0")}
     figure = figures.patterns(["x", " y", "z"], heads)

@@ -58,7 +58,7 @@ def theirs(tmp_path_factory) -> Theirs:
 def ours(theirs: Theirs) -> Tensor:
     """Our weights in the order of its matrix: latents, errors, tokens (without their position's
     embedding) by latents and the output."""
-    points = linear.gradients(theirs.trace, METRIC, theirs.latents)
+    points = linear.gradients(theirs.trace, METRIC, theirs.latents).before
     written = linear.weights(
         theirs.trace, METRIC, [*theirs.latents, *theirs.errors], theirs.latents
     )
