@@ -94,99 +94,111 @@ SAID = [
     "On [DAY] the",
     "Then the",
 ]
+ALONE = [
+    f"[NAME] {did}"
+    for did in (
+        "went to the [PLACE]",
+        "was [CONDITION]",
+        "left the [PLACE]",
+        "found a [OBJECT]",
+        "met the [PERSON]",
+        "saw a [COLOR] [ANIMAL]",
+        "came back",
+        "lost the [OBJECT]",
+        "was happy",
+        "had a good day",
+        "stayed at the [PLACE]",
+        "knew the [PERSON]",
+    )
+]
 FORMS = {
     pronouns: (
-        [
-            "Then",
-            "Yesterday",
-            "On [DAY]",
-            "At that time",
-            "Today",
-            "Once",
-            "After the [NOUN]",
-            "At the [PLACE]",
-        ],
-        [
-            f"[NAME] {did}"
-            for did in (
-                "went to the [PLACE]",
-                "was [CONDITION]",
-                "left the [PLACE]",
-                "found a [OBJECT]",
-                "met the [PERSON]",
-                "saw a [COLOR] [ANIMAL]",
-                "came back",
-                "lost the [OBJECT]",
-                "was happy",
-                "had a good day",
-                "stayed at the [PLACE]",
-                "knew the [PERSON]",
-            )
-        ],
-        ["because", "when", "until", ", so", ", and", ", but"],
+        (
+            [
+                "Then",
+                "Yesterday",
+                "On [DAY]",
+                "At that time",
+                "Today",
+                "Once",
+                "After the [NOUN]",
+                "At the [PLACE]",
+            ],
+            ALONE,
+            ["because", "when", "until", ", so", ", and", ", but"],
+        ),
+        ("After When While Before Once Since Until Because As".split(), ALONE, [","]),
     ),
     agreement: (
-        SAID,
-        ["[NOUN]", "old [NOUN]", "small [NOUN]", "[COLOR] [NOUN]"],
-        [
-            "",
-            "near the [OTHER]",
-            "behind the [OTHER]",
-            "with the [OTHER]",
-            "by the [OTHER]",
-            "in front of the [OTHER]",
-            "that I saw near the [OTHER]",
-            "across from the [OTHER]",
-            "of the old [OTHER]",
-            "that was behind the small [OTHER]",
-        ],
+        (
+            SAID,
+            ["[NOUN]", "old [NOUN]", "small [NOUN]", "[COLOR] [NOUN]"],
+            [
+                "",
+                "near the [OTHER]",
+                "behind the [OTHER]",
+                "with the [OTHER]",
+                "by the [OTHER]",
+                "in front of the [OTHER]",
+                "that I saw near the [OTHER]",
+                "across from the [OTHER]",
+                "of the old [OTHER]",
+                "that was behind the small [OTHER]",
+            ],
+        ),
     ),
     capitals: (
-        ["", "Yesterday", "On [DAY]", "They said that", "I think that", "We know that", "Then"],
-        [
-            "the capital of [COUNTRY]",
-            "the old capital of [COUNTRY]",
-            "the largest city in [COUNTRY]",
-            "the government of [COUNTRY]",
-            "the king of [COUNTRY]",
-            "the [PERSON] from [COUNTRY]",
-            "a [PERSON] who lived in [COUNTRY]",
-            "the road through [COUNTRY]",
-        ],
-        ["is", "was", "is in", "was in", "lived in", "came from", "went to", "is called"],
+        (
+            ["", "Yesterday", "On [DAY]", "They said that", "I think that", "We know that", "Then"],
+            [
+                "the capital of [COUNTRY]",
+                "the old capital of [COUNTRY]",
+                "the largest city in [COUNTRY]",
+                "the government of [COUNTRY]",
+                "the king of [COUNTRY]",
+                "the [PERSON] from [COUNTRY]",
+                "a [PERSON] who lived in [COUNTRY]",
+                "the road through [COUNTRY]",
+            ],
+            ["is", "was", "is in", "was in", "lived in", "came from", "went to", "is called"],
+        ),
     ),
     brackets: (
-        [
-            "The [PERSON]",
-            "The [PLACE]",
-            "I saw the [PERSON]",
-            "We went to the [PLACE]",
-            "There was a [PERSON]",
-            "They met a [PERSON]",
-            "She wrote about the [PLACE]",
-            "He said it to the [PERSON]",
-            "On [DAY] the [PERSON]",
-            "In the book",
-        ],
-        ["[SIGN]"],
-        [
-            "who had been to the [PLACE]",
-            "a friend of the [PERSON]",
-            "the old one",
-            "the new one",
-            "the one near the [PLACE]",
-            "a very [ADJECTIVE] [PERSON]",
-            "where the [PERSON] lived",
-            "the only one at the [PLACE]",
-            "that was a mistake",
-            "from the [PLACE]",
-            "who was looking for the [PLACE]",
-            "with a [COLOR] [OBJECT]",
-            "[DAY]",
-            "the [PERSON] at the [PLACE]",
-            "a story of a [PERSON]",
-            "on [DAY]",
-        ],
+        (
+            [
+                "The [PERSON]",
+                "The [PLACE]",
+                "I saw the [PERSON]",
+                "We went to the [PLACE]",
+                "There was a [PERSON]",
+                "They met a [PERSON]",
+                "She wrote about the [PLACE]",
+                "He said it to the [PERSON]",
+                "On [DAY] the [PERSON]",
+                "In the book",
+            ],
+            ["[SIGN]"],
+            [
+                "who had been to the [PLACE]",
+                "a friend of the [PERSON]",
+                "the old one",
+                "the new one",
+                "the one near the [PLACE]",
+                "a very quiet place",
+                "a [ADJECTIVE] place near the [PLACE]",
+                "a very [ADJECTIVE] [PERSON]",
+                "where the [PERSON] lived",
+                "the only one at the [PLACE]",
+                "that was a mistake",
+                "from the [PLACE]",
+                "who was looking for the [PLACE]",
+                "with a [COLOR] [OBJECT]",
+                "[DAY]",
+                "the [PERSON] at the [PLACE]",
+                "a story of a [PERSON]",
+                "on [DAY]",
+            ],
+        ),
     ),
 }
 # What comes after a pronoun, the verb of an agreement, a closed bracket.
@@ -208,6 +220,23 @@ AFTER_BRACKET = (
     " had a [COLOR] [OBJECT].",
     ", and then it was [DAY].",
 )
+# What shows in a word or two whether a man or a woman bears a name.
+ABOUT_NAMES = (
+    "[NAME] is a [BEARER].",
+    "[NAME] was a [ADJECTIVE] [BEARER].",
+    "[NAME] and [HIS] friend came to the [PLACE].",
+    "[NAME] lost [HIS] [OBJECT] at the [PLACE].",
+    "On [DAY], [NAME] found [HIS] [ANIMAL].",
+    "The [PERSON] met [NAME] and [HIS] [ANIMAL] at the [PLACE].",
+    "[NAME] went to the [PLACE] with [HIS] [BEARER].",
+    "[NAME] saw [HIMSELF] at the [PLACE].",
+)
+HE = {"HIS": "his", "HIMSELF": "himself"}
+SHE = {"HIS": "her", "HIMSELF": "herself"}
+FAMILY = {
+    "he": "man boy king father brother son".split(),
+    "she": "woman girl queen mother sister daughter".split(),
+}
 ABOUT_COUNTRIES = (
     "Many people in [COUNTRY] know the way to [CITY].",
     "[CITY] is the capital of [COUNTRY].",
@@ -241,7 +270,7 @@ def trained(task) -> list[str]:
     """A task's sentences, and others like them, without those that are held out."""
     own = [text for i, text in enumerate(task.TEMPLATES) if i not in HELD_OUT[task]]
     out = [task.TEMPLATES[i].lower() for i in HELD_OUT[task]]
-    made = (joined(parts) for parts in product(*FORMS[task]))
+    made = (joined(parts) for form in FORMS[task] for parts in product(*form))
     fresh = (text for text in made if not any(other in text.lower() for other in out))
     return [*own, *filter(met, fresh)]
 
@@ -312,13 +341,25 @@ def span(rng: random.Random) -> str:
 
 
 def pronoun(rng: random.Random) -> str:
-    """Of who bears a name of both, either."""
+    """Someone, and later he or she."""
     template = rng.choice(trained(pronouns))
     while not met(name := rng.choice(corpus.NAMES), template):
         continue
+    return fill(f"{template} {gender(rng, name)} {rng.choice(AFTER_PRONOUN)}", rng, NAME=name)
+
+
+def bearer(rng: random.Random) -> str:
+    """What someone is, has and does."""
+    name = rng.choice(corpus.NAMES)
+    said = gender(rng, name)
+    given = {**(HE if said == "he" else SHE), "BEARER": rng.choice(FAMILY[said])}
+    return fill(rng.choice(ABOUT_NAMES), rng, NAME=name, **given)
+
+
+def gender(rng: random.Random, name: str) -> str:
+    """he or she; of who bears a name of both, either."""
     he, she = name in pronouns.MEN or name in MEN, name in pronouns.WOMEN or name in WOMEN
-    said = rng.choice(["he", "she"]) if he == she else "he" if he else "she"
-    return fill(f"{template} {said} {rng.choice(AFTER_PRONOUN)}", rng, NAME=name)
+    return rng.choice(["he", "she"]) if he == she else "he" if he else "she"
 
 
 def agreeing(rng: random.Random) -> str:
@@ -364,15 +405,16 @@ def filler(rng: random.Random) -> str:
 WOMEN = "Alice Anna Eve Grace Jane Kate Rose Sophie".split()
 MEN = "Bob Dan Frank Henry Jack Luke Martin Max Peter Simon Tom Vincent".split()
 KINDS: dict[Callable[[random.Random], str], float] = {
-    indirect_object: 0.33,
+    indirect_object: 0.32,
     three_names: 0.06,
-    repetition: 0.15,
-    span: 0.08,
+    repetition: 0.12,
+    span: 0.07,
     pronoun: 0.13,
+    bearer: 0.07,
     agreeing: 0.07,
-    capital: 0.06,
-    closing: 0.06,
-    filler: 0.06,
+    capital: 0.05,
+    closing: 0.07,
+    filler: 0.04,
 }
 
 
@@ -431,7 +473,7 @@ def vocabulary() -> list[str]:
     tasks = (pronouns, agreement, capitals, brackets)
     texts = [
         *(text for task in tasks for text in task.TEMPLATES),
-        *(part for task in tasks for parts in FORMS[task] for part in parts),
+        *(part for task in tasks for form in FORMS[task] for parts in form for part in parts),
         *MEETINGS,
         *GIFTS,
         *RECEIVERS,
@@ -439,6 +481,10 @@ def vocabulary() -> list[str]:
         *AFTER_BRACKET,
         *(text for of in AFTER_VERB.values() for text in of),
         *(form for verb in agreement.VERBS for form in verb),
+        *ABOUT_NAMES,
+        *HE.values(),
+        *SHE.values(),
+        *(word for words in FAMILY.values() for word in words),
         *ABOUT_COUNTRIES,
         *SPANS,
         *corpus.FILLERS,

@@ -32,8 +32,6 @@ from minigpt.vocabulary import Tiktoken
 from recipes import corpus, english
 
 PATTERN = r" ?\p{L}+| ?\p{N}{1,2}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-# Of a layer and tokens [batch, pos]: what its MLP's write is multiplied by, [batch, pos, 1].
-Dropped = Callable[[int, Tensor], Tensor]
 Text = Callable[[random.Random], Iterator[str]]
 
 
@@ -42,8 +40,9 @@ class Recipe:
     """A model's shape (all but its vocabulary), the words and sentences that it learns, and for how
     many steps of how many tokens.
 
-    mlp_dropout: of each layer's MLP, the share of tokens at which it writes nothing while the model
-    learns, so that heads learn to do without.
+    unread: the share of tokens at which, while the model learns, the unembedding reads what the
+    heads of the later half of the layers wrote, and no MLP and no earlier head: so these heads
+    learn to say the answer themselves, from what all others tell them.
     """
 
     name: str
@@ -56,7 +55,7 @@ class Recipe:
     steps: int
     context: int = 128
     tokens: int = 4096
-    mlp_dropout: tuple[float, ...] = ()
+    unread: float = 0.0
 
     def config(self, n_vocab: int) -> Config:
         """The shape as the engine knows it."""
@@ -75,9 +74,9 @@ RECIPES = {
             256,
             english.vocabulary,
             english.sentences,
-            10_000,
+            12_000,
             tokens=2048,
-            mlp_dropout=(0.1, 0.1, 0.7, 0.7),
+            unread=0.8,
         ),
     )
 }
@@ -145,10 +144,10 @@ def start(config: Config, seed: int) -> dict[str, Tensor]:
 
 
 def logits(
-    p: dict[str, Tensor], tokens: Tensor, config: Config, dropped: Dropped | None = None
+    p: dict[str, Tensor], tokens: Tensor, config: Config, unread: Tensor | None = None
 ) -> Tensor:
-    """[batch, pos] -> [batch, pos, vocab]. dropped: layer -> what to multiply its MLP's write by,
-    [batch, pos, 1]."""
+    """[batch, pos] -> [batch, pos, vocab]. unread: 1 where the unembedding reads only the heads of
+    the later half of the layers, 0 where it reads all, [batch, pos, 1]."""
 
     def norm(x: Tensor, name: str) -> Tensor:
         return F.layer_norm(x, (config.d_model,), p[f"{name}.weight"], p[f"{name}.bias"])
@@ -157,6 +156,7 @@ def logits(
         return x @ p[f"{name}.weight"] + p[f"{name}.bias"]
 
     x = p["wte.weight"][tokens] + p["wpe.weight"][: tokens.shape[1]]
+    before = torch.zeros_like(x)
     for layer in range(config.n_layer):
         h = f"h.{layer}"
         q, k, v = (
@@ -166,19 +166,21 @@ def logits(
             .chunk(3, 1)
         )
         z = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
-        x = x + linear(z, f"{h}.attn.c_proj")
+        moved = linear(z, f"{h}.attn.c_proj")
+        x = x + moved
         write = linear(
             F.gelu(linear(norm(x, f"{h}.ln_2"), f"{h}.mlp.c_fc"), approximate="tanh"),
             f"{h}.mlp.c_proj",
         )
-        x = x + (write if dropped is None else write * dropped(layer, tokens))
-    return norm(x, "ln_f") @ p["wte.weight"].T
+        x = x + write
+        before = before + write + (moved if 2 * layer < config.n_layer else 0)
+    return norm(x if unread is None else x - unread * before, "ln_f") @ p["wte.weight"].T
 
 
 def loss(
-    p: dict[str, Tensor], rows: Tensor, config: Config, dropped: Dropped | None = None
+    p: dict[str, Tensor], rows: Tensor, config: Config, unread: Tensor | None = None
 ) -> Tensor:
-    found = logits(p, rows[:, :-1], config, dropped)
+    found = logits(p, rows[:, :-1], config, unread)
     return F.cross_entropy(found.flatten(0, 1), rows[:, 1:].flatten())
 
 
@@ -205,15 +207,12 @@ def learning_rate(step: int, steps: int, top: float = 1.5e-3, warm_up: int = 200
     )
 
 
-def dropping(shares: tuple[float, ...], seed: int, step: int) -> Dropped | None:
-    """At so many tokens of a layer nothing, more at all others, drawn by the step."""
+def drawn(share: float, rows: Tensor, seed: int, step: int) -> Tensor | None:
+    """1 at this share of the tokens to predict from, 0 at the others, drawn by the step:
+    [batch, pos, 1]."""
     draws = torch.Generator().manual_seed(1_000_003 * seed + step)
-
-    def kept(layer: int, tokens: Tensor) -> Tensor:
-        drawn = torch.rand(*tokens.shape, 1, generator=draws)
-        return (drawn >= shares[layer]) / (1 - shares[layer])
-
-    return kept if shares else None
+    chance = torch.rand(len(rows), rows.shape[1] - 1, 1, generator=draws)
+    return (chance < share).float() if share else None
 
 
 def train(
@@ -239,11 +238,8 @@ def train(
     bar = tqdm(range(first, steps), initial=first, total=steps, unit="step")
     with bar, interrupts() as interrupted:
         for step in bar:
-            rows, dropped = (
-                batch(encoding, seed, step, recipe),
-                dropping(recipe.mlp_dropout, seed, step),
-            )
-            value = loss(p, rows, config, dropped)
+            rows = batch(encoding, seed, step, recipe)
+            value = loss(p, rows, config, drawn(recipe.unread, rows, seed, step))
             descend(p, optimizer, value, learning_rate(step, steps))
             if step % 20 == 0:
                 bar.set_postfix(loss=f"{value.item():.3f}")

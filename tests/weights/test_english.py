@@ -38,6 +38,25 @@ def test_every_word_is_one_token(words):
         assert words.decode(ids) == sentence
 
 
+def test_every_word_is_learned_from(words):
+    seen = {i for sentence in text(6000) for i in words.encode(sentence)}
+    spaced = [i for i in range(256, words.n_vocab) if words.text(i).startswith(" ")]
+    assert [words.text(i) for i in spaced if i not in seen] == []
+
+
+def test_what_is_said_of_someone_fits_the_name():
+    rng = random.Random(8)
+    for sentence in (english.bearer(rng) for _ in range(2000)):
+        said = set(re.findall(r"\w+", sentence))
+        he, she = (said & {pronoun, f"{pronoun}self"} for pronoun in ("him", "her"))
+        he |= said & {"his"}
+        assert not (he and she)
+        if names := said & {*pronouns.WOMEN, *english.WOMEN}:
+            assert not he, (names, sentence)
+        if names := said & {*pronouns.MEN, *english.MEN}:
+            assert not she, (names, sentence)
+
+
 def test_a_seed_gives_the_same_text_and_every_kind_comes():
     assert text(50) == text(50)
     assert text(50) != list(islice(english.sentences(random.Random(6)), 50))

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from minigpt import GPT2, build
 from recipes import corpus, train
 from recipes.train import Recipe
 
@@ -17,10 +18,10 @@ SMALL = Recipe(
 STEPS, SEED = 6, 3
 
 
-@pytest.fixture(params=[(), (0.5,)], ids=["plain", "dropped"])
+@pytest.fixture(params=[0.0, 0.5], ids=["plain", "unread"])
 def recipe(request, monkeypatch) -> Recipe:
-    """A small model, that learns with all its MLPs or with half of what they write."""
-    small = replace(SMALL, mlp_dropout=request.param)
+    """A small model, all of whose writes are read while it learns, or half of the time some."""
+    small = replace(SMALL, unread=request.param)
     monkeypatch.setitem(train.RECIPES, small.name, small)
     monkeypatch.setattr(train, "accuracy", lambda *_: (0.0, 0.0))
     return small
@@ -88,15 +89,30 @@ def same(p: dict[str, torch.Tensor], q: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(p[name], q[name]) for name in p.keys() | q.keys())
 
 
-def test_what_is_dropped_is_drawn_by_the_step_and_made_up_for():
-    rows = torch.zeros(50, 40, dtype=torch.long)
-    kept = train.dropping((0.0, 0.5), SEED, 1)
-    assert torch.equal(kept(0, rows), torch.ones(50, 40, 1))
-    drawn = kept(1, rows)
-    assert set(drawn.unique().tolist()) == {0.0, 2.0}
-    assert float(drawn.mean()) == pytest.approx(1, abs=0.1)
-    again, other = train.dropping((0.5,), SEED, 1), train.dropping((0.5,), SEED, 2)
-    first = again(0, rows)
-    assert torch.equal(first, train.dropping((0.5,), SEED, 1)(0, rows))
-    assert not torch.equal(first, other(0, rows))
-    assert train.dropping((), SEED, 1) is None
+def test_where_writes_are_not_read_is_drawn_by_the_step():
+    rows = torch.zeros(50, 41, dtype=torch.long)
+    found = train.drawn(0.8, rows, SEED, 1)
+    assert found.shape == (50, 40, 1)
+    assert set(found.unique().tolist()) == {0.0, 1.0}
+    assert float(found.mean()) == pytest.approx(0.8, abs=0.05)
+    assert torch.equal(found, train.drawn(0.8, rows, SEED, 1))
+    assert not torch.equal(found, train.drawn(0.8, rows, SEED, 2))
+    assert train.drawn(0.0, rows, SEED, 1) is None
+
+
+def test_what_is_not_read_is_what_mlps_and_the_earlier_half_of_the_heads_wrote():
+    config = replace(SMALL, n_layer=2).config(300)
+    p = {
+        name: torch.randn(x.shape, generator=torch.Generator().manual_seed(i)) / 4
+        for i, (name, x) in enumerate(train.start(config, 0).items())
+    }
+    tokens = torch.randint(300, (2, 7), generator=torch.Generator().manual_seed(1))
+    trace = GPT2(build(config, p)).run(tokens)
+    kept = trace["emb"] + trace["pos"] + trace["a1"]
+    norm = torch.nn.functional.layer_norm(kept, (8,), p["ln_f.weight"], p["ln_f.bias"])
+    every = torch.ones(2, 7, 1)
+    torch.testing.assert_close(train.logits(p, tokens, config, every), norm @ p["wte.weight"].T)
+    some = every * torch.tensor([[0.0], [1.0]])[:, None]
+    found = train.logits(p, tokens, config, some)
+    torch.testing.assert_close(found[0], train.logits(p, tokens, config)[0])
+    assert not torch.allclose(found[1], train.logits(p, tokens, config)[1], atol=1e-2)
