@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from interp.cli.inputs import EMBEDDED, load
 from interp.concepts import Concept
 from interp.corpus.documents import CorpusError
 from interp.corpus.make import make
@@ -19,6 +20,7 @@ from interp.explain.truth import named
 from tests.interp.corpus.test_collate import MODEL, SETTINGS, texts
 from tests.interp.explain.test_known_neurons import WORDS, known
 from tests.interp.explain.test_known_neurons import store as made_by_hand
+from weights import catalog
 
 __all__ = ["made_by_hand"]
 
@@ -118,3 +120,15 @@ def test_a_concept_is_named_where_the_predicted_tokens_are_its_own(made_by_hand)
     assert chosen.f1 == 1.0
     assert not second.is_named
     assert known().words.n_vocab == len(WORDS)
+
+
+@pytest.mark.slow
+def test_what_lies_beside_the_embedded_model_is_what_the_code_says(tmp_path):
+    model = load("ioi-mini", "cpu", latents=EMBEDDED["ioi-mini"])
+    store = make(model, [catalog.CONCEPTS], tmp_path / "s", progress=False)
+    kept = pd.read_parquet(catalog.EXPLAINED)
+    assert [*kept["address"]] == store.addresses
+    for row in kept.iloc[::23].itertuples():
+        alone = explain(store.component(row.address))
+        assert (row.kind, row.sentence) == (alone.kind, alone.sentence), row.address
+        assert row.simulation == pytest.approx(alone.scores.simulation, abs=1e-6), row.address
