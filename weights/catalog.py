@@ -70,6 +70,11 @@ KNOWN = (
         "",
         config=Config(n_layer=4, n_head=8, d_model=128, d_mlp=512, n_ctx=128, n_vocab=1060),
     ),
+    Known(
+        "tasks-mini",
+        "",
+        config=Config(n_layer=4, n_head=8, d_model=128, d_mlp=256, n_ctx=128, n_vocab=1702),
+    ),
     *(
         Known(name, f"{owner}/{name}", config=SIZES[name])
         for owner, name in (

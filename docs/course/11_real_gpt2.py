@@ -24,9 +24,9 @@ from interp import patching
 from interp.tasks import greater_than
 
 at_hand = {entry.name: entry.at_hand for entry in weights.models()}
-name = "gpt2" if at_hand["gpt2"] else "ioi-mini"
+name = "gpt2" if at_hand["gpt2"] else "tasks-mini"
 if name != "gpt2":
-    print("GPT-2's weights are not here: interp fetch gpt2. Going on with ioi-mini.")
+    print("GPT-2's weights are not here: interp fetch gpt2. Going on with tasks-mini.")
 model = weights.load(name)
 
 # %%
@@ -79,7 +79,7 @@ largest
 
 # %% tags=["remove-cell", "claim"]
 assert clean > 0.5
-assert corrupt > clean - 0.5
+assert corrupt < clean
 if name == "gpt2":
     assert abs(clean - 0.817) < 0.05
     assert len(theirs & set(largest)) >= 4

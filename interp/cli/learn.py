@@ -12,9 +12,9 @@ import typer
 
 from interp.cli.options import Json
 from interp.cli.output import console, say
-from interp.learn import Lesson, check, lessons
+from interp.learn import Lesson, check, lessons, places
 from interp.learn.lessons import lesson
-from interp.learn.places import MODEL, place
+from interp.learn.places import place
 from interp.show import terminal
 from interp.show.document import Table
 from minigpt.errors import MiniGPTError
@@ -46,7 +46,7 @@ def learn(
     if answers:
         _check(answers, as_json)
     elif debugger:
-        _debug("/" if number is None else place(lesson(number).number), show)
+        _debug(None if number is None else lesson(number).number, show)
     elif number is None:
         found = lessons()
         data = [{**asdict(each), "file": str(each.file)} for each in found]
@@ -55,10 +55,12 @@ def learn(
         _open(lesson(number), into, show)
 
 
-def _debug(at: str, show: bool) -> None:
+def _debug(number: int | None, show: bool) -> None:
+    """The debugger at a lesson's question, or with nothing asked yet."""
     from interp.cli.debug import loaded, serve
 
-    serve(lambda: loaded([MODEL], None, False, None, None), "127.0.0.1", 8080, show, at)
+    name, at = (places.MODEL, "/") if number is None else (places.model(number), place(number))
+    serve(lambda: loaded([name], None, False, None, None), "127.0.0.1", 8080, show, at)
 
 
 def _listed(found: list[Lesson]) -> Table:

@@ -21,11 +21,11 @@ from minigpt import GPT2, Patch, Trace
 from minigpt.shown import Shown
 from weights.catalog import EXPLAINED
 
-MODEL = "ioi-mini"
+MODEL, TASKS = "ioi-mini", "tasks-mini"
 PROMPT = "When Mary and John went to the store, John gave a drink to"
 TWIN = "When Mary and John went to the store, Mary gave a drink to"
 INDUCTION = ("a2.2", "a2.3", "a2.4", "a2.6", "a2.7")
-CIRCUIT = Circuit({"name mover": "a2.6@END a3.4@END", "S-inhibition": "a0.6@END a0.3@END a2.1@END"})
+CIRCUIT = Circuit({"name mover": "a3.4@END a3.5@END", "S-inhibition": "a2.4@END"})
 Answer = float | str | set[str]
 
 
@@ -108,15 +108,11 @@ def to_query(mlps: str) -> float:
 
 
 @cache
-def many() -> Prompts:
-    """Sixty prompts of the paper's sentences."""
-    return ioi.prompts(model().words, 60, 0)
-
-
-@cache
 def kept() -> tuple[float, float]:
-    """The mean logit difference of the model, and of the circuit."""
-    found = CIRCUIT.faithfulness(model(), many(), metrics.logit_diff(many()))
+    """The mean logit difference of the model of seven tasks, and of the circuit."""
+    tasks = weights.load(TASKS)
+    many = ioi.prompts(tasks.words, 60, 0)
+    found = CIRCUIT.faithfulness(tasks, many, metrics.logit_diff(many))
     return float(found.model.mean()), float(found.circuit.mean())
 
 
@@ -262,9 +258,9 @@ EXERCISES = {
         ),
     ),
     "6.1": Exercise(
-        "What share of the model's difference does the circuit of five heads bring, F(C) / F(M)?",
+        "What share of the model's difference does the circuit of three heads bring, F(C) / F(M)?",
         lambda: kept()[1] / kept()[0],
-        "faithfulness: of 32 heads, five",
+        "faithfulness: three of 32 heads do more than all, since the others hold the answer back",
         (
             ("that is the difference of the two, not the share", lambda: kept()[0] - kept()[1]),
             ("that is the circuit's difference itself", lambda: kept()[1]),

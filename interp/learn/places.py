@@ -10,7 +10,7 @@ from dataclasses import replace
 from interp.debugger.links import link
 from interp.debugger.question import Question
 
-MODEL = "ioi-mini"
+MODEL, TASKS = "ioi-mini", "tasks-mini"
 WHO = Question(
     model=MODEL,
     prompt="When Mary and John went to the store, John gave a drink to",
@@ -25,7 +25,7 @@ TWO = replace(
 )
 AGAIN = Question(model=MODEL, prompt=" dog red store key Monday dog red store", answers=(" key",))
 YEARS = Question(
-    model=MODEL,
+    model=TASKS,
     prompt="The war lasted from the year 1732 to the year 17",
     answers=("40", "60", "80"),
     distractors=("10", "20", "30"),
@@ -36,11 +36,16 @@ PLACES = {
     3: replace(AGAIN, node="a2.3@7<4"),
     4: replace(TWO, sort="total", instead="other"),
     5: replace(TWO, receivers=("a3.4.q",), tab="paths"),
-    6: replace(WHO, graph=("emb@9", "a0.6@9", "a1.2@9", "m1@13", "a2.6@13", "a3.4@13")),
+    6: replace(WHO, model=TASKS, graph=("emb@9", "a2.4@13", "a3.4@13", "a3.5@13")),
     7: replace(WHO, patches=("a2.6@13 = x0.5",)),
     8: replace(WHO, split=("latents",)),
     11: replace(YEARS, split=("keys",)),
 }
+
+
+def model(number: int) -> str:
+    """The model that a lesson asks."""
+    return PLACES[number].model if number in PLACES else MODEL
 
 
 def place(number: int) -> str:

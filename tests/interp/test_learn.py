@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import weights
 from interp.debugger import export
 from interp.debugger.question import Question
 from interp.debugger.session import Session
@@ -22,7 +23,7 @@ from tests.interp.debugger.questions import MODEL
 from tests.interp.test_cli import interp as interp
 
 DOCS = COURSE.parent
-SESSION = Session({"ioi-mini": MODEL})
+SESSION = Session({"ioi-mini": MODEL, "tasks-mini": weights.load("tasks-mini")})
 NUMBERS = [each.number for each in lessons()]
 SLIPS = [(name, i) for name, each in EXERCISES.items() for i in range(len(each.slips))]
 
