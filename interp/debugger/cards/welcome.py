@@ -10,7 +10,7 @@ from nicegui import ui
 from interp.debugger.question import Question
 from interp.debugger.session import Runs, Session
 
-MODEL = "ioi-mini"
+MODEL, TASKS = "ioi-mini", "tasks-mini"
 PROMPT, OTHER = (
     "When Mary and John went to the store, John gave a drink to",
     "When Mary and John went to the store, Mary gave a drink to",
@@ -30,8 +30,13 @@ class Worked:
     question: Question
 
 
-def worked() -> tuple[Worked, ...]:
-    """Five questions to the embedded model."""
+def worked(model: str = MODEL) -> tuple[Worked, ...]:
+    """Five questions to an embedded model; none to another."""
+    known = {MODEL: _of_names, TASKS: _of_tasks}
+    return known[model]() if model in known else ()
+
+
+def _of_names() -> tuple[Worked, ...]:
     why = Question(model=MODEL, prompt=PROMPT, answers=(" Mary",), distractors=(" John",))
     return (
         Worked(
@@ -70,11 +75,61 @@ def worked() -> tuple[Worked, ...]:
     )
 
 
+def _of_tasks() -> tuple[Worked, ...]:
+    why = Question(model=TASKS, prompt=PROMPT, answers=(" Mary",), distractors=(" John",))
+    return (
+        Worked(
+            "Why does it say Mary rather than John?",
+            "A name mover of the last layer looks at Mary, and copies her.",
+            replace(why, node="a3.4@13"),
+        ),
+        Worked(
+            "What if head 2.4 were gone, which looks at John's second time?",
+            "Before, after, and whose writes changed: name movers no longer know whom to leave "
+            "out.",
+            replace(why, patches=("a2.4@13 = 0",)),
+        ),
+        Worked(
+            "Why are the pictures, and is the picture?",
+            "The verb agrees with the first noun, whatever stands between.",
+            replace(
+                why,
+                prompt="The pictures near the car",
+                answers=(" are",),
+                distractors=(" is",),
+                other="The picture near the car",
+                other_answers=(" is",),
+                other_distractors=(" are",),
+            ),
+        ),
+        Worked(
+            "Why she rather than he?",
+            "Which head brings a name's gender to where the pronoun is due.",
+            replace(
+                why,
+                prompt="Then Mary went to the store because",
+                answers=(" she",),
+                distractors=(" he",),
+            ),
+        ),
+        Worked(
+            "Why does a round bracket close, and no square one?",
+            "What was opened is looked up; without that head?",
+            replace(
+                why,
+                prompt="The man (a friend of the king",
+                answers=(")",),
+                distractors=("]",),
+            ),
+        ),
+    )
+
+
 class Welcome:
-    """Five links, where the model is there that they ask; gone once there is a question."""
+    """Five links, where a model is there that they ask; gone once there is a question."""
 
     def __init__(self, session: Session) -> None:
-        found = worked() if MODEL in session.models else ()
+        found = next(filter(None, map(worked, session.models)), ())
         begin = ", or begin with one of these." if found else "."
         with ui.element("div").classes("welcome").props("data-testid=welcome") as self.place:
             ui.html("<h1>Ask a model why</h1>")

@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import weights
 from interp.debugger import export, numbers
 from interp.debugger.cards import attention, charts, form, tokens
 from interp.debugger.cards.progress import paced
 from interp.debugger.cards.table import with_totals
 from interp.debugger.cards.welcome import worked
 from interp.debugger.question import Question, QuestionError
+from interp.debugger.session import Session
 
 
 @given(
@@ -98,7 +100,16 @@ def test_a_signed_map_is_white_in_the_middle() -> None:
     assert len(set(colours)) == len(colours)
 
 
-def test_every_worked_question_is_a_link_that_leads_back_to_it() -> None:
-    assert len(worked()) == 5
-    for each in worked():
+@pytest.mark.parametrize("model", ["ioi-mini", "tasks-mini"])
+def test_every_worked_question_is_a_link_that_leads_back_to_it(model: str) -> None:
+    session = Session({model: weights.load(model)})
+    assert len(worked(model)) == 5
+    for each in worked(model):
         assert Question.from_url(each.question.to_url()) == each.question
+        assert each.question.model == model
+        shown = export.result(session.runs(each.question), "summary")
+        assert shown.next[0].token in each.question.answers
+
+
+def test_of_another_model_nothing_is_asked() -> None:
+    assert worked("mine") == ()
