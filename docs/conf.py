@@ -59,7 +59,7 @@ def plain(_app, _what, _name, _obj, _options, lines):
 def with_the_model(app, error):
     """The page in which the model runs."""
     if error is None and app.builder.format == "html":
-        play.write(Path(app.outdir) / "play", weights.load("ioi-mini"))
+        play.write(Path(app.outdir) / "play", weights.load(play.MODEL))
 
 
 def setup(app):

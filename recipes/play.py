@@ -17,6 +17,7 @@ from minigpt import GPT2
 from minigpt.params import tensors
 from minigpt.vocabulary import Tiktoken
 
+MODEL = "tasks-mini"
 SOURCE = Path(__file__).parents[1] / "docs" / "play"
 
 
@@ -55,7 +56,7 @@ def _text(raw: bytes) -> str:
 
 def main() -> None:
     """The command line."""
-    write(Path(sys.argv[1]), weights.load("ioi-mini"))
+    write(Path(sys.argv[1]), weights.load(MODEL))
 
 
 if __name__ == "__main__":

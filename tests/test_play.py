@@ -22,8 +22,8 @@ from recipes import play
 pytestmark = needs_chromium
 PROMPT = "When Mary and John went to the store, John gave a drink to"
 TWIN = PROMPT.replace(", John", ", Mary")
-MODEL = weights.load("ioi-mini")
-WIDE = weights.load("ioi-mini", dtype=torch.float64)
+MODEL = weights.load(play.MODEL)
+WIDE = weights.load(play.MODEL, dtype=torch.float64)
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +75,9 @@ def test_it_says_the_librarys_logits_and_direct_effects(page):
 @pytest.mark.parametrize(
     ("kind", "cell", "patch"),
     [
-        ("0", "a0.6@13", lambda run, other: Patch.zero("a0.6@13")),
+        ("0", "a2.4@13", lambda run, other: Patch.zero("a2.4@13")),
         ("0", "m3@13", lambda run, other: Patch.zero("m3@13")),
-        ("twin", "a2.1@13", lambda run, other: Patch.write("a2.1@13", other)),
+        ("twin", "a2.4@13", lambda run, other: Patch.write("a2.4@13", other)),
         ("half", "a3.4@13", lambda run, other: Patch.parse("a3.4@13 *= 0.5", {})),
         ("twin", "input@9", lambda run, other: Patch.write("input@9", other)),
     ],
@@ -124,6 +124,19 @@ def test_what_people_type_wrong_is_said_and_nothing_is_lost(page):
     page.fill("#prompt", "")
     page.press("#prompt", "Enter")
     assert "an empty sentence" in page.text_content("#error")
+
+
+def test_each_example_is_answered_and_its_twin_is_as_long(page):
+    for i in range(7):
+        page.click('[data-cell="m3@2"]')
+        page.select_option("#example", str(i))
+        assert page.text_content("#error") == ""
+        here = found(page)
+        assert here["before"] == here["after"] > 0
+        page.select_option("#kind", "twin")
+        page.click('[data-cell="emb@1"], [data-cell="input@1"]')
+        assert page.text_content("#error") == ""
+    page.select_option("#example", "0")
 
 
 def test_it_starts_quickly(page):

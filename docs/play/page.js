@@ -7,6 +7,16 @@ const EDITS = {
   double: ["×2", (row) => row.map((x) => 2 * x)],
   twin: ["twin", null],
 };
+// What it is, the sentence, why this word, rather than this, the twin.
+const EXAMPLES = [
+  ["who gets it", "When Mary and John went to the store, John gave a drink to", " Mary", " John", "When Mary and John went to the store, Mary gave a drink to"],
+  ["he or she", "Then Mary went to the store because", " she", " he", "Then John went to the store because"],
+  ["is or are", "The pictures near the car", " are", " is", "The picture near the car"],
+  ["which capital", "Yesterday the capital of France was", " Paris", " Rome", "Yesterday the capital of Italy was"],
+  ["which bracket", "The man (a friend of the king", ")", "]", "The man [a friend of the king"],
+  ["a later year", "The war lasted from the year 1732 to the year 17", "60", "20", "The war lasted from the year 1702 to the year 17"],
+  ["what came after it before", " dog red store key Monday dog red store", " key", " Monday", " dog red store cat Monday dog red store"],
+];
 const model = opened(globalThis.MODEL), edits = new Map();
 const by = (id) => document.getElementById(id);
 const read = () => ({ prompt: by("prompt").value, answer: by("answer").value, other: by("other").value, twin: by("twin").value });
@@ -104,6 +114,13 @@ function update(focus) {
 }
 
 for (const id of ["prompt", "answer", "other", "twin"]) by(id).addEventListener("change", () => update());
+by("example").append(...EXAMPLES.map(([name], i) => element("option", [name], { value: String(i) })));
+by("example").addEventListener("change", () => {
+  const [, ...given] = EXAMPLES[Number(by("example").value)];
+  ["prompt", "answer", "other", "twin"].forEach((id, i) => { by(id).value = given[i]; });
+  edits.clear();
+  update();
+});
 by("clear").addEventListener("click", () => { edits.clear(); update(); });
 update();
 globalThis.encoded = (text) => encode(model, text);
