@@ -19,6 +19,7 @@ from torch import Tensor
 from interp import rounding
 from interp.effects import Effects
 from interp.metrics import Metric, MetricError
+from interp.numerics import bounds
 from interp.parts import Parts, before_norm, granted, named, within
 from minigpt import Params, Site, Trace, ops, parse
 from minigpt.address import streams
@@ -193,9 +194,8 @@ def closure(trace: Trace, metric: Metric, effects: Effects) -> Closure:
     total, bound = effects.per_prompt.sum(0), rounding_bound(trace, metric)
     gap = (total - effects.base).abs()
     worst = int((gap / bound).argmax())
-    return Closure(
-        float(total.mean()), float(effects.base.mean()), float(gap[worst]), float(bound[worst])
-    )
+    most = bounds.said(float(bound[worst]))
+    return Closure(float(total.mean()), float(effects.base.mean()), float(gap[worst]), most)
 
 
 def rounding_bound(trace: Trace, metric: Metric) -> Float[Tensor, "batch"]:

@@ -19,6 +19,7 @@ from torch import Tensor
 from interp.debugger.columns import lit
 from interp.debugger.intervene import Sources
 from interp.debugger.score import Reading, Score, bound
+from interp.numerics import bounds
 from interp.parts import Parts as Stream
 from interp.parts import granted, within
 from minigpt import Site, Trace, parse
@@ -80,7 +81,7 @@ def parts(trace: Trace, score: Score, split: Sequence[str], place: Callable[[int
         [r.share * r.constant for r in readings],
     )
     senders |= {sender: torch.stack(some) for sender, some in zip(BIASES, biases, strict=True)}
-    values, most = torch.stack(list(senders.values())), float(bound(trace, readings))
+    values, most = torch.stack(list(senders.values())), bounds.said(float(bound(trace, readings)))
     named = {(str(r.port), place(r.at)): r for r in readings}
     return Parts(score, tuple(senders), named, values, most)
 

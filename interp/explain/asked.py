@@ -14,6 +14,7 @@ import numpy as np
 
 from interp.explain.endpoint import Messages
 from interp.explain.passages import Passage
+from minigpt.shown import Shown
 
 # Passages that are shown to explain from; steps into which numbers are cut; letters of a question
 # that a model with a context of 4,096 tokens reads at ease.
@@ -21,8 +22,8 @@ SHOWN, STEPS, LETTERS = 5, 10, 12_000
 Shot = tuple[str, str]
 
 
-@dataclass(frozen=True)
-class Form:
+@dataclass(frozen=True, repr=False)
+class Form(Shown):
     """How one kind of component is asked about. begins: the sentence's first words; explain and
     simulate: what is wanted; shots: worked explanations, the least useful last; example: a worked
     simulation."""

@@ -25,6 +25,12 @@ def unit(dtype: torch.dtype) -> float:
     return torch.finfo(dtype).eps / 2
 
 
+def said(bound: float) -> float:
+    """A bound as it is said, in nine digits and not below itself: its last bits depend on where in
+    memory its numbers lay."""
+    return float(f"{bound * (1 + 1e-8):.8e}")
+
+
 def gamma(n: int, dtype: torch.dtype) -> float:
     """n u / (1 - n u), which bounds the product of n factors (1 + d) with |d| <= u (Higham, lemma
     3.1); infinite from n u = 1 on."""

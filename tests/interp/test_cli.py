@@ -379,7 +379,20 @@ def test_an_interrupt_while_torch_is_imported_is_130_and_no_stack_of_calls():
 
 
 def test_features_draws_the_question_in_latents(interp, tmp_path):
-    asked = ("features", PROMPT, "-a", " Mary", "-o", " John", "-k", "4", "--among", "20")
+    asked = (
+        "features",
+        PROMPT,
+        "-a",
+        " Mary",
+        "-o",
+        " John",
+        "-k",
+        "4",
+        "--heads",
+        "2",
+        "--among",
+        "20",
+    )
     status, out, _ = interp(*asked)
     assert status == 0
     for part in (

@@ -182,6 +182,7 @@ def test_what_a_first_look_misses_is_measured():
 # ---- commands
 
 
+@pytest.mark.slow
 def test_all_edges_in_a_table_and_in_a_file_for_others(interp, tmp_path):
     out = tmp_path / "graph.json"
     status, said, _ = interp("edges", "-n", "2", "--out", str(out), "-k", "3")
@@ -200,6 +201,7 @@ def test_all_edges_in_a_table_and_in_a_file_for_others(interp, tmp_path):
     assert curves["by size"]["cpr"] > curves["chance 0"]["cpr"]
 
 
+@pytest.mark.slow
 def test_edges_from_neurons_and_latents(interp):
     given = ("edges", "-n", "2", "--receivers", "out", "--json")
     status, said, _ = interp(*given, "--senders", "neurons:m3")
@@ -238,6 +240,7 @@ def test_a_search_is_judged_on_other_prompts_beside_chance(interp, tmp_path):
     assert "<svg" in page.read_text()
 
 
+@pytest.mark.slow
 def test_circuits_of_neurons_and_latents_are_searched_by_name(interp):
     given = ("search", "--by", "exact", "-n", "2", "--edges", "5", "--json")
     for units in (("neurons:m3",), ("latents:m3", "--latents", "ioi-mini:m3")):

@@ -261,6 +261,7 @@ def small_pieces(monkeypatch):
     monkeypatch.setattr(pieces, "PIECE", 16)
 
 
+@pytest.mark.slow
 def test_two_processes_find_the_same_bytes(small_pieces):
     with Turns(on()) as here, Turns(on(), Where(2)) as there:
         sizes = blocks(here, (0.2, 0.5))
@@ -317,6 +318,7 @@ class Killed(pieces.Turn):
         return super().__call__(piece)
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_changes_nothing(small_pieces, tmp_path, monkeypatch):
     monkeypatch.setattr(Killed, "asked_mark", str(tmp_path / "killed"), raising=False)
     monkeypatch.setattr(pieces, "Turn", lambda *given: killed(tmp_path, *given))

@@ -178,3 +178,11 @@ def test_twin_a_product_with_a_term_left_out_breaks_its_bound():
     x, w = torch.linspace(1, 2, 50)[None], torch.linspace(1, 2, 50)[:, None]
     right = sum(p * q for p, q in zip(exact(x), exact(w), strict=True))
     assert abs(exact(x[:, 1:] @ w[1:])[0] - right) > allowed(bounds.product(x, w, torch.float32))
+
+
+@pytest.mark.parametrize("bound", [0.009372261025816836, 0.009372261025816835, 1e-300, 3.0, 0.0])
+def test_a_bound_is_said_in_nine_digits_and_not_below_itself(bound):
+    said = bounds.said(bound)
+    assert bound <= said <= bound * (1 + 2e-8)
+    assert said == float(f"{said:.8e}")
+    assert bound == 0 or bounds.said(math.nextafter(bound, math.inf)) == said

@@ -78,6 +78,7 @@ def test_latents_that_are_on_for_any_of_the_prompts_are_the_units_of_all():
         assert set(own) < set(one.names)
 
 
+@pytest.mark.slow
 def test_the_largest_tenth_of_the_latents_does_better_than_chance_on_other_prompts():
     one, other = units("latents:m3", embedded(0), embedded(1))
     found = other.curve(one.removed(shares_of(len(one.names), (0.1, 0.3)), absolute=True))

@@ -60,8 +60,9 @@ def test_a_model_is_of_use_without_its_vocabulary(tmp_path, monkeypatch):
 def test_a_name_mistyped_is_answered_with_the_nearest_and_with_all(typed, meant):
     with pytest.raises(WeightsError, match=rf'"{meant}"') as caught:
         weights.load(typed)
-    assert "ioi-mini, gpt2, gpt2-medium, gpt2-large, gpt2-xl, distilgpt2; a folder;" in str(
-        caught.value
+    assert (
+        "ioi-mini, tasks-mini, gpt2, gpt2-medium, gpt2-large, gpt2-xl, distilgpt2; a folder;"
+        in str(caught.value)
     )
     with pytest.raises(WeightsError, match="no model known here"):
         weights.fetch(typed)
@@ -89,4 +90,4 @@ def test_the_catalogs_figures_are_those_of_the_models():
     assert sizes["ioi-mini"][0] == sum(x.numel() for x in mini.values())
     assert sizes["gpt2"][0] == 124_439_808
     assert all(size >= 4 * parameters for parameters, size in sizes.values())
-    assert all(model.config == SIZES[model.name] for model in catalog.KNOWN[1:])
+    assert all(model.config == SIZES[model.name] for model in catalog.KNOWN[2:])

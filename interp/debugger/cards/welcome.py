@@ -77,6 +77,7 @@ def _of_names() -> tuple[Worked, ...]:
 
 def _of_tasks() -> tuple[Worked, ...]:
     why = Question(model=TASKS, prompt=PROMPT, answers=(" Mary",), distractors=(" John",))
+    many, one = "The pictures near the car", "The picture near the car"
     return (
         Worked(
             "Why does it say Mary rather than John?",
@@ -93,11 +94,8 @@ def _of_tasks() -> tuple[Worked, ...]:
             "Why are the pictures, and is the picture?",
             "The verb agrees with the first noun, whatever stands between.",
             replace(
-                why,
-                prompt="The pictures near the car",
-                answers=(" are",),
-                distractors=(" is",),
-                other="The picture near the car",
+                _asked(many, " are", " is"),
+                other=one,
                 other_answers=(" is",),
                 other_distractors=(" are",),
             ),
@@ -105,24 +103,18 @@ def _of_tasks() -> tuple[Worked, ...]:
         Worked(
             "Why she rather than he?",
             "Which head brings a name's gender to where the pronoun is due.",
-            replace(
-                why,
-                prompt="Then Mary went to the store because",
-                answers=(" she",),
-                distractors=(" he",),
-            ),
+            _asked("Then Mary went to the store because", " she", " he"),
         ),
         Worked(
             "Why does a round bracket close, and no square one?",
-            "What was opened is looked up; without that head?",
-            replace(
-                why,
-                prompt="The man (a friend of the king",
-                answers=(")",),
-                distractors=("]",),
-            ),
+            "What was opened is looked up: by whom?",
+            _asked("The man (a friend of the king", ")", "]"),
         ),
     )
+
+
+def _asked(prompt: str, answer: str, other: str) -> Question:
+    return Question(model=TASKS, prompt=prompt, answers=(answer,), distractors=(other,))
 
 
 class Welcome:

@@ -70,6 +70,7 @@ def test_little_memory_changes_no_byte(tmp_path):
     assert contents(tmp_path / "little") == contents(tmp_path / "usual")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_what_is_said_to_be_needed_is_what_is_taken_at_most(tmp_path):
     code = COLLATES.format(folder=str(tmp_path / "s"), workers=1)

@@ -55,6 +55,7 @@ def client(store):
         yield client
 
 
+@pytest.mark.slow
 def test_each_example_leads_to_the_question_at_that_node(client, store):
     page = client.get("/component/a2.6").text
     links = re.findall(r"href='/\?([^']+)'", page)

@@ -353,6 +353,7 @@ def test_a_prompt_of_markup_is_shown_as_text(tab: Tab) -> None:
     tab.says("form-trouble", "<b>Mary</b>")
 
 
+@pytest.mark.slow
 def test_interventions_are_undone_redone_and_removed(tab: Tab) -> None:
     tab.open(replace(ASKED, node="a2.6@13"))
     tab.one("act-zero").click()
@@ -405,6 +406,7 @@ def test_the_keyboard_is_enough(tab: Tab) -> None:
     tab.page.keyboard.press("Escape")
 
 
+@pytest.mark.slow
 def test_a_cell_of_a_map_and_a_node_of_the_graph_can_be_clicked(tab: Tab) -> None:
     tab.open(replace(COMPARED, node="a2.6@13", graph=("a2.6@13", "a3.4@13"), tab="paths"))
     settled(tab)

@@ -54,6 +54,7 @@ def test_the_answers_of_the_worked_questions_are_seen_without_scrolling(laptop: 
         assert bottom(laptop, "[data-testid=metric-value]") < 130
 
 
+@pytest.mark.slow
 def test_the_strip_stays_when_the_page_is_scrolled(laptop: Tab) -> None:
     settled(laptop.open(CHANGED))
     laptop.page.mouse.move(400, 700)
@@ -61,6 +62,7 @@ def test_the_strip_stays_when_the_page_is_scrolled(laptop: Tab) -> None:
     assert laptop.page.locator(".strip-place").bounding_box()["y"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("question", [ASKED, CHANGED], ids=["one side", "two sides"])
 def test_no_heading_of_the_table_is_cut(laptop: Tab, question: Question) -> None:
     settled(laptop.open(question))
@@ -102,6 +104,7 @@ def test_a_quick_typist_is_never_overtaken_by_the_page(laptop: Tab) -> None:
     assert laptop.one("find").input_value() == "head a3 @13"
 
 
+@pytest.mark.slow
 def test_a_factor_that_is_no_number_is_said_where_it_was_typed(laptop: Tab) -> None:
     settled(laptop.open(replace(ASKED, node="a2.6@13")))
     laptop.one("factor").fill("")
@@ -110,6 +113,7 @@ def test_a_factor_that_is_no_number_is_said_where_it_was_typed(laptop: Tab) -> N
     assert laptop.question().patches == ()
 
 
+@pytest.mark.slow
 def test_what_a_head_takes_from_one_place_can_be_switched_off(laptop: Tab) -> None:
     settled(laptop.open(replace(ASKED, node="a2.6@13<1")))
     laptop.one("act-zero").click()
@@ -126,6 +130,7 @@ def test_every_row_has_an_id_of_its_own_and_every_address_is_accepted(laptop: Ta
     assert len(ids) == len(set(ids)) > 10
 
 
+@pytest.mark.slow
 def test_a_token_of_the_prompt_can_be_asked_about(laptop: Tab) -> None:
     settled(laptop.open(ASKED))
     laptop.one("tokens").locator("[data-position='9']").click()
@@ -139,6 +144,7 @@ def test_a_token_of_the_prompt_can_be_asked_about(laptop: Tab) -> None:
     laptop.addressed(prompt="When Mary and John went to the store,", answers=())
 
 
+@pytest.mark.slow
 def test_a_next_token_becomes_the_answer_or_the_other(laptop: Tab) -> None:
     settled(laptop.open(replace(ASKED, distractors=())))
     laptop.page.get_by_role("button", name="Rather than ·Megan").click()
@@ -147,6 +153,7 @@ def test_a_next_token_becomes_the_answer_or_the_other(laptop: Tab) -> None:
     laptop.addressed(answers=(" Megan",), distractors=())
 
 
+@pytest.mark.slow
 def test_token_fields_offer_what_the_vocabulary_has(laptop: Tab) -> None:
     laptop.open(f"{laptop.server}/")
     laptop.one("answers").click()
@@ -157,6 +164,7 @@ def test_token_fields_offer_what_the_vocabulary_has(laptop: Tab) -> None:
     )
 
 
+@pytest.mark.slow
 def test_tokens_that_only_the_other_prompt_has_are_shown(laptop: Tab) -> None:
     settled(laptop.open(replace(ASKED, other=LONGER)))
     lone = laptop.one("tokens").locator(".piece:not([data-position])").all_inner_texts()

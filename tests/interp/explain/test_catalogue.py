@@ -97,6 +97,7 @@ def test_a_search_by_words(store):
     assert store.sentence("m0.n3") == rows["sentence"][rows["address"] == "m0.n3"].item()
 
 
+@pytest.mark.slow
 def test_an_explanation_of_a_known_neuron_is_beaten_by_no_other(made_by_hand):
     found = {entry.address: entry for entry in tables.entries(made_by_hand, range(12))}
     assert found["m1.n0"].p == 1 / 12

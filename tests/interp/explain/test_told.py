@@ -145,7 +145,7 @@ def test_so_many_are_asked_at_once_and_no_more():
         with lock:
             now[0] += 1
             most[0] = max(most[0], now[0])
-        time.sleep(0.05)
+        time.sleep(0.01)
         with lock:
             now[0] -= 1
         knows(handler, body)

@@ -119,6 +119,7 @@ def test_the_page_needs_nothing_but_itself_and_every_heading_is_on_it(found):
     assert terminal.document(view.study(found)) is not None
 
 
+@pytest.mark.slow
 def test_signals_are_patches_from_the_six_kinds_of_prompts(model):
     own = lab(model)
     table = {
@@ -142,6 +143,7 @@ def test_the_fit_finds_what_a_table_was_made_of():
     assert behaviour._fit({**made, (1, 1): 9.0})[2] > 0.5
 
 
+@pytest.mark.slow
 def test_redirected_attention_is_that_of_the_paths_into_the_movers_queries(model):
     own = lab(model)
     after = mechanism.redirected(own).data["attention"]["IO"][1]
