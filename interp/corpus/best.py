@@ -16,7 +16,7 @@ from minigpt.shown import Shown
 SPAN, AFTER = 32, 8
 LARGEST = torch.finfo(torch.float16).max
 # Bits of a rank that say which window: fewer than the first have more.
-_BITS, LAST = 31, 2**31 - 1
+BITS, LAST = 31, 2**31 - 1
 # The rank of a place that is still free.
 FREE = -(2**62) - 1
 
@@ -132,7 +132,7 @@ NAMES = tuple(field.name for field in fields(Best) if field.name != "least")
 
 def ranks(keys: Int[Tensor, "*n"], windows: Int[Tensor, "*m"]) -> Int[Tensor, "*n"]:
     """Keys of 32 bits and windows in one number."""
-    return (keys << _BITS) | (LAST - windows)
+    return (keys << BITS) | (LAST - windows)
 
 
 def keys(x: Float[Tensor, "*n"]) -> Int[Tensor, "*n"]:

@@ -3,18 +3,21 @@ where the work was interrupted."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
+import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
 from interp.corpus.attends import Attends
-from interp.corpus.best import Best
-from interp.corpus.measure import KINDS, Found, Settings
+from interp.corpus.best import BITS, FREE, Best
+from interp.corpus.groups import groups
+from interp.corpus.measure import KINDS, NOTHING, Found, Least, Settings
 from interp.corpus.memory import at_once
 from interp.corpus.moments import Moments
 from interp.corpus.windows import Windows
@@ -39,7 +42,42 @@ def collate(
     shard. memory: bytes that all processes may take; what comes out is the same."""
     where = where or Where()
     batch = at_once(model, settings, memory, where.workers)
-    found, done = resumed(model, settings, folder)
+    given = model, windows, settings, folder, where, batch, progress
+    found = _passed(*given, drawn(model, windows, settings))
+    if _lacks(found, windows, settings):
+        (folder / STATE).unlink()
+        found = _passed(*given, NOTHING)
+    return found
+
+
+def drawn(model: GPT2, windows: Windows, settings: Settings) -> Least:
+    """What a window's lot must exceed to be kept at all, so that few are put in and thrown out
+    again: far more texts than are kept do, but for once in a billion stores."""
+    wanted = settings.sample + 9 * math.sqrt(settings.sample) + 20
+    chance = wanted / len(windows.table["mark"].unique())
+    lowest = FREE if chance >= 1 else int((1 - chance) * 2**BITS) << BITS
+    n = sum(group.n for group in groups(model))
+    return {"sample": torch.full((n,), lowest)}
+
+
+def _lacks(found: Found, windows: Windows, settings: Settings) -> bool:
+    """Whether some component has fewer windows at random than there are."""
+    kept = (found.best["sample"].rank != FREE).sum(1)
+    return bool((kept < min(settings.sample, len(windows))).any())
+
+
+def _passed(
+    model: GPT2,
+    windows: Windows,
+    settings: Settings,
+    folder: Path,
+    where: Where,
+    batch: int,
+    progress: bool,
+    least: Least,
+) -> Found:
+    """What every component did, nothing being kept that is not above `least`."""
+    found, done = resumed(model, settings, folder, least)
     every, lengths = shards(len(windows), settings.shard), windows.table["length"].to_numpy()
     read = int(lengths[: done * settings.shard].sum())
     bar = tqdm(total=int(lengths.sum()), initial=read, unit=" tokens", disable=not progress)
@@ -74,10 +112,12 @@ def save(found: Found, done: int, folder: Path) -> None:
     new.replace(folder / STATE)
 
 
-def resumed(model: GPT2, settings: Settings, folder: Path) -> tuple[Found, int]:
-    """What is known already, and after how many shards."""
+def resumed(
+    model: GPT2, settings: Settings, folder: Path, least: Least = NOTHING
+) -> tuple[Found, int]:
+    """What is known already, and after how many shards; nothing yet with its `least`."""
     if not (folder / STATE).is_file():
-        return Found.none(model, settings), 0
+        return Found.none(model, settings, least), 0
     with safe_open(folder / STATE, "pt") as file:
         said = file.metadata()
     kept = load_file(folder / STATE)

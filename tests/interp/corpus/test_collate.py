@@ -17,7 +17,7 @@ import torch
 
 from interp.corpus import collate as passes
 from interp.corpus import workers
-from interp.corpus.best import AFTER, SPAN
+from interp.corpus.best import AFTER, FREE, SPAN
 from interp.corpus.documents import CorpusError, Document, documents
 from interp.corpus.groups import groups
 from interp.corpus.make import make
@@ -192,6 +192,22 @@ def test_how_many_are_run_at_a_time_changes_no_bit(store, batch):
     one = measure(MODEL, store.windows, SETTINGS, whole)
     assert same(one, measure(MODEL, store.windows, SETTINGS, whole, batch=batch))
     assert not same(one, measure(MODEL, store.windows, SETTINGS, slice(1, SETTINGS.shard)))
+
+
+def test_a_lot_that_is_too_low_is_not_put_in_and_changes_no_byte(store, tmp_path, monkeypatch):
+    least = passes.drawn(MODEL, store.windows, SETTINGS)["sample"]
+    assert (least > FREE).all()
+    monkeypatch.setattr(passes, "drawn", lambda *_: {})
+    make(MODEL, texts(), tmp_path / "all", SETTINGS, progress=False)
+    assert contents(tmp_path / "all") == contents(store.folder)
+
+
+def test_where_too_few_are_left_it_is_all_done_again(store, tmp_path, monkeypatch):
+    usual = passes.drawn(MODEL, store.windows, SETTINGS)["sample"]
+    high = {"sample": torch.full_like(usual, (2**31 - 2**20) << 31)}
+    monkeypatch.setattr(passes, "drawn", lambda *_: high)
+    make(MODEL, texts(), tmp_path / "again", SETTINGS, progress=False)
+    assert contents(tmp_path / "again") == contents(store.folder)
 
 
 FILES = ("components.parquet", "records.parquet")
