@@ -15,8 +15,9 @@
 #
 # *Every part of the model reads from one stream of vectors and adds to it. Here each of these writes has a name.*
 #
-# A GPT-2 turns each token into a vector, and then only ever **adds** to it: heads bring something from other positions, MLPs work on what is there. The
-# vector that grows is the *residual stream*; at its end it is turned into a score (a *logit*) for every possible next token. Twenty minutes; nothing is
+# Text is cut into *tokens*, here words and signs. A GPT-2 turns each token into a vector, and then only ever **adds** to it, layer by layer: *heads* look at
+# other positions and bring something of what stands there, *MLPs* (two layers of *neurons*) work on what is there. The vector that grows is the *residual
+# stream*; at its end it is turned into a score (a *logit*) for every possible next token. Twenty minutes; nothing is
 # assumed but Python.
 
 # %%
@@ -47,12 +48,14 @@ for value, token in zip(best.values.tolist(), best.indices.tolist()):
 # ## Every write has an address
 #
 # `a2.6` is head 6 of layer 2; `@-1` is the last position. `m3` is the MLP of layer 3, `m3.n300` one of its neurons. `resid2` is the stream before layer 2,
-# `resid2.mid` between its heads and its MLP.
+# `resid2.mid` between its heads and its MLP. Of a shape the first number is prompts, here one, then come positions, where no `@` picks one, and numbers.
 
 # %%
 trace["a2.6@-1"].shape, trace["m3"].shape, trace["resid2"].shape
 
 # %% [markdown]
+# The stream begins as the token's own vector, `emb`, and its position's, `pos`.
+#
 # **Predict first.** If parts only ever add, what is `resid4`, the end of the stream, less everything that was written?
 
 # %%

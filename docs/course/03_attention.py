@@ -30,6 +30,8 @@ trace = model.run(rows)
 model.tokenizer.text(rows[0, 0]), rows.shape
 
 # %% [markdown]
+# 32 rows of 25 words, each row said twice.
+#
 # **Predict first.** The loss (how surprised the model is) over the first 25 words, and over the same words again?
 
 # %%
@@ -52,6 +54,8 @@ pieces = model.tokenizer.pieces(rows[0].tolist())
 figures.patterns(pieces, {head: trace[f"{head}.pattern"][0]})
 
 # %% [markdown]
+# `Patch.zero("a2.3")` is an intervention: this head writes nothing. `model.rerun(trace, patch)` computes what follows from that; the model itself stays as it is.
+#
 # **Predict first.** Without one of the five, does the loss at the second time go up a little, or back to the first time's?
 
 

@@ -36,7 +36,7 @@ float(metric(clean)), float(metric(corrupt))
 # One word is another, and the answer is the other name. *Denoising* puts one node's **clean** value into the **corrupt** run: is this node *enough* to bring
 # the answer back? *Noising* puts its **corrupt** value into the **clean** run: is it *needed*?
 #
-# **Predict first.** Which is larger for a name mover that has a twin: what it brings back alone, or what is lost without it?
+# **Predict first.** `a3.4` and `a2.6` both copy the name. Which is larger for such a head: what it brings back alone, or what is lost without it?
 
 # %%
 back = patching.nodes(model, pairs, metric, over="heads", direction="denoising")
@@ -59,7 +59,7 @@ patching.nodes(model, pairs, metric, over="resid@").figure()
 # ## What instead? Zero, mean, resample
 #
 # Ablation is noising without a twin. What stands in place of a node's value is part of the question: nothing at all (no run has that), the mean over other
-# prompts (what it always says), or what it says on another prompt.
+# prompts of the same sentence (what it always says; `"group"`), or what it says on another prompt.
 
 # %%
 many = ioi.prompts(model.tokenizer, 60, 0)

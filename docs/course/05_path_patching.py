@@ -31,8 +31,9 @@ pairs = Prompts.from_texts(
 metric = metrics.logit_diff(pairs)
 
 # %% [markdown]
-# `a3.4` is a name mover: at the last position it looks at a name and copies it. What tells it **where** to look are its queries, `a3.4.q`. Who writes into
-# these?
+# `a3.4` is a *name mover*: at the last position, called END, it looks at a name and copies it. A head makes three things of the stream that it reads: a *query*
+# (what is looked for, `a3.4.q`), a *key* at each position (what is there to be found, `.k`) and a *value* (what is brought along, `.v`). What tells it **where**
+# to look is its query. Who writes into that?
 #
 # **Predict first.** Heads of which layers can reach the queries of a head in layer 3?
 
@@ -41,7 +42,7 @@ paper = patching.paths(model, pairs, metric, receivers=["a3.4.q"], at="END", mlp
 paper.top(6)
 
 # %% [markdown]
-# That is the meaning of *Interpretability in the Wild* (appendix B): all other heads are held, **MLPs are not**. What a sender does through an MLP in between
+# That is the meaning of *Interpretability in the Wild* (appendix B): all other heads are held at what they wrote in the clean run, **MLPs are not**. What a sender does through an MLP in between
 # counts as its own. Along the direct edge only, MLPs frozen too:
 
 # %%

@@ -30,6 +30,8 @@ metric = metrics.logit_diff(pairs)
 pairs
 
 # %% [markdown]
+# Positions have names: IO, the indirect object, who gets the thing; S1 and S2, the subject's first and second time; END, the last token.
+#
 # **Predict first.** The sentence names two people, one of them twice. What must a model do to say the other one? Write down three steps.
 
 # %%
@@ -39,9 +41,12 @@ found = discover(model, pairs, metric)
 found
 
 # %% [markdown]
-# Each line is a head that stood out from a null: its class, where it looks, and in which map of path patching it was found. A *duplicate token* head sees that
+# Each line is a head whose effect stands out from the crowd of heads that do nothing in particular: its class, where it looks, and in which map of path patching it was found. A *duplicate token* head sees that
 # John comes twice; an *S-inhibition* head looks from the end at John's second time, and tells the heads behind it; a *name mover* then looks away from John,
 # at Mary, and copies her.
+
+# %% [markdown]
+# Does a head *copy*? What it would write if it looked at the name alone: how often is that name then among its five likeliest words (the paper, section 3.1)?
 
 # %%
 trace = model.run(pairs)
@@ -58,7 +63,7 @@ figures.grid(looks, "attention from the end to the indirect object")
 # %% [markdown]
 # ## Is it enough?
 #
-# A circuit is a claim: these heads, the rest at its mean. *Faithful*: it does what the model does. *Complete*: without it nothing of the behaviour is left.
+# A circuit is a claim: these heads do it, the rest may as well write its mean over other prompts. F(M) is the model's difference, F(C) the circuit's. *Faithful*: it does what the model does. *Complete*: without it nothing of the behaviour is left.
 # *Minimal*: no head is in vain.
 #
 # **Predict first.** Three heads of 32: what share of the logit difference is left?
@@ -107,7 +112,7 @@ check("6.1", faithful.circuit.mean() / faithful.model.mean())
 #
 # - A circuit is found backwards from the logits, and judged by what it does alone, on other prompts.
 # - Its parts do more together than each for itself: effects of heads do not add up.
-# - `interp ioi --html report.html` runs the whole paper on this model, from the first figure to the last.
+# - `interp ioi --model tasks-mini --html report.html` runs the whole paper on this model, from the first figure to the last.
 
 # %% tags=["remove-cell", "claim"]
 assert 1.3 < faithful.share < 1.5
