@@ -41,9 +41,9 @@ found = discover(model, pairs, metric)
 found
 
 # %% [markdown]
-# Each line is a head whose effect stands out from the crowd of heads that do nothing in particular: its class, where it looks, and in which map of path patching it was found. A *duplicate token* head sees that
-# John comes twice; an *S-inhibition* head looks from the end at John's second time, and tells the heads behind it; a *name mover* then looks away from John,
-# at Mary, and copies her.
+# Each line is a head whose effect stands out from the crowd of heads that do nothing in particular: its class, where it looks, and in which map of path
+# patching it was found. A *duplicate token* head sees that John comes twice; an *S-inhibition* head looks from the end at John's second time, and tells the
+# heads behind it; a *name mover* then looks away from John, at Mary, and copies her.
 
 # %% [markdown]
 # Does a head *copy*? What it would write if it looked at the name alone: how often is that name then among its five likeliest words (the paper, section 3.1)?
