@@ -146,6 +146,12 @@ class Session:
         self.stores = dict(stores)
         self._completions: dict[str, Completions] = {}
 
+    @property
+    def blank(self) -> Question:
+        """Nothing asked yet: of the usual model, or the first where that is not there."""
+        usual = Question()
+        return usual if usual.model in self.models else Question(model=next(iter(self.models)))
+
     def runs(self, question: Question) -> Runs:
         """The runs of a question; QuestionError, PromptError, PatchError with what to type where it
         cannot be asked."""

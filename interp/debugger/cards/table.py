@@ -244,7 +244,8 @@ class TableCard(Card):
             self.typed[name].put(getattr(question, name))
         for name in SPLIT_NAMES:
             self.typed[name].put(name in question.split)
-        known = self.view.session.models[question.model].params.dictionaries
+        model = self.view.session.models.get(question.model)
+        known = model.params.dictionaries if model else ()
         self.typed["latents"].control.set_visibility(any(name[0] != "r" for name in known))
 
 

@@ -33,7 +33,7 @@ class View:
     first ones first."""
 
     def __init__(self, session: Session, workers: Workers, client: Client) -> None:
-        self.session, self.client, self.question = session, client, Question()
+        self.session, self.client, self.question = session, client, session.blank
         self.workers = Own(
             workers,
             client.id,
@@ -71,10 +71,12 @@ class View:
 
     async def open(self, url: str) -> None:
         """Show the question of a link, of a reload, or of a step back."""
-        question, runs = Question(), None
+        question, runs = self.session.blank, None
         self.trouble = ""
         try:
-            question = Question.from_url(url)
+            asked = Question.from_url(url)
+            if asked.prompt or asked.model in self.session.models:
+                question = asked
             runs = await self._runs(question)
         except MiniGPTError as error:
             self.trouble = str(error)

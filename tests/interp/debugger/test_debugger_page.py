@@ -111,5 +111,11 @@ def test_every_worked_question_is_a_link_that_leads_back_to_it(model: str) -> No
         assert shown.next[0].token in each.question.answers
 
 
+def test_nothing_is_asked_yet_of_a_model_that_is_there() -> None:
+    mini = weights.load("tasks-mini")
+    assert Session({"tasks-mini": mini}).blank == Question(model="tasks-mini")
+    assert Session({"mine": mini, "ioi-mini": mini}).blank == Question()
+
+
 def test_of_another_model_nothing_is_asked() -> None:
     assert worked("mine") == ()
