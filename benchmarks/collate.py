@@ -39,7 +39,7 @@ from minigpt.tokenizer import gpt2
 # A run in a process of its own, whose memory is measured: what is kept does not grow with the text.
 FEW = 4096
 # Tokens of the contest with Delphi, and the Python that has its libraries.
-BESIDE = 1024
+BESIDE = 8192
 ROOT = Path(__file__).parents[1]
 PYTHON = Path(os.environ.get("TL4_PYTHON", ROOT / ".bench-venv" / "tl4" / "bin" / "python"))
 
