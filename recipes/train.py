@@ -210,9 +210,11 @@ def learning_rate(step: int, steps: int, top: float = 1.5e-3, warm_up: int = 200
 def drawn(share: float, rows: Tensor, seed: int, step: int) -> Tensor | None:
     """1 at this share of the tokens to predict from, 0 at the others, drawn by the step:
     [batch, pos, 1]."""
+    if not share:
+        return None
     draws = torch.Generator().manual_seed(1_000_003 * seed + step)
     chance = torch.rand(len(rows), rows.shape[1] - 1, 1, generator=draws)
-    return (chance < share).float() if share else None
+    return (chance < share).float()
 
 
 def train(

@@ -1,6 +1,6 @@
 """Delphi's cache, its own code on our weights, latents and tokens.
 
-    DELPHI=FOLDER python delphi_.py FOLDER
+    DELPHI=FOLDER python delphi_.py FOLDER THREADS
 
 In FOLDER: model/ (Hugging Face's) and given.safetensors (tokens, and of each layer the encoder and
 its bias). Written there: times.json, and the cache as it saves it.
@@ -43,10 +43,8 @@ def encode(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
 def main() -> None:
     folder = Path(sys.argv[1])
     torch.set_num_threads(int(sys.argv[2]))
-    given, model = (
-        load_file(folder / "given.safetensors"),
-        GPT2LMHeadModel.from_pretrained(folder / "model"),
-    )
+    given = load_file(folder / "given.safetensors")
+    model = GPT2LMHeadModel.from_pretrained(folder / "model")
     tokens = given["tokens"].long()
     encoders: dict[str, Callable[[Tensor], Tensor]] = {
         f"transformer.h.{i}.mlp": partial(encode, given[f"encoder.{i}"], given[f"bias.{i}"])
@@ -62,9 +60,8 @@ def main() -> None:
     cache.run(tokens.numel(), tokens)
     cache.save_splits(5, folder / "cache")
     took = time.perf_counter() - start
-    kept = {name: len(x) for name, x in cache.cache.latent_activations.items()}
     sums = {name: float(x.double().sum()) for name, x in cache.cache.latent_activations.items()}
-    said = {"forward": alone, "cached": took, "kept": kept, "sums": sums}
+    said = {"forward": alone, "cached": took, "sums": sums}
     (folder / "times.json").write_text(json.dumps(said))
 
 

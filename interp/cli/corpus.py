@@ -51,7 +51,6 @@ Answers = Annotated[
 AtOnce = Annotated[
     int, typer.Option(min=1, help="how many questions may wait for its answers together")
 ]
-
 Memory = Annotated[
     float | None,
     typer.Option(

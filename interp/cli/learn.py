@@ -13,6 +13,7 @@ import typer
 from interp.cli.options import Json
 from interp.cli.output import console, say
 from interp.learn import Lesson, check, lessons, places
+from interp.learn.exercises import MODEL
 from interp.learn.lessons import lesson
 from interp.learn.places import place
 from interp.show import terminal
@@ -59,7 +60,7 @@ def _debug(number: int | None, show: bool) -> None:
     """The debugger at a lesson's question, or with nothing asked yet."""
     from interp.cli.debug import loaded, serve
 
-    name, at = (places.MODEL, "/") if number is None else (places.model(number), place(number))
+    name, at = (MODEL, "/") if number is None else (places.model(number), place(number))
     serve(lambda: loaded([name], None, False, None, None), "127.0.0.1", 8080, show, at)
 
 

@@ -18,7 +18,6 @@ from interp.corpus.attends import Attends
 from interp.corpus.best import BITS, FREE, Best
 from interp.corpus.groups import groups
 from interp.corpus.measure import KINDS, NOTHING, Found, Least, Settings
-from interp.corpus.memory import at_once
 from interp.corpus.moments import Moments
 from interp.corpus.windows import Windows
 from interp.corpus.workers import measured
@@ -33,15 +32,13 @@ def collate(
     windows: Windows,
     settings: Settings,
     folder: Path,
+    where: Where,
+    batch: int,
     *,
-    where: Where | None = None,
-    memory: float | None = None,
     progress: bool = True,
 ) -> Found:
     """What every component did, from where the folder's state stands; written into it after every
-    shard. memory: bytes that all processes may take; what comes out is the same."""
-    where = where or Where()
-    batch = at_once(model, settings, memory, where.workers)
+    shard. batch: windows that are run together; what comes out is the same."""
     given = model, windows, settings, folder, where, batch, progress
     found = _passed(*given, drawn(model, windows, settings))
     if _lacks(found, windows, settings):

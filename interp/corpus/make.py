@@ -42,7 +42,8 @@ def make(
 
     Raises CorpusError where the folder holds something else, and where memory is too little.
     """
-    at_once(model, settings, memory, where.workers if where else 1)  # said before any work
+    where = where or Where()
+    batch = at_once(model, settings, memory, where.workers)  # said before any work
     folder = Path(out)
     said = _said(model, corpus, settings)
     _check(folder, said)
@@ -51,7 +52,7 @@ def make(
         return Store(folder, model.words)
     windows = _windows(model, corpus, settings, folder, said)
     dense.prepare(model, windows, settings.dense)
-    found = collate(model, windows, settings, folder, where=where, memory=memory, progress=progress)
+    found = collate(model, windows, settings, folder, where, batch, progress=progress)
     addresses = [address for group in groups(model) for address in group.addresses]
     kept = writing.kept(found)
     writing.write(found.moments, found.attends, addresses, kept, windows, folder)

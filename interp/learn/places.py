@@ -9,20 +9,10 @@ from dataclasses import replace
 
 from interp.debugger.links import link
 from interp.debugger.question import Question
+from interp.learn.exercises import MODEL, PROMPT, TASKS, TWIN
 
-MODEL, TASKS = "ioi-mini", "tasks-mini"
-WHO = Question(
-    model=MODEL,
-    prompt="When Mary and John went to the store, John gave a drink to",
-    answers=(" Mary",),
-    distractors=(" John",),
-)
-TWO = replace(
-    WHO,
-    other="When Mary and John went to the store, Mary gave a drink to",
-    other_answers=(" John",),
-    other_distractors=(" Mary",),
-)
+WHO = Question(model=MODEL, prompt=PROMPT, answers=(" Mary",), distractors=(" John",))
+TWO = replace(WHO, other=TWIN, other_answers=(" John",), other_distractors=(" Mary",))
 AGAIN = Question(model=MODEL, prompt=" dog red store key Monday dog red store", answers=(" key",))
 YEARS = Question(
     model=TASKS,

@@ -68,7 +68,8 @@ def _nodes(graph: FeatureGraph, kind: str) -> Table:
     shown = [node for node in graph.nodes if node.kind == kind]
     shown.sort(key=lambda node: -abs(node.total or 0))
     columns = (kind, "at", ">activation", ">total effect", "most from", "most to")
-    rows = [_node(_largest(graph), node) for node in shown]
+    largest = _largest(graph)
+    rows = [_node(largest, node) for node in shown]
     if kind == "head":  # whose activation is a whole write
         return Table("", columns[:2] + columns[3:], [(*row[:2], *row[3:]) for row in rows])
     return Table("", columns, rows)
