@@ -64,6 +64,8 @@ def _of_another_kind(given: Any, right: Any) -> str:
     kinds = {float: "a number", str: "an address", set: "addresses, in a list or side by side"}
     if type(given) is type(right):
         return ""
+    if isinstance(given, set) and all(isinstance(each, float) for each in given):
+        return f"several numbers; asked for is {kinds[type(right)]}"
     kind = kinds.get(type(given), "something else")
     return f"{given!r} is {kind}; asked for is {kinds[type(right)]}"
 
@@ -71,7 +73,7 @@ def _of_another_kind(given: Any, right: Any) -> str:
 def _plain(answer: Any) -> Any:
     """As a float, an address in the project's own spelling, or a set of these."""
     if isinstance(answer, torch.Tensor):
-        answer = answer.tolist() if answer.numel() > 1 else answer.item()
+        answer = answer.flatten().tolist() if answer.numel() > 1 else answer.item()
     if isinstance(answer, str):
         words = re.split(r"[\s,]+", answer.strip())
         return _spelled(words[0]) if len(words) == 1 else {_spelled(word) for word in words}

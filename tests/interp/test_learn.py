@@ -15,7 +15,7 @@ from interp.debugger import export
 from interp.debugger.question import Question
 from interp.debugger.session import Session
 from interp.learn import check, lessons
-from interp.learn.exercises import EXERCISES
+from interp.learn.exercises import EXERCISES, direct, run
 from interp.learn.lessons import COURSE, CourseError, lesson
 from interp.learn.places import place
 from minigpt.errors import MiniGPTError
@@ -98,6 +98,8 @@ def test_what_is_said_of_other_answers():
     assert check("1.1").said == check("1.1", ...).said == EXERCISES["1.1"].asks
     assert "asked for is a number" in check("1.1", "a2.6").said
     assert "asked for is an address" in check("2.2", 3.0).said
+    for many in (run()["a2.6@-1"], run()["a2.6"], direct().heads().values):
+        assert check("1.1", many).said == "several numbers; asked for is a number"
     assert check("2.1", -EXERCISES["2.1"].right()).said == "the size is right, the sign is not"
     assert check("2.1", 123.0).said.startswith("not yet")
     with pytest.raises(MiniGPTError, match=r"exercise '3\.9'"):
