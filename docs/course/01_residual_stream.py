@@ -28,7 +28,7 @@ model
 
 # %% [markdown]
 # It has 4 layers of 8 heads, and a stream of 128 numbers at each position. It was trained on made-up sentences in which someone gives something to
-# someone.
+# someone, and it knows 1,060 tokens.
 
 # %%
 prompt = "When Mary and John went to the store, John gave a drink to"
@@ -41,14 +41,22 @@ print(model.tokenizer.tokens(prompt))
 # %%
 scores = trace.logits[0, -1]
 best = scores.topk(5)
-for value, token in zip(best.values.tolist(), best.indices.tolist()):
-    print(f"{value:7.2f}  {model.tokenizer.text(token)!r}")
+probabilities = scores.softmax(-1)[best.indices]
+for logit, probability, token in zip(*map(list, (best.values, probabilities, best.indices))):
+    print(f"{logit:7.2f}  {probability:6.1%}  {model.tokenizer.text(int(token))!r}")
+
+# %% [markdown]
+# Mary, and hardly anybody else: *softmax* makes probabilities of logits, and eight units of logit are a factor of 3,000. A model that has seen nothing but such
+# sentences is far surer than GPT-2 would be.
 
 # %% [markdown]
 # ## Every write has an address
 #
-# `a2.6` is head 6 of layer 2; `@-1` is the last position. `m3` is the MLP of layer 3, `m3.n300` one of its neurons. `resid2` is the stream before layer 2,
-# `resid2.mid` between its heads and its MLP. Of a shape the first number is prompts, here one, then come positions, where no `@` picks one, and numbers.
+# Everything is counted from 0. `a2.6` is head 6 of layer 2, and `a2` all the heads of that layer together. `m3` is the MLP of layer 3, the last one, `m3.n300`
+# one of its neurons. `resid2` is the stream that layer 2 finds, `resid2.mid` the stream between its heads and its MLP; `resid4` is what the last layer leaves
+# behind. `@-1` picks the last position.
+#
+# Of a shape the first number is prompts, here one, and the last the 128 numbers of a vector; between them are the 14 positions, where no `@` picks one.
 
 # %%
 trace["a2.6@-1"].shape, trace["m3"].shape, trace["resid2"].shape
@@ -66,8 +74,8 @@ left = (trace["resid4"] - sum(writes)).abs().max()
 float(left)
 
 # %% [markdown]
-# Nothing but rounding. That is why one can ask of each part what it did: there is nowhere else for an answer to come from. How long the writes are at the
-# last position, layer by layer:
+# Nothing: the stream *is* the sum of what was written. (Added in another order, rounding would leave a millionth or so; lesson 7.) That is why one can ask of
+# each part what it did: there is nowhere else for an answer to come from. How long the writes are at the last position, layer by layer:
 
 # %%
 from interp import figures

@@ -15,7 +15,8 @@
 #
 # *Which writes push the answer up, which push it down, and by how much? The numbers add up, or they are wrong.*
 #
-# The stream is a sum, and a logit is (nearly) a weighted sum of the stream's numbers. So a logit is a sum over writes too.
+# The stream is a sum of writes, and a logit is (nearly) a weighted sum of the stream's numbers. So a logit is a sum too, with one term for each *node*: a head,
+# an MLP, the token's own vector, a bias (numbers that a layer adds whatever it reads).
 
 # %%
 import weights
@@ -29,7 +30,8 @@ difference = float(metric(trace)[0])
 difference
 
 # %% [markdown]
-# This is the *logit difference*: Mary's logit less John's. Above zero the model says Mary; each unit makes it e = 2.7 times as likely beside John.
+# This is the *logit difference*: Mary's logit less John's. Above zero Mary is the likelier of the two; each unit makes her e = 2.7 times as likely as before,
+# compared with John.
 #
 # **Predict first.** The name must come from where Mary stands. Which kind of node can bring it to the last position: a head or an MLP?
 
@@ -38,12 +40,16 @@ effects = attribution.direct(trace, metric)
 effects.top(10)
 
 # %% [markdown]
-# The largest row is an MLP's. It did not bring the name: it can only work on what heads have brought. Attribution says who *wrote* the answer, not who
-# *caused* it; lessons 4 and 5 ask that.
+# Each row is a node's *direct effect*: what its write adds to the difference, as the logits are read off the stream. `top(10)` are the ten largest by size, of
+# either sign; a negative row speaks for John.
+#
+# Only a head can bring the name, since only heads look at other positions. And yet the largest row is an MLP's: it works on what heads have brought.
+# Attribution says who *wrote* the answer, not who *caused* it; lessons 4 and 5 ask that.
 #
 # ## The rows sum
 #
-# LayerNorm divides the stream by its spread before logits are read. That divisor is taken as it is in this run, and then the rest is a sum:
+# Before logits are read, the stream is divided by its own spread (*LayerNorm*), which no single write decides. That divisor is taken as it is in this run, and
+# then the rest is a sum:
 
 # %%
 total = float(effects.values.sum())
@@ -51,8 +57,8 @@ closure = attribution.closure(trace, metric, effects)
 total, difference, closure
 
 # %% [markdown]
-# Where rows do not sum, a bias was forgotten or the divisor was another run's. Here every bias is a row of its own, and the sum is checked against a bound
-# on what rounding may do.
+# `gap` is how far the sum is from the metric, `bound` the most that rounding could make of it. Where a gap is over its bound, a bias was forgotten or the divisor
+# was another run's. Here every bias is a row of its own.
 
 # %%
 effects.heads().figure()
@@ -71,7 +77,7 @@ check("2.1", ...)
 check("2.1", effects.heads().values.sum())
 
 # %% [markdown]
-# **2.2** Which single head adds most?
+# **2.2** Which single head adds most for Mary? Give its address as text, as in `"a1.5"`.
 
 # %%
 check("2.2", ...)
@@ -82,7 +88,7 @@ check("2.2", effects.heads().top(1, 1).addresses[0])
 # %% [markdown]
 # ## What you found
 #
-# - A logit difference is a sum of one row a node, exactly.
+# - A logit difference is the sum of its rows, one for each node, exactly.
 # - In this model the last MLP writes most of it. In GPT-2 small heads do; a small model that is very sure has its MLP sharpen what heads bring.
 
 # %% tags=["remove-cell", "claim"]

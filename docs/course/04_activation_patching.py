@@ -33,8 +33,8 @@ clean, corrupt = model.run(pairs), model.run(pairs.corrupted)
 float(metric(clean)), float(metric(corrupt))
 
 # %% [markdown]
-# One word is another, and the answer is the other name. *Denoising* puts one node's **clean** value into the **corrupt** run: is this node *enough* to bring
-# the answer back? *Noising* puts its **corrupt** value into the **clean** run: is it *needed*?
+# One word is another, and the answer is the other name: from the corrupt run to the clean one it is 42.8. *Denoising* puts one node's **clean** value into the
+# **corrupt** run: is this node *enough* to bring the answer back? *Noising* puts its **corrupt** value into the **clean** run: is it *needed*?
 #
 # **Predict first.** `a3.4` and `a2.6` both copy the name. Which is larger for such a head: what it brings back alone, or what is lost without it?
 
@@ -47,19 +47,25 @@ lost = patching.nodes(model, pairs, metric, over="heads", direction="noising")
 lost.top(6)
 
 # %% [markdown]
-# The lists differ: `a2.1` is needed, and brings little back by itself. **Signs**: denoising is after less before, from the corrupt run, so a node that helps
-# is positive; noising is from the clean run, so the same node is negative. Where the answer lies, position by position:
+# More is lost than comes back: `a3.4` brings back 8.8, and 9.9 is lost without it; of `a2.6` it is 5.3 and 12.3. What these heads write is worth most beside what
+# the others write. Where nodes stand in for each other it is the other way round (Heimersheim and Nanda 2024).
+#
+# The order differs too: `a2.1` is needed, and brings little back by itself. And without `a0.6`, which brings to the last position who gave, the answer turns
+# round altogether: 43.5 of 42.8.
+#
+# **Signs**: an effect is after less before. Denoising begins with the corrupt run, so that a node that helps is positive; noising begins with the clean run, so
+# that the same node is negative. Where the answer lies, position by position:
 
 # %%
 patching.nodes(model, pairs, metric, over="resid@").figure()
 
 # %% [markdown]
-# The name's place changes hands: what matters stands at `John`'s second time first, and at the last position in the end.
+# All of it stands at `John`'s second time, position 9, until the heads of layer 0 have read it; from then on it stands at the last position, 13.
 #
 # ## What instead? Zero, mean, resample
 #
-# Ablation is noising without a twin. What stands in place of a node's value is part of the question: nothing at all (no run has that), the mean over other
-# prompts of the same sentence (what it always says; `"group"`), or what it says on another prompt.
+# Ablation is noising without a second prompt. What stands in place of a node's value is part of the question: zero (which no run has), the mean over other
+# prompts of the same sentence (`"group"`: what it always says there), or what it says on another prompt (`"resample"`).
 
 # %%
 many = ioi.prompts(model.tokenizer, 60, 0)
@@ -68,6 +74,9 @@ for source in ("zero", "group", "resample"):
     print(patching.knockout(model, many, of_many, ["a3.4", "a2.6", "m3"], source))
 
 # %% [markdown]
+# The same three nodes, and effects that differ by a factor of three: a mean takes away only what is particular to a prompt, another prompt's value says something
+# wrong.
+#
 # ## Exercises
 #
 # **4.1** By how much does `a3.4` move the corrupt run's difference when it is put back from the clean run?
@@ -81,13 +90,13 @@ check("4.1", ...)
 check("4.1", back["a3.4"])
 
 # %% [markdown]
-# **4.2** Which head is most *needed*?
+# **4.2** `a0.6` is first in both lists. Which head is *needed* most after it? (`lost.addresses` are the names of all rows, `lost.top(6).addresses` of these six.)
 
 # %%
 check("4.2", ...)
 
 # %% tags=["hide-cell", "solution"] jupyter={"source_hidden": true}
-check("4.2", lost.top(1).addresses[0])
+check("4.2", lost.top(2).addresses[1])
 
 # %% [markdown]
 # ## What you found
@@ -98,4 +107,5 @@ check("4.2", lost.top(1).addresses[0])
 # %% tags=["remove-cell", "claim"]
 assert float(metric(clean)) > 20 and float(metric(corrupt)) < -20
 assert back["a3.4"] > 0 > lost["a3.4"]
+assert abs(lost["a3.4"]) > back["a3.4"] and abs(lost["a2.6"]) > back["a2.6"]
 assert lost["a2.1"] < -10 and abs(back["a2.1"]) < 5

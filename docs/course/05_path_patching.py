@@ -35,6 +35,9 @@ metric = metrics.logit_diff(pairs)
 # (what is looked for, `a3.4.q`), a *key* at each position (what is there to be found, `.k`) and a *value* (what is brought along, `.v`). What tells it **where**
 # to look is its query. Who writes into that?
 #
+# *Path patching* asks so: a *sender* (a head) says to a *receiver* (here `a3.4.q`) what it says in the corrupt run, and to nobody else; what then becomes of the
+# clean run's difference?
+#
 # **Predict first.** Heads of which layers can reach the queries of a head in layer 3?
 
 # %%
@@ -42,8 +45,11 @@ paper = patching.paths(model, pairs, metric, receivers=["a3.4.q"], at="END", mlp
 paper.top(6)
 
 # %% [markdown]
-# That is the meaning of *Interpretability in the Wild* (appendix B): all other heads are held at what they wrote in the clean run, **MLPs are not**. What a sender does through an MLP in between
-# counts as its own. Along the direct edge only, MLPs frozen too:
+# Layers 0 to 2: a head of layer 3 reads what was written before it. Negative, as in noising: without what `a2.1` says to it, `a3.4` looks less at Mary.
+#
+# That is the meaning of *Interpretability in the Wild* (appendix B): between sender and receiver all other heads are held at what they wrote in the clean run,
+# **MLPs are not**. What a sender does through an MLP in between counts as its own. Along the direct *edge* only, from the sender's write straight into the
+# receiver, with the MLPs between them held too:
 
 # %%
 edge = patching.paths(model, pairs, metric, receivers=["a3.4.q"], at="END", mlps="frozen")
@@ -62,12 +68,16 @@ for head in ("a0.6", "a2.1", "a2.6"):
 paper.figure()
 
 # %% [markdown]
-# `a0.6` is nearly silent on its own edge and speaks through MLPs: **"no direct edge" is not "no effect"**. A longer path can be asked for by name:
+# `a0.6` is nearly silent on its own edge and speaks through MLPs: **"no direct edge" is not "no effect"**. One whole path can be asked for by name, up to the
+# logits, `out`:
 
 # %%
 patching.path(model, pairs, metric, "a2.1>a3.4.q>out")
 
 # %% [markdown]
+# Less than half of its edge's -5.68: in that table, what `a3.4` writes otherwise may also go on through the last MLP. Along `a2.1>a3.4.q>out` it goes straight
+# to the logits.
+#
 # ## Exercises
 #
 # **5.1** What is the effect of `a0.6` through the queries of `a3.4`, in the paper's meaning?
@@ -83,8 +93,9 @@ check("5.1", paper["a0.6"])
 # %% [markdown]
 # ## What you found
 #
-# - "Path patching" is three experiments: the edge, the paper's (MLPs recomputed), every path.
+# - "Path patching" is three experiments: the edge, the paper's (MLPs between recomputed), every path.
 # - Report which one. Tools differ in it, and the numbers by a factor of hundreds.
 
 # %% tags=["remove-cell", "claim"]
+assert edge["a2.1"] < -5 < -3 < patching.path(model, pairs, metric, "a2.1>a3.4.q>out").values[0]
 assert abs(edge["a0.6"]) < 0.05 and paper["a0.6"] < -3 and total["a0.6"] < -40

@@ -68,16 +68,20 @@ class Finding(Shown):
     effects: Mapping[str, float]
     scores: Scores
 
-    def __str__(self) -> str:
+    @property
+    def looks(self) -> str:
+        """What it pays at least a tenth of its attention to, in words."""
         weights = {**self.scores.attention, **self.scores.places}
-        looks = (
-            ", ".join(f"{name} {weight:.2f}" for name, weight in weights.items() if weight >= 0.1)
-            or "nowhere in particular"
-        )
-        through = "; ".join(
-            f"{effect:+.3f} through {name}" for name, effect in self.effects.items()
-        )
-        return f"{self.role:<21} {self.node:<10} looks at {looks}; {through}"
+        some = [f"{name} {weight:.2f}" for name, weight in weights.items() if weight >= 0.1]
+        return ", ".join(some) or "nowhere in particular"
+
+    @property
+    def does(self) -> str:
+        """Its effects, in words."""
+        return "; ".join(f"{effect:+.3f} through {name}" for name, effect in self.effects.items())
+
+    def __str__(self) -> str:
+        return f"{self.role:<21} {self.node:<10} looks at {self.looks}; {self.does}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,17 +179,22 @@ class Discovery(Shown):
         more = [f"  ... and {len(order) - ROWS} more"] if len(order) > ROWS else []
         return "\n".join(
             [
-                f"{len(self.kept)} of {self.heads} heads make the {self.metric}; "
-                f"{len(self.maps)} maps; an effect counts from {self.threshold:.0%} of "
-                f"{self.total:.3f} up,",
-                f"where a false find in a map has a chance of {self.level:.0%}",
+                f"{len(self.kept)} of {self.heads} heads{self._places} make the {self.metric}; "
+                f"{len(self.maps)} maps",
+                f"an effect counts from {self.threshold:.0%} of {self.total:.3f} up (clean less "
+                f"corrupt), where a false find in a map has a chance of {self.level:.0%}",
                 *(cut(f"  {head}", LINE) for head in order[:ROWS]),
                 *more,
             ]
         )
 
+    @property
+    def _places(self) -> str:
+        """How many lines there are, where some head has several positions."""
+        found = len(self.found)
+        return f", at {found} positions in all," if found > len(self.kept) else ""
+
     def _table(self) -> Iterator[Row]:
-        yield "class", "node", "effects"
+        yield "class", "node", "looks at", "effects"
         for head in self.found:
-            effects = (f"{effect:+.3f} through {name}" for name, effect in head.effects.items())
-            yield head.role, head.node, "; ".join(effects)
+            yield head.role, head.node, head.looks, head.does

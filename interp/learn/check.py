@@ -55,9 +55,25 @@ def _off(exercise: Exercise, given: Any, right: Any) -> str:
     for said, wrong in exercise.slips:
         if _same(given, wrong()):
             return said
-    if isinstance(given, float) and _same(-given, right):
+    said = _off_number(given, right) if isinstance(given, float) else _place(exercise, given)
+    return said or f"not yet. {exercise.asks}"
+
+
+def _off_number(given: float, right: float) -> str:
+    """In what way a number is wrong: its sign, its unit, its size."""
+    if _same(-given, right):
         return "the size is right, the sign is not"
-    return "not yet. " + exercise.asks
+    if _same(given / 100, right):
+        return "right in percent; asked for is a number of which 1 is all"
+    return f"not yet: {'too high' if given > right else 'too low'}"
+
+
+def _place(exercise: Exercise, given: Any) -> str:
+    """Where an address stands in the list of whose first is asked."""
+    if exercise.ranked is None or given not in (ranked := exercise.ranked()):
+        return ""
+    place = sum(value > ranked[given] for value in ranked.values()) + 1
+    return f"not yet: {given} has {ranked[given]:.3g}, place {place} of {len(ranked)}"
 
 
 def _of_another_kind(given: Any, right: Any) -> str:

@@ -3,7 +3,7 @@ slips would give."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -15,6 +15,7 @@ from torch import Tensor
 import weights
 from interp import attribution, heads, lens, metrics, patching
 from interp.circuit import Circuit
+from interp.circuit.criteria import Faithfulness
 from interp.numerics import ulp
 from interp.tasks import Prompts, ioi
 from minigpt import GPT2, Patch, Trace
@@ -32,12 +33,13 @@ Answer = float | str | set[str]
 @dataclass(frozen=True, eq=False, repr=False)
 class Exercise(Shown):
     """A question, its answer, what one may say then, and slips: what is off where the answer is
-    that."""
+    that. Of a question for the first of a list, the list: what each address has."""
 
     asks: str
     right: Callable[[], Answer]
     found: str
     slips: tuple[tuple[str, Callable[[], Answer]], ...] = ()
+    ranked: Callable[[], Mapping[str, float]] | None = None
 
 
 @cache
@@ -90,15 +92,23 @@ def second_half(*without: str) -> float:
     return float(lens.losses(trace)[:, 25:-1].mean())
 
 
-def strongest(scores: Tensor) -> str:
-    """The head with the largest score."""
-    layer, head = divmod(int(scores.argmax()), scores.shape[1])
-    return f"a{layer}.{head}"
+def by_head(scores: Tensor) -> dict[str, float]:
+    """Scores [layer, head] by the head's address."""
+    return {
+        f"a{layer}.{head}": float(score)
+        for layer, row in enumerate(scores)
+        for head, score in enumerate(row)
+    }
 
 
-def among() -> dict[str, Any]:
-    """Random words are drawn from those that stand within a sentence."""
-    return {"among": heads.words(model().words)}
+def first(ranked: Mapping[str, float]) -> str:
+    """The address with the largest number."""
+    return max(ranked, key=ranked.__getitem__)
+
+
+def looking(score: Callable[..., Tensor]) -> dict[str, float]:
+    """A head score on random words, drawn from those that stand within a sentence."""
+    return by_head(score(model(), among=heads.words(model().words)))
 
 
 def to_query(mlps: str) -> float:
@@ -108,12 +118,11 @@ def to_query(mlps: str) -> float:
 
 
 @cache
-def kept() -> tuple[float, float]:
-    """The mean logit difference of the model of seven tasks, and of the circuit."""
+def kept() -> Faithfulness:
+    """The logit differences of the model of seven tasks, and of the circuit."""
     tasks = weights.load(TASKS)
     many = ioi.prompts(tasks.words, 60, 0)
-    found = CIRCUIT.faithfulness(tasks, many, metrics.logit_diff(many))
-    return float(found.model.mean()), float(found.circuit.mean())
+    return CIRCUIT.faithfulness(tasks, many, metrics.logit_diff(many))
 
 
 @cache
@@ -166,6 +175,7 @@ EXERCISES = {
         "an arrow of that length, in 128 dimensions: all that this head can say there",
         (
             ("that is at all positions together", lambda: float(run()["a2.6"].norm())),
+            ("that is all heads of layer 2 together", lambda: float(run()["a2@-1"].norm())),
             ("that is the stream that it reads", lambda: float(run()["resid2@-1"].norm())),
         ),
     ),
@@ -176,6 +186,7 @@ EXERCISES = {
         (
             ("that is what its MLP reads: the heads have written by then", lambda: "resid3.mid"),
             ("that is what layer 3 leaves behind", lambda: "resid4"),
+            ("that is what layer 2 finds; layers count from 0", lambda: "resid2"),
         ),
     ),
     "2.1": Exercise(
@@ -195,32 +206,34 @@ EXERCISES = {
     ),
     "2.2": Exercise(
         "Which head adds most?",
-        lambda: str(direct().heads().top(1, 1).addresses[0]),
+        lambda: first(dict(direct().heads())),
         "a name mover: it looks at Mary and writes her name",
         (("that node is an MLP, not a head", lambda: str(direct().top(1).addresses[0])),),
+        lambda: dict(direct().heads()),
     ),
     "3.1": Exercise(
         "Which head attends most to the token after the current one's first time?",
-        lambda: strongest(heads.induction(model(), **among())),
+        lambda: first(looking(heads.induction)),
         "an induction head",
         (
             (
                 "that one looks at the token before",
-                lambda: strongest(heads.previous(model(), **among())),
+                lambda: first(looking(heads.previous)),
             ),
             (
                 "that one looks at the same token's first time",
-                lambda: strongest(heads.duplicate(model(), **among())),
+                lambda: first(looking(heads.duplicate)),
             ),
         ),
+        lambda: looking(heads.induction),
     ),
     "3.2": Exercise(
         "The loss at words that come again, without all five induction heads?",
         lambda: second_half(*INDUCTION),
-        "as if nothing had been said before: these five are the whole mechanism",
+        "worse than at their first time: these five are the whole mechanism",
         (
             ("that is with all of them", second_half),
-            ("that is without one of them", lambda: second_half("a2.3")),
+            ("that is without one of them", lambda: second_half("a2.6")),
         ),
     ),
     "4.1": Exercise(
@@ -235,20 +248,24 @@ EXERCISES = {
         ),
     ),
     "4.2": Exercise(
-        "Which head moves the clean run most when its values are the corrupt run's?",
-        lambda: str(patched("noising").top(1).addresses[0]),
-        "what everything else needs: noising asks what is necessary",
+        "Which head, after a0.6, moves the clean run most when its values are the corrupt run's?",
+        lambda: str(patched("noising").top(2).addresses[1]),
+        "needed, and not enough: put back alone it brings hardly anything",
         (
             (
-                "that head lies in second place",
-                lambda: str(patched("noising").top(2).addresses[1]),
+                "that head is the first; asked for is the second",
+                lambda: str(patched("noising").top(1).addresses[0]),
+            ),
+            (
+                "that head is second in what it brings back: denoising",
+                lambda: str(patched("denoising").top(2).addresses[1]),
             ),
         ),
     ),
     "5.1": Exercise(
         "The effect of a0.6 through the queries of a3.4, MLPs recomputed as in the paper?",
         lambda: to_query("recompute"),
-        "the subject's second time reaches the name mover's queries",
+        "what stands at John's second time reaches the name mover's queries by way of MLPs",
         (
             ("MLPs are frozen there: the edge meaning", lambda: to_query("frozen")),
             (
@@ -259,11 +276,15 @@ EXERCISES = {
     ),
     "6.1": Exercise(
         "What share of the model's difference does the circuit of three heads bring, F(C) / F(M)?",
-        lambda: kept()[1] / kept()[0],
+        lambda: kept().share,
         "faithfulness: three of 32 heads do more than all, since the others hold the answer back",
         (
-            ("that is the difference of the two, not the share", lambda: kept()[0] - kept()[1]),
-            ("that is the circuit's difference itself", lambda: kept()[1]),
+            ("that is how far apart the two are, not the share", lambda: kept().gap),
+            ("that is the circuit's difference itself", lambda: float(kept().circuit.mean())),
+            (
+                "that is the mean of each prompt's ratio; asked for is the ratio of the means",
+                lambda: kept().mean_of_ratios,
+            ),
         ),
     ),
     "7.1": Exercise(
@@ -284,8 +305,9 @@ EXERCISES = {
     ),
     "8.2": Exercise(
         "Which latent of m3 adds most to the difference?",
-        lambda: max(by_latents(), key=by_latents().__getitem__),
+        lambda: first(by_latents()),
         "and it is less than a fifth of what the MLP adds",
+        ranked=by_latents,
     ),
     "9.1": Exercise(
         "The share of neurons whose sentence predicts better, by correlation, than their top "

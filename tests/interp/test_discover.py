@@ -143,6 +143,8 @@ def test_the_record_tells_what_was_found_and_by_what():
     text = repr(discovery)
     assert text.startswith("2 of 10 heads make the logit difference; 5 maps")
     assert "previous token        a0.2@B1    looks at before 1.00" in text
+    assert "before 1.00" in discovery._repr_html_()
+    assert "of 8.109 up (clean less corrupt)" in text
     plain = json.loads(discovery.to_json())
     assert plain["roles"] == {role: list(nodes) for role, nodes in KNOWN.items()}
     assert plain["maps"][2]["effects"]["a0.2"] == pytest.approx(

@@ -101,7 +101,12 @@ def test_what_is_said_of_other_answers():
     for many in (run()["a2.6@-1"], run()["a2.6"], direct().heads().values):
         assert check("1.1", many).said == "several numbers; asked for is a number"
     assert check("2.1", -EXERCISES["2.1"].right()).said == "the size is right, the sign is not"
-    assert check("2.1", 123.0).said.startswith("not yet")
+    assert check("2.1", 123.0).said == "not yet: too high"
+    assert check("2.1", -123.0).said == "not yet: too low"
+    assert "in percent" in check("6.1", 100 * EXERCISES["6.1"].right()).said
+    assert check("2.2", "a2.6").said == "not yet: a2.6 has 2.13, place 2 of 32"
+    assert check("2.2", "a9.9").said == f"not yet. {EXERCISES['2.2'].asks}"
+    assert check("1.2", "resid0").said == f"not yet. {EXERCISES['1.2'].asks}"
     with pytest.raises(MiniGPTError, match=r"exercise '3\.9'"):
         check("3.9", 1)
 
@@ -128,6 +133,7 @@ def test_the_command_lists_opens_and_checks(interp, tmp_path, monkeypatch):
     made = json.loads(notebook.read_text())
     solution = next(c for c in made["cells"] if "solution" in c["metadata"].get("tags", ()))
     assert solution["metadata"]["jupyter"] == {"source_hidden": True}
+    assert not any("assert " in line for cell in made["cells"] for line in cell["source"])
     notebook.write_text("mine")
     status, said, _ = interp("learn", "3", "--no-open")
     assert "left as it is" in said
@@ -137,7 +143,7 @@ def test_the_command_lists_opens_and_checks(interp, tmp_path, monkeypatch):
     assert "✓ 3.1" in said
     assert "what layer 3 leaves behind" in said
     status, _, said = interp("learn", "--check", "3.1")
-    assert (status, "3.1=a2.3" in said) == (2, True)
+    assert (status, "1.2=resid0" in said) == (2, True)
     status, _, said = interp("learn", "99")
     assert (status, "1 to 11" in said) == (2, True)
 
