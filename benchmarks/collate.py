@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -40,6 +39,16 @@ from minigpt.tokenizer import gpt2
 FEW = 4096
 # Tokens of the contest with Delphi, and the Python that has its libraries.
 BESIDE = 8192
+# A command, and at its end the most kilobytes that it held.
+MEASURED = """
+import atexit
+from interp.cli import main
+def said():
+    lines = open("/proc/self/status")
+    print(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
+atexit.register(said)
+main()
+"""
 ROOT = Path(__file__).parents[1]
 PYTHON = Path(os.environ.get("TL4_PYTHON", ROOT / ".bench-venv" / "tl4" / "bin" / "python"))
 
@@ -129,11 +138,12 @@ def agree(store: Store, sums: dict[str, float]) -> None:
 
 
 def peak(model: Path, texts: Sequence[Document], folder: Path) -> int:
-    """Bytes that `interp collate` has in memory at most."""
+    """Bytes that `interp collate` has in memory at most; counted in a program of its own, since a
+    process is charged with what the one that began it held."""
     (folder / "few.txt").write_text(texts[0].text, encoding="utf-8")
     command = ["collate", str(folder / "few.txt"), "--out", str(folder / "few"), "-m", str(model)]
-    subprocess.run([sys.executable, "-W", "ignore", "-m", "interp.cli", *command], check=True)
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    ran = [sys.executable, "-W", "ignore", "-c", MEASURED, *command]
+    return int(subprocess.run(ran, check=True, stdout=subprocess.PIPE).stdout.split()[-1]) * 1024
 
 
 def some(model: GPT2, paths: Sequence[str], tokens: int) -> list[Document]:

@@ -395,8 +395,11 @@ def _pattern_overrides(t: Trace, site: Site) -> Iterator[tuple[int | None, Overr
 def _weights(q: Tensor, k: Tensor, lengths: Tensor) -> Tensor:
     """The pattern of each prompt over exactly its own positions, as the pass formed it; zero
     elsewhere."""
-    weights = q.new_zeros(*q.shape[:3], int(lengths.max()))
-    for n in torch.unique(lengths).tolist():
+    every = torch.unique(lengths).tolist()
+    if len(every) == 1:
+        return ops.pattern(q, k)
+    weights = q.new_zeros(*q.shape[:3], every[-1])
+    for n in every:
         rows = sent((lengths == n).nonzero().flatten(), q)
         weights[rows, :, :n, :n] = ops.pattern(q[rows, :, :n], k[rows, :, :n])
     return weights

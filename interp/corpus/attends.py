@@ -12,9 +12,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from minigpt import Params, Trace
+from minigpt.address import Site
 from minigpt.shown import Shown
 
-Products = Float[Tensor, "head d_head d_head"]
+Roots = Float[Tensor, "head d_head d_head"]
 SCORES = ("previous", "duplicate", "induction", "entropy", "distance")
 
 
@@ -58,16 +59,16 @@ class Looked(NamedTuple):
     asked: Float[Tensor, "batch score"]
 
 
-def looked(trace: Trace, layer: int, skip: int = 0, products: Products | None = None) -> Looked:
-    """What a layer's heads looked at; scores without each prompt's first `skip` queries. products:
+def looked(trace: Trace, layer: int, skip: int = 0, roots: Roots | None = None) -> Looked:
+    """What a layer's heads looked at; scores without each prompt's first `skip` queries. roots:
     the layer's, where they are at hand."""
-    weights = trace[f"a{layer}.pattern"]
+    weights = trace.weights(Site("pattern", layer)).transpose(1, 2)
     rows, heads, places, _ = weights.shape
     most = weights.new_zeros(rows, places, heads)
     source = torch.zeros(most.shape, dtype=torch.int16)
     sums = torch.zeros(rows, heads, len(SCORES), dtype=torch.float64)
     asked = torch.zeros(rows, len(SCORES), dtype=torch.float64)
-    known = outputs(trace.params, layer) if products is None else products
+    known = outputs(trace.params, layer) if roots is None else roots
     given = weights, lengths(trace, layer, known), trace.tokens, trace.batch.lengths
     out = most, source, sums, asked
     from interp.corpus import kernels  # its library is an extra
@@ -77,14 +78,15 @@ def looked(trace: Trace, layer: int, skip: int = 0, products: Products | None = 
     return Looked(*out)
 
 
-def outputs(params: Params, layer: int) -> Products:
-    """The products of the rows by which each head of a layer writes, in float64."""
+def outputs(params: Params, layer: int) -> Roots:
+    """A lower triangle for each head of a layer, float64: a value through it is as long as what the
+    head writes for that value."""
     out = params.blocks[layer].w_o.double().unflatten(0, (params.config.n_head, -1))
-    found: Products = out @ out.transpose(1, 2)
+    found: Roots = torch.linalg.qr(out.transpose(1, 2)).R.transpose(1, 2).contiguous()
     return found
 
 
-def lengths(trace: Trace, layer: int, products: Products) -> Float[Tensor, "batch head pos"]:
+def lengths(trace: Trace, layer: int, roots: Roots) -> Float[Tensor, "batch head pos"]:
     """How long what each head writes would be, were all attention at one place; float64. A prompt's
     bits do not depend on the others."""
     values = trace[f"a{layer}.v"]
@@ -92,7 +94,7 @@ def lengths(trace: Trace, layer: int, products: Products) -> Float[Tensor, "batc
     from interp.corpus import kernels  # its library is an extra
 
     kernels.threads()
-    kernels.lengths(values.contiguous().numpy(), products.numpy(), found.numpy())
+    kernels.lengths(values.contiguous().numpy(), roots.numpy(), found.numpy())
     return found
 
 

@@ -94,23 +94,30 @@ def histogram(bits, counted, counts, below, nothing):
 
 @numba.njit(parallel=True, cache=True, error_model="numpy")
 @no_type_check
-def lengths(values, gram, out):
-    """The length of what heads write for values [row, pos, head, d_head] at one place, by the
-    products of their output's rows [head, d_head, d_head], into out [row, head, pos]."""
+def lengths(values, root, out):
+    """The length of what heads write for values [row, pos, head, d_head] at one place, by a lower
+    triangle [head, d_head, d_head] that keeps lengths, into out [row, head, pos]."""
     rows, places, heads, width = values.shape
+    four = width - width % 4
     for unit in numba.prange(rows * places):
         row, t = unit // places, unit % places
         written = np.zeros(width)
         for head in range(heads):
+            value = values[row, t, head].astype(np.float64)
             written[:] = 0.0
-            for i in range(width):
-                value = values[row, t, head, i]
-                for j in range(width):
-                    written[j] += value * gram[head, i, j]
+            for i in range(0, four, 4):  # four rows at a time read and write a quarter as often
+                a, b, c, d = value[i], value[i + 1], value[i + 2], value[i + 3]
+                for j in range(i + 4):
+                    written[j] += (a * root[head, i, j] + b * root[head, i + 1, j]) + (
+                        c * root[head, i + 2, j] + d * root[head, i + 3, j]
+                    )
+            for i in range(four, width):
+                for j in range(i + 1):
+                    written[j] += value[i] * root[head, i, j]
             total = 0.0
             for j in range(width):
-                total += written[j] * values[row, t, head, j]
-            out[row, head, t] = np.sqrt(max(total, 0.0))
+                total += written[j] * written[j]
+            out[row, head, t] = np.sqrt(total)
 
 
 @numba.njit(parallel=True, cache=True, error_model="numpy")

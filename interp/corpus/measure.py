@@ -3,8 +3,9 @@ are run at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 
 import torch
@@ -18,12 +19,11 @@ from interp.corpus.best import Best, keys
 from interp.corpus.groups import Did, Group, groups, offsets
 from interp.corpus.moments import Moments
 from interp.corpus.windows import Windows
-from minigpt import GPT2
+from minigpt import GPT2, Trace
 from minigpt.shown import Shown
 
-# Windows that are measured together, and of these run together: a run takes half a megabyte a
-# token at full size.
-BLOCK, RUN = 16, 4
+# Windows that are measured together; they are run together too, where there is room.
+BLOCK = 16
 KINDS = ("top", "bottom", "sample")
 # What a rank must exceed to be kept, by kind.
 Least = Mapping[str, Int[Tensor, "n"]]
@@ -79,7 +79,7 @@ def measure(
     settings: Settings,
     shard: slice,
     least: Least = NOTHING,
-    batch: int = RUN,
+    batch: int = BLOCK,
     best: Mapping[str, Best] | None = None,
 ) -> Found:
     """What every component did in the windows of one shard; of those to be kept, only what is above
@@ -90,19 +90,24 @@ def measure(
     kept = Found.none(model, settings, least).best if best is None else dict(best)
     sums = {group.name: Moments.none(group.n) for group in every}
     seen = Attends.none(model.config.n_layer, model.config.n_head)
-    products = [attends.outputs(model.params, i) for i in range(model.config.n_layer)]
+    roots = [attends.outputs(model.params, i) for i in range(model.config.n_layer)]
     for start in range(shard.start, shard.stop, BLOCK):
         rows = range(start, min(start + BLOCK, shard.stop))
-        block = Block(model, windows, rows, settings, batch, products)
+        block = Block(model, windows, rows, settings, batch, roots)
         for group in every:
-            did = block.did(group)
-            some, low, high = Moments.of(did.values, block.counted)
-            sums[group.name] |= some
-            offer = Offer(starts[group.name], group, did, block)
-            offer.to(kept, low, high, settings.seed)
+            sums[group.name] |= _took(block, group, starts[group.name], kept, settings.seed)
         for each in block.attends:
             seen |= each
+        del block  # its run makes room for the next one
     return Found(Moments.joined([sums[group.name] for group in every]), kept, seen)
+
+
+def _took(block: Block, group: Group, start: int, kept: Mapping[str, Best], seed: int) -> Moments:
+    """How a group's numbers in a block are spread; its windows are offered."""
+    did = block.did(group)
+    some, low, high = Moments.of(did.values, block.counted)
+    Offer(start, group, did, block).to(kept, low, high, seed)
+    return some
 
 
 def _both(a: Best, b: Best) -> Best:
@@ -122,31 +127,35 @@ class Block:
         rows: range,
         settings: Settings,
         batch: int,
-        products: Sequence[attends.Products],
+        roots: Sequence[attends.Roots],
     ) -> None:
         tokens = [windows[window] for window in rows]
         self.first = rows.start
         self.marks = torch.tensor([windows.mark(window) for window in rows])
         self.counted = _counted(torch.tensor([len(ids) for ids in tokens]), settings.skip)
         self.attends: list[Attends] = []
-        self._did: dict[str, list[Did]] = {group.name: [] for group in groups(model)}
+        self._reads: list[Callable[[Group], Did]] = []
         for start in range(0, len(tokens), batch):
             trace = model.run(tokens[start : start + batch])
-            heads = [
-                looked(trace, layer, settings.skip, each) for layer, each in enumerate(products)
-            ]
+            heads = [looked(trace, layer, settings.skip, each) for layer, each in enumerate(roots)]
             self.attends += attends.each(heads)
-            for group in groups(model):
-                done = Did(*heads[group.layer][:2]) if group.is_heads else group.read(trace)
-                self._did[group.name].append(done)
+            read: Callable[[Group], Did] = partial(_read, trace, heads)
+            if batch < len(tokens):  # its trace makes room for the next one
+                read = {group: read(group) for group in groups(model)}.pop
+            self._reads.append(read)
             dense.put(trace, windows, rows.start + start, settings.dense)
 
     def did(self, group: Group) -> Did:
         """What a group's components did, [window, pos, n]; behind a window's end anything."""
-        each, width = self._did.pop(group.name), self.counted.shape[1]
+        each, width = [read(group) for read in self._reads], self.counted.shape[1]
         source = [did.source for did in each if did.source is not None]
         joined = _joined(source, width) if source else None
         return Did(_joined([did.values for did in each], width), joined)
+
+
+def _read(trace: Trace, heads: Sequence[attends.Looked], group: Group) -> Did:
+    """What a group's components did in a run."""
+    return Did(*heads[group.layer][:2]) if group.is_heads else group.read(trace)
 
 
 def _counted(lengths: Int[Tensor, "windows"], skip: int) -> Bool[Tensor, "windows pos"]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from interp.corpus.best import SPAN
 from interp.corpus.documents import CorpusError
 from interp.corpus.groups import groups
-from interp.corpus.measure import BLOCK, RUN, Settings
+from interp.corpus.measure import BLOCK, Settings
 from minigpt import GPT2
 from minigpt.params import tensors
 
@@ -19,8 +19,9 @@ LIBRARIES = 700 * 2**20
 PLACE = 8 + 4 + 3 * 2 + 2 * SPAN
 # Copies of what is kept while it is written down; numbers of float64 in a component's moments.
 COPIES, MOMENTS = 2, 48
-# Rows of the stream's width, of the MLP's and of the context's that a layer of a run holds.
-STREAM, MLP = 12, 2
+# Rows of the stream's width that each layer of a run holds; and that one has beside while it runs,
+# of the MLP's width and, for each head, of the window's.
+STREAM, STREAM_BESIDE, MLP_BESIDE, HEAD_BESIDE = 6, 6, 2, 3
 
 
 def at_once(model: GPT2, settings: Settings, budget: float | None = None, workers: int = 1) -> int:
@@ -29,7 +30,7 @@ def at_once(model: GPT2, settings: Settings, budget: float | None = None, worker
     if budget is None:
         budget = workers * max(BUDGET, needed(model, settings, 1))
     each = budget / workers
-    fits = [n for n in range(RUN, 0, -1) if needed(model, settings, n) <= each]
+    fits = [n for n in range(BLOCK, 0, -1) if needed(model, settings, n) <= each]
     if not fits:
         least = workers * needed(model, settings, 1)
         raise CorpusError(
@@ -48,9 +49,11 @@ def needed(model: GPT2, settings: Settings, windows: int) -> int:
     components = sum(group.n for group in groups(model))
     places = settings.top + settings.bottom + settings.sample
     kept = components * (COPIES * places * PLACE + 8 * MOMENTS)
-    block = BLOCK * settings.size * components * size
-    row = STREAM * config.d_model + MLP * config.d_mlp + config.n_head * settings.size
-    run = windows * settings.size * config.n_layer * row * size
+    block = BLOCK * settings.size * components * size if windows < BLOCK else 0
+    row = config.n_layer * (STREAM * config.d_model + config.d_mlp)
+    row += STREAM_BESIDE * config.d_model + MLP_BESIDE * config.d_mlp
+    row += HEAD_BESIDE * config.n_head * settings.size
+    run = windows * settings.size * row * size
     beside = model.params.dictionaries.values()
     held = sum(each.encoder.nbytes + each.decoder.nbytes for each in beside)
     held += sum(x.nbytes for x in tensors(model.params).values())

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from interp.corpus.measure import RUN, Found, Least, Settings, measure
+from interp.corpus.measure import BLOCK, Found, Least, Settings, measure
 from interp.corpus.windows import Windows, opened
 from interp.executor import Where, each
 from interp.executor.lend import Lent, lent
@@ -23,7 +23,7 @@ class Measure(Shown):
     of: Lent
     folder: Path
     settings: Settings
-    batch: int = RUN
+    batch: int = BLOCK
     _opened: list[tuple[GPT2, Windows]] = field(default_factory=list)
 
     def __call__(self, piece: tuple[slice, Least]) -> bytes:
@@ -42,7 +42,7 @@ def measured(
     shards: Sequence[slice],
     known: Callable[[], Found],
     where: Where,
-    batch: int = RUN,
+    batch: int = BLOCK,
 ) -> Iterator[Found]:
     """What is found in each shard. known: what is known when its work begins; batch: windows that
     are run together. Workers, on whatever machine, must see the windows' folder."""

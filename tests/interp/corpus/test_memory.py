@@ -11,7 +11,7 @@ import torch
 
 from interp.corpus.documents import CorpusError
 from interp.corpus.make import make
-from interp.corpus.measure import RUN, Settings
+from interp.corpus.measure import BLOCK, Settings
 from interp.corpus.memory import BUDGET, at_once, needed
 from interp.executor import Where
 from minigpt import GPT2, Config
@@ -42,9 +42,9 @@ def sentences():
 
 
 def test_a_run_takes_as_many_windows_as_fit():
-    whole, one = (needed(MODEL, SETTINGS, n) for n in (RUN, 1))
-    assert at_once(MODEL, SETTINGS, whole) == at_once(MODEL, SETTINGS) == RUN
-    assert at_once(MODEL, SETTINGS, whole - 1) == RUN - 1
+    whole, one = (needed(MODEL, SETTINGS, n) for n in (BLOCK, 1))
+    assert at_once(MODEL, SETTINGS, whole) == at_once(MODEL, SETTINGS) == BLOCK
+    assert 1 < at_once(MODEL, SETTINGS, whole - 1) < BLOCK
     assert at_once(MODEL, SETTINGS, one) == 1
     assert at_once(MODEL, SETTINGS, 2 * one, workers=2) == 1
 
@@ -76,4 +76,4 @@ def test_what_is_said_to_be_needed_is_what_is_taken_at_most(tmp_path):
     code = COLLATES.format(folder=str(tmp_path / "s"), workers=1)
     ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     taken = 1024 * int(ran.stdout.split()[-1])
-    assert 0.5 * needed(wide(), MANY, RUN) < taken <= needed(wide(), MANY, RUN)
+    assert 0.5 * needed(wide(), MANY, BLOCK) < taken <= needed(wide(), MANY, BLOCK)
