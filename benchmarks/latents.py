@@ -40,7 +40,12 @@ def main() -> None:
         model = place.model.with_dictionaries(known)
         tokens = setting.pairs(32, 16, [8]).clean
         traced = runner.alternate(
-            {"trace": lambda: model.run(tokens), "latents": lambda: lit(model, tokens)},
+            {
+                "trace": lambda: model.run(tokens),
+                "latents": lambda: lit(model, tokens),
+                "logits": lambda: model.run(tokens).logits,
+                "logits and latents": lambda: spoken(model, tokens),
+            },
             setting.rounds(5),
             1,
         )
@@ -63,6 +68,7 @@ def main() -> None:
             held=load(folder)[1],
             active=int((run.act("m5.l") > 0).sum()),
             ratio=traced["latents"].median / traced["trace"].median,
+            ratio_with_logits=traced["logits and latents"].median / traced["logits"].median,
             least_ratio=1
             + 2 * known.encoder.numel() * tokens.numel() / full_flops(model.run(tokens)),
         )
@@ -93,6 +99,12 @@ def load(folder: str) -> tuple[float, int]:
 def lit(model: GPT2, tokens: torch.Tensor) -> torch.Tensor:
     """A trace, and every latent of it."""
     return model.run(tokens).act("m5.l")
+
+
+def spoken(model: GPT2, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """A trace, all its logits and every latent of it."""
+    trace = model.run(tokens)
+    return trace.logits, trace.act("m5.l")
 
 
 def strongest(run: Trace) -> list[str]:

@@ -299,7 +299,11 @@ def changed_by(importing: str) -> str:
     return done.stdout.strip()
 
 
-@pytest.mark.parametrize("names", [["minigpt"], list(OURS)], ids=["the engine", "every module"])
+@pytest.mark.parametrize(
+    "names",
+    [list(OURS), pytest.param(["minigpt"], marks=pytest.mark.slow)],
+    ids=["every module", "the engine"],
+)
 def test_importing_changes_nothing_that_belongs_to_the_process(names: list[str]) -> None:
     assert changed_by("\n".join(f"import {name}" for name in names)) == "[]"
 

@@ -15,10 +15,10 @@
 #
 # *Every part of the model reads from one stream of vectors and adds to it. Here each of these writes has a name.*
 #
-# Text is cut into *tokens*, here words and signs. A GPT-2 turns each token into a vector, and then only ever **adds** to it, layer by layer: *heads* look at
-# other positions and bring something of what stands there, *MLPs* (two layers of *neurons*) work on what is there. The vector that grows is the *residual
-# stream*; at its end it is turned into a score (a *logit*) for every possible next token. Twenty minutes; nothing is
-# assumed but Python.
+# Text is cut into *tokens*, here words and signs. A GPT-2, which is a kind of language model, turns each token into a vector, and then only ever **adds** to
+# it, layer by layer: *heads* look at other positions and bring something of what stands there, *MLPs* (a layer of *neurons*, read in and written out) work on
+# what is there. The vector that grows is the *residual stream*; at its end it is turned into a score (a *logit*) for every possible next token. Twenty minutes;
+# nothing is assumed but Python.
 
 # %%
 import weights
@@ -60,6 +60,17 @@ for logit, probability, token in zip(*map(list, (best.values, probabilities, bes
 
 # %%
 trace["a2.6@-1"].shape, trace["m3"].shape, trace["resid2"].shape
+
+# %% [markdown]
+# A typo costs nothing: an address that is not there is an error that says what is.
+
+# %%
+from minigpt.errors import AddressError
+
+try:
+    trace["a2.9"]
+except AddressError as error:
+    print(error)
 
 # %% [markdown]
 # The stream begins as the token's own vector, `emb`, and its position's, `pos`.

@@ -88,7 +88,8 @@ second, without_one, without_all
 #
 # ## Exercises
 #
-# **3.1** Which head has the largest induction score? (`scores` is [layer, head]; the answer is an address.)
+# **3.1** Which head has the largest induction score? (`scores` is [layer, head]; `divmod(int(scores.argmax()), 8)` are both; the answer is an
+# address.)
 
 # %%
 from interp.learn import check
@@ -100,13 +101,13 @@ layer, number = divmod(int(scores.argmax()), 8)
 check("3.1", f"a{layer}.{number}")
 
 # %% [markdown]
-# **3.2** The loss at the second time without all five?
+# **3.2** The loss at the second time when `a2.7` alone is left of the five?
 
 # %%
 check("3.2", ...)
 
 # %% tags=["hide-cell", "solution"] jupyter={"source_hidden": true}
-check("3.2", second_half(*five))
+check("3.2", second_half(*five[:-1]))
 
 # %% [markdown]
 # ## What you found

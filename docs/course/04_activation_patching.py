@@ -33,10 +33,12 @@ clean, corrupt = model.run(pairs), model.run(pairs.corrupted)
 float(metric(clean)), float(metric(corrupt))
 
 # %% [markdown]
-# One word is another, and the answer is the other name: from the corrupt run to the clean one it is 42.8. *Denoising* puts one node's **clean** value into the
-# **corrupt** run: is this node *enough* to bring the answer back? *Noising* puts its **corrupt** value into the **clean** run: is it *needed*?
+# The first prompt's run is called *clean*, the second's, whose giver is the other person, *corrupt*: its answer is the other name, and the logit difference is
+# lower by 42.8. *Denoising* puts one node's **clean** value into the **corrupt** run: is it *enough* to bring the answer back? *Noising* puts its **corrupt**
+# value into the **clean** run: is what it says *needed*?
 #
-# **Predict first.** `a3.4` and `a2.6` both copy the name. Which is larger for such a head: what it brings back alone, or what is lost without it?
+# **Predict first.** `a3.4` and `a2.6` both copy the name. Which is larger for such a head: what it brings back alone, or what is lost when it says the
+# other thing?
 
 # %%
 back = patching.nodes(model, pairs, metric, over="heads", direction="denoising")
@@ -47,11 +49,11 @@ lost = patching.nodes(model, pairs, metric, over="heads", direction="noising")
 lost.top(6)
 
 # %% [markdown]
-# More is lost than comes back: `a3.4` brings back 8.8, and 9.9 is lost without it; of `a2.6` it is 5.3 and 12.3. What these heads write is worth most beside what
-# the others write. Where nodes stand in for each other it is the other way round (Heimersheim and Nanda 2024).
+# More is lost than comes back: 9.9 and 8.8 of `a3.4`, 12.3 and 5.3 of `a2.6`. Noising does not take a head away, it makes it say the wrong thing, and the others
+# have to be louder than that. Taken away altogether, `a2.6` would cost 0.2 here: others say the same, as in lesson 3.
 #
-# The order differs too: `a2.1` is needed, and brings little back by itself. And without `a0.6`, which brings to the last position who gave, the answer turns
-# round altogether: 43.5 of 42.8.
+# The order differs too: 16.2 is lost when `a2.1` says the other thing, and put back alone it brings hardly anything. And `a0.6`, which brings to the last
+# position who gave, turns the answer round altogether: 43.5 of 42.8.
 #
 # **Signs**: an effect is after less before. Denoising begins with the corrupt run, so that a node that helps is positive; noising begins with the clean run, so
 # that the same node is negative. Where the answer lies, position by position:
@@ -61,6 +63,7 @@ patching.nodes(model, pairs, metric, over="resid@").figure()
 
 # %% [markdown]
 # All of it stands at `John`'s second time, position 9, until the heads of layer 0 have read it; from then on it stands at the last position, 13.
+# (Mary's own place says nothing here: both runs have her there, and what two runs share cannot show.)
 #
 # ## What instead? Zero, mean, resample
 #
@@ -68,18 +71,18 @@ patching.nodes(model, pairs, metric, over="resid@").figure()
 # prompts of the same sentence (`"group"`: what it always says there), or what it says on another prompt (`"resample"`).
 
 # %%
-many = ioi.prompts(model.tokenizer, 60, 0)
+many = ioi.prompts(model.tokenizer, 60, 0)  # 60 made-up sentences, drawn with the seed 0
 of_many = metrics.logit_diff(many)
 for source in ("zero", "group", "resample"):
     print(patching.knockout(model, many, of_many, ["a3.4", "a2.6", "m3"], source))
 
 # %% [markdown]
-# The same three nodes, and effects that differ by a factor of three: a mean takes away only what is particular to a prompt, another prompt's value says something
-# wrong.
+# The same three nodes, and effects that differ by more than a factor of three: a mean takes away only what is particular to a prompt, another prompt's value
+# says something wrong.
 #
 # ## Exercises
 #
-# **4.1** By how much does `a3.4` move the corrupt run's difference when it is put back from the clean run?
+# **4.1** By how much does `a2.1` move the corrupt run's difference when it is put back from the clean run? (`effects["a0.0"]` is a row of a table of effects.)
 
 # %%
 from interp.learn import check
@@ -87,10 +90,10 @@ from interp.learn import check
 check("4.1", ...)
 
 # %% tags=["hide-cell", "solution"] jupyter={"source_hidden": true}
-check("4.1", back["a3.4"])
+check("4.1", back["a2.1"])
 
 # %% [markdown]
-# **4.2** `a0.6` is first in both lists. Which head is *needed* most after it? (`lost.addresses` are the names of all rows, `lost.top(6).addresses` of these six.)
+# **4.2** `a0.6` is first in both lists. Which head's word is *needed* most after its? (`lost.top(6).addresses` are the names of six rows, in their order.)
 
 # %%
 check("4.2", ...)

@@ -45,7 +45,7 @@ paper = patching.paths(model, pairs, metric, receivers=["a3.4.q"], at="END", mlp
 paper.top(6)
 
 # %% [markdown]
-# Layers 0 to 2: a head of layer 3 reads what was written before it. Negative, as in noising: without what `a2.1` says to it, `a3.4` looks less at Mary.
+# Layers 0 to 2: a head of layer 3 reads what was written before it. Negative, as in noising: when `a2.1` says the other thing, `a3.4` looks away from Mary.
 #
 # That is the meaning of *Interpretability in the Wild* (appendix B): between sender and receiver all other heads are held at what they wrote in the clean run,
 # **MLPs are not**. What a sender does through an MLP in between counts as its own. Along the direct *edge* only, from the sender's write straight into the
@@ -68,19 +68,19 @@ for head in ("a0.6", "a2.1", "a2.6"):
 paper.figure()
 
 # %% [markdown]
-# `a0.6` is nearly silent on its own edge and speaks through MLPs: **"no direct edge" is not "no effect"**. One whole path can be asked for by name, up to the
+# The first two columns are of what reaches `a3.4.q`, the last is of every receiver there is. `a0.6` is nearly silent on its own edge and reaches these queries
+# through MLPs; `a2.6` does not act on them at all, and yet acts: **"no direct edge" is not "no effect"**. One whole path can be asked for by name, up to the
 # logits, `out`:
 
 # %%
 patching.path(model, pairs, metric, "a2.1>a3.4.q>out")
 
 # %% [markdown]
-# Less than half of its edge's -5.68: in that table, what `a3.4` writes otherwise may also go on through the last MLP. Along `a2.1>a3.4.q>out` it goes straight
-# to the logits.
+# Half of its edge's -5.68: in that table, `a3.4`'s changed write may still pass through `m3`, here it goes straight to the logits.
 #
 # ## Exercises
 #
-# **5.1** What is the effect of `a0.6` through the queries of `a3.4`, in the paper's meaning?
+# **5.1** The other name mover is `a2.6`. What is the effect of `a0.6` through *its* queries, in the paper's meaning?
 
 # %%
 from interp.learn import check
@@ -88,7 +88,10 @@ from interp.learn import check
 check("5.1", ...)
 
 # %% tags=["hide-cell", "solution"] jupyter={"source_hidden": true}
-check("5.1", paper["a0.6"])
+check(
+    "5.1",
+    patching.paths(model, pairs, metric, receivers=["a2.6.q"], at="END", mlps="recompute")["a0.6"],
+)
 
 # %% [markdown]
 # ## What you found

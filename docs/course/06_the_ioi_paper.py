@@ -31,7 +31,7 @@ pairs
 
 # %% [markdown]
 # Positions have names: IO, the indirect object, who gets the thing; S1 and S2, the subject's first and second time, S1+1 the token behind the first; END, the
-# last token. In lesson 5's sentence Mary is IO and John the subject.
+# last token. In lesson 5's sentence Mary is IO and John the subject. The corrupt prompts have three other names, each once.
 #
 # **Predict first.** The sentence names two people, one of them twice. What must a model do to say the other one? Write down three steps. (The next cell draws
 # some forty maps of path patching and takes about twenty seconds.)
@@ -45,11 +45,16 @@ found
 # %% [markdown]
 # A *map* is lesson 5's table: what every head does through some receivers. `discover` begins with the map to the logits, `out@END`, and goes on with one to
 # what the heads that it found there read. Each line is a head, at a position, whose effect stands out from the crowd of heads that do nothing in particular:
-# its class, where it looks, and its effect in the maps that it was found by. Three steps are among them:
+# its class (*unclassed*: of none that the paper has), where it looks, and its effect in the maps that it was found by. As in lesson 5, a negative effect helps
+# the answer and a positive one holds it back. *Answer* and *distractor* are the two names, *before* is the token before, *the same* an earlier time of the same
+# token; 4.509 is the clean prompts' difference less that of the corrupt ones.
 #
-# 1. A *duplicate token* head sees, at John's second time, that he comes twice.
-# 2. An *S-inhibition* head looks from the end at John's second time, and tells the heads behind it.
-# 3. A *name mover* then looks at Mary rather than at John, and copies her.
+# The paper's steps, and what is here of them:
+#
+# 1. A *duplicate token* head sees, at John's second time, that he comes twice. `a1.4` is the candidate: a fifth of its attention is on the first John, and its
+#    effect is positive, so that it works against the answer. How this model knows who comes twice is not settled by this list.
+# 2. An *S-inhibition* head looks from the end at John's second time, and tells the heads behind it: `a2.4`, with 0.99 of its attention.
+# 3. A *name mover* then looks at Mary rather than at John, and copies her: `a3.4`.
 
 # %% [markdown]
 # Does a head *copy*? What it would write if it looked at the name alone: how often is that name then among its five likeliest words (the paper, section 3.1)?
@@ -71,10 +76,13 @@ from interp import figures
 figures.grid(looks, "attention from the end to the indirect object")
 
 # %% [markdown]
+# `a2.3` and `a3.2` look at the name nearly as much, and copy it in one case of ten or fewer: looking is not copying.
+#
 # ## Is it enough?
 #
 # A circuit is a claim: these heads do it, the rest may as well write its mean over other prompts. F(M) is the model's difference, F(C) the circuit's.
-# *Faithful*: it does what the model does. *Complete*: without it nothing of the behaviour is left. *Minimal*: no head is in vain.
+# *Faithful*: it does what the model does. (The paper also asks whether it is *complete*, nothing of the behaviour being left without it, and *minimal*, no head
+# being in vain: `circuit.completeness`, `circuit.minimality`.)
 #
 # **Predict first.** Both name movers and the S-inhibition head, three of 32: what share of the logit difference is left?
 
@@ -95,7 +103,8 @@ alone = {
 alone
 
 # %% [markdown]
-# Neither is half of it: a name mover that nobody tells where to look copies either name. Now all that `discover` found, on **other** prompts than it was found
+# Neither is half of it: name movers that nobody tells where to look copy either name, and what `a2.4` does alone is to speak against John, straight to the
+# logits. Now all that `discover` found, on **other** prompts than it was found
 # on, since anything can be found on the prompts that one looks at:
 
 # %%
@@ -114,8 +123,8 @@ completed
 # %% [markdown]
 # ## Exercises
 #
-# **6.1** What share of the model's logit difference does the circuit of three heads bring? (`faithful.circuit` and `faithful.model` have a number for each
-# prompt; asked for is the ratio of their means.)
+# **6.1** What share of the model's logit difference do `a3.4@END` and `a2.4@END` bring together, on `pairs`? (`share` is the ratio of the means of `.circuit` and
+# `.model`, which have a number for each prompt.)
 
 # %%
 from interp.learn import check
@@ -123,7 +132,8 @@ from interp.learn import check
 check("6.1", ...)
 
 # %% tags=["hide-cell", "solution"] jupyter={"source_hidden": true}
-check("6.1", faithful.circuit.mean() / faithful.model.mean())
+two = Circuit({"name mover": "a3.4@END", "S-inhibition": "a2.4@END"})
+check("6.1", two.faithfulness(model, pairs, metric).share)
 
 # %% [markdown]
 # ## What you found
@@ -138,3 +148,4 @@ assert max(alone.values()) < 0.5
 assert 0.8 < judged.share < completed.share - 0.05 < 1.0
 assert "a3.5@END" not in found.circuit.nodes and "42 maps" in repr(found)
 assert looks[3, 4] > 0.5
+assert min(looks[2, 3], looks[3, 2]) > 0.5 and max(copies[2, 3], copies[3, 2]) <= 0.101

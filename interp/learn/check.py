@@ -15,7 +15,7 @@ from minigpt.address import parse
 from minigpt.errors import AddressError, MiniGPTError
 from minigpt.shown import Row, Shown
 
-# How far a number may be from the right one: what is read off a table with three digits is right.
+# How far a number may be from the right one.
 NEAR = 2e-3
 
 
@@ -112,5 +112,12 @@ def _spelled(text: str) -> Any:
 
 def _same(given: Any, right: Any) -> bool:
     if isinstance(given, float) and isinstance(right, float):
-        return math.isclose(given, right, rel_tol=NEAR, abs_tol=NEAR)
+        return math.isclose(given, right, rel_tol=NEAR, abs_tol=NEAR) or _rounded(given, right)
     return bool(given == right)
+
+
+def _rounded(given: float, right: float) -> bool:
+    """Whether a number is the right one as a table has it, of two digits or more."""
+    whole, _, fraction = f"{given!r}".partition(".")
+    digits = (whole + fraction).lstrip("-0")
+    return digits.isdigit() and len(digits) >= 2 and round(right, len(fraction)) == given

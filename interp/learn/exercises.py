@@ -26,7 +26,7 @@ MODEL, TASKS = "ioi-mini", "tasks-mini"
 PROMPT = "When Mary and John went to the store, John gave a drink to"
 TWIN = "When Mary and John went to the store, Mary gave a drink to"
 INDUCTION = ("a2.2", "a2.3", "a2.4", "a2.6", "a2.7")
-CIRCUIT = Circuit({"name mover": "a3.4@END a3.5@END", "S-inhibition": "a2.4@END"})
+TWO, MISSED = ("a3.4@END", "a2.4@END"), "a3.5@END"
 Answer = float | str | set[str]
 
 
@@ -111,18 +111,18 @@ def looking(score: Callable[..., Tensor]) -> dict[str, float]:
     return by_head(score(model(), among=heads.words(model().words)))
 
 
-def to_query(mlps: str) -> float:
-    """The effect of a0.6 on the answer through the queries of a3.4."""
-    found = patching.paths(model(), pair(), difference(), ["a0.6"], ["a3.4.q"], at="END", mlps=mlps)
+def to_query(port: str, mlps: str) -> float:
+    """The effect of a0.6 on the answer through a head's queries."""
+    found = patching.paths(model(), pair(), difference(), ["a0.6"], [port], at="END", mlps=mlps)
     return float(found["a0.6"])
 
 
 @cache
-def kept() -> Faithfulness:
-    """The logit differences of the model of seven tasks, and of the circuit."""
+def kept(*nodes: str) -> Faithfulness:
+    """The logit differences of the model of seven tasks, and of a circuit."""
     tasks = weights.load(TASKS)
     many = ioi.prompts(tasks.words, 60, 0)
-    return CIRCUIT.faithfulness(tasks, many, metrics.logit_diff(many))
+    return Circuit({"kept": nodes}).faithfulness(tasks, many, metrics.logit_diff(many))
 
 
 @cache
@@ -228,29 +228,30 @@ EXERCISES = {
         lambda: looking(heads.induction),
     ),
     "3.2": Exercise(
-        "The loss at words that come again, without all five induction heads?",
-        lambda: second_half(*INDUCTION),
-        "worse than at their first time: these five are the whole mechanism",
+        "The loss at words that come again, when a2.7 alone is left of the five induction heads?",
+        lambda: second_half(*INDUCTION[:-1]),
+        "one head of five keeps the loss under what guessing costs, and little more",
         (
+            ("that is without all five", lambda: second_half(*INDUCTION)),
             ("that is with all of them", second_half),
             ("that is without one of them", lambda: second_half("a2.6")),
         ),
     ),
     "4.1": Exercise(
-        "By how much does a3.4, put back from the clean run, move the corrupt run's difference?",
-        lambda: float(patched("denoising")["a3.4"]),
-        "enough by itself to move the answer a good part of the way",
+        "By how much does a2.1, put back from the clean run, move the corrupt run's difference?",
+        lambda: float(patched("denoising")["a2.1"]),
+        "hardly at all: alone it is not enough",
         (
             (
                 "your effect has the sign of noising: corrupt values in the clean run",
-                lambda: float(patched("noising")["a3.4"]),
+                lambda: float(patched("noising")["a2.1"]),
             ),
         ),
     ),
     "4.2": Exercise(
         "Which head, after a0.6, moves the clean run most when its values are the corrupt run's?",
         lambda: str(patched("noising").top(2).addresses[1]),
-        "needed, and not enough: put back alone it brings hardly anything",
+        "what it says is needed, and by 4.1 not enough",
         (
             (
                 "that head is the first; asked for is the second",
@@ -261,13 +262,15 @@ EXERCISES = {
                 lambda: str(patched("denoising").top(2).addresses[1]),
             ),
         ),
+        lambda: {head: abs(effect) for head, effect in patched("noising")},
     ),
     "5.1": Exercise(
-        "The effect of a0.6 through the queries of a3.4, MLPs recomputed as in the paper?",
-        lambda: to_query("recompute"),
-        "what stands at John's second time reaches the name mover's queries by way of MLPs",
+        "The effect of a0.6 through the queries of a2.6, MLPs recomputed as in the paper?",
+        lambda: to_query("a2.6.q", "recompute"),
+        "four times what it does through those of a3.4: a layer nearer, it is heard better",
         (
-            ("MLPs are frozen there: the edge meaning", lambda: to_query("frozen")),
+            ("that is through the queries of a3.4", lambda: to_query("a3.4.q", "recompute")),
+            ("MLPs are frozen there: the edge meaning", lambda: to_query("a2.6.q", "frozen")),
             (
                 "that is all that a0.6 does, on every path",
                 lambda: float(patched("noising")["a0.6"]),
@@ -275,15 +278,17 @@ EXERCISES = {
         ),
     ),
     "6.1": Exercise(
-        "What share of the model's difference does the circuit of three heads bring, F(C) / F(M)?",
-        lambda: kept().share,
-        "faithfulness: three of 32 heads do more than all, since the others hold the answer back",
+        "What share of the model's difference do a3.4@END and a2.4@END bring, F(C) / F(M)?",
+        lambda: kept(*TWO).share,
+        "faithfulness: two of 32 heads do more than all, since the others hold the answer back",
         (
-            ("that is how far apart the two are, not the share", lambda: kept().gap),
-            ("that is the circuit's difference itself", lambda: float(kept().circuit.mean())),
+            ("that is with a3.5 as well", lambda: kept(*TWO, MISSED).share),
+            ("that is how far apart the two are, not the share", lambda: kept(*TWO).gap),
+            ("that is the model's by the circuit's", lambda: 1 / kept(*TWO).share),
+            ("that is the circuit's difference itself", lambda: float(kept(*TWO).circuit.mean())),
             (
                 "that is the mean of each prompt's ratio; asked for is the ratio of the means",
-                lambda: kept().mean_of_ratios,
+                lambda: kept(*TWO).mean_of_ratios,
             ),
         ),
     ),

@@ -104,6 +104,8 @@ def test_what_is_said_of_other_answers():
     assert check("2.1", 123.0).said == "not yet: too high"
     assert check("2.1", -123.0).said == "not yet: too low"
     assert "in percent" in check("6.1", 100 * EXERCISES["6.1"].right()).said
+    assert check("3.2", round(EXERCISES["3.2"].right(), 1)).right
+    assert not check("3.2", round(EXERCISES["3.2"].right())).right  # one digit
     assert check("2.2", "a2.6").said == "not yet: a2.6 has 2.13, place 2 of 32"
     assert check("2.2", "a9.9").said == f"not yet. {EXERCISES['2.2'].asks}"
     assert check("1.2", "resid0").said == f"not yet. {EXERCISES['1.2'].asks}"

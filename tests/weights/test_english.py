@@ -100,6 +100,7 @@ def test_names_are_women_men_or_both_and_all_countries_have_a_capital():
     assert len(agreement.VERBS) == len(brackets.SIGNS) == 3
 
 
+@pytest.mark.slow
 def test_a_model_of_several_tasks_is_measured_on_its_own_held_out_prompts(interp, tmp_path):
     recipe, training = train.RECIPES["tasks-mini"], tmp_path / "training"
     training.mkdir()

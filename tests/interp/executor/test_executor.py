@@ -11,6 +11,7 @@ import pytest
 
 from interp.executor import ExecutorError, Where, each
 from interp.executor.lend import BEGIN, lent
+from tests.conftest import some
 from tests.interp.corpus.test_collate import MODEL
 from tests.interp.executor.jobs import Fails, Killed, Logits, Squares
 
@@ -25,7 +26,7 @@ def test_results_come_in_order_wherever_they_were_made():
     assert os.getpid() not in {who for _, who in there}
 
 
-@pytest.mark.parametrize("where", [Where(), TWO])
+@pytest.mark.parametrize("where", some([Where(), TWO], 2))
 def test_a_piece_may_depend_on_what_came_out_before(where):
     seen: list[int] = []
 
@@ -50,7 +51,7 @@ def test_a_piece_that_kills_every_worker_is_an_error(tmp_path):
         list(each(Killed(tmp_path, 2, always=True), range(4), TWO))
 
 
-@pytest.mark.parametrize("where", [Where(), TWO])
+@pytest.mark.parametrize("where", some([Where(), TWO], 2))
 def test_an_error_of_the_work_is_its_own(where):
     found = each(Fails(), range(5), where)
     assert [next(found) for _ in range(3)] == [0, 1, 2]
