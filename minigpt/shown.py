@@ -15,7 +15,7 @@ LINE, VALUE, CELL, ROWS = 118, 60, 200, 12
 Row = Sequence[object]
 
 # In the tag itself: a notebook's own styles set every cell to the right.
-LEFT, RIGHT = " style='text-align:left'", " class=n style='text-align:right'"
+LEFT, RIGHT = " style='text-align:left'", " class=n style='text-align:right;padding-left:1em'"
 
 
 class Shown:

@@ -42,8 +42,8 @@ print(model.tokenizer.tokens(prompt))
 scores = trace.logits[0, -1]
 best = scores.topk(5)
 probabilities = scores.softmax(-1)[best.indices]
-for logit, probability, token in zip(*map(list, (best.values, probabilities, best.indices))):
-    print(f"{logit:7.2f}  {probability:6.1%}  {model.tokenizer.text(int(token))!r}")
+for logit, share, token in zip(best.values, probabilities, best.indices):
+    print(f"{logit:7.2f}  {share:6.1%}  {model.tokenizer.text(int(token))!r}")
 
 # %% [markdown]
 # Mary, and hardly anybody else: *softmax* makes probabilities of logits, and eight units of logit are a factor of 3,000. A model that has seen nothing but such

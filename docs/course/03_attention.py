@@ -36,12 +36,10 @@ model.tokenizer.text(rows[0, 0]), rows.shape
 # The *loss* at a word is how surprised the model is by it: less the logarithm of the probability that it gave it. Certainty is 0; guessing blindly among the 402
 # words that were drawn from is ln 402 = 6.0.
 #
-# **Predict first.** The loss over the first 25 words, and over the same words again?
+# **Predict first.** The loss over the first 25 words, and over the same words again? (Number i is of word i + 1; behind the last word comes none.)
 
 # %%
-losses = lens.losses(
-    trace
-)  # number i is the surprise at word i + 1; behind the last word comes none
+losses = lens.losses(trace)
 first, second = float(losses[:, :24].mean()), float(losses[:, 25:-1].mean())
 first, second
 

@@ -41,11 +41,11 @@ float(metric(clean)), float(metric(corrupt))
 # other thing?
 
 # %%
-back = patching.nodes(model, pairs, metric, over="heads", direction="denoising")
+back = patching.nodes(model, pairs, metric, "heads", direction="denoising")
 back.top(6)
 
 # %%
-lost = patching.nodes(model, pairs, metric, over="heads", direction="noising")
+lost = patching.nodes(model, pairs, metric, "heads", direction="noising")
 lost.top(6)
 
 # %% [markdown]
@@ -68,13 +68,15 @@ patching.nodes(model, pairs, metric, over="resid@").figure()
 # ## What instead? Zero, mean, resample
 #
 # Ablation is noising without a second prompt. What stands in place of a node's value is part of the question: zero (which no run has), the mean over other
-# prompts of the same sentence (`"group"`: what it always says there), or what it says on another prompt (`"resample"`).
+# prompts of the same sentence (`"group"`: what it always says there), or what it says on another prompt (`"resample"`). On 60 made-up sentences, drawn with
+# the seed 0:
 
 # %%
-many = ioi.prompts(model.tokenizer, 60, 0)  # 60 made-up sentences, drawn with the seed 0
+many = ioi.prompts(model.tokenizer, 60, 0)
 of_many = metrics.logit_diff(many)
+nodes = ["a3.4", "a2.6", "m3"]
 for source in ("zero", "group", "resample"):
-    print(patching.knockout(model, many, of_many, ["a3.4", "a2.6", "m3"], source))
+    print(patching.knockout(model, many, of_many, nodes, source))
 
 # %% [markdown]
 # The same three nodes, and effects that differ by more than a factor of three: a mean takes away only what is particular to a prompt, another prompt's value

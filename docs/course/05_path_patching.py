@@ -41,7 +41,8 @@ metric = metrics.logit_diff(pairs)
 # **Predict first.** Heads of which layers can reach the queries of a head in layer 3?
 
 # %%
-paper = patching.paths(model, pairs, metric, receivers=["a3.4.q"], at="END", mlps="recompute")
+queries = {"receivers": ["a3.4.q"], "at": "END"}
+paper = patching.paths(model, pairs, metric, **queries, mlps="recompute")
 paper.top(6)
 
 # %% [markdown]
@@ -52,17 +53,17 @@ paper.top(6)
 # receiver, with the MLPs between them held too:
 
 # %%
-edge = patching.paths(model, pairs, metric, receivers=["a3.4.q"], at="END", mlps="frozen")
+edge = patching.paths(model, pairs, metric, **queries, mlps="frozen")
 edge.top(6)
 
 # %% [markdown]
 # And everything that a node does, on every path, is lesson 4's noising:
 
 # %%
-total = patching.nodes(model, pairs, metric, over="heads", direction="noising")
-print("head   edge    paper    every path")
+total = patching.nodes(model, pairs, metric, "heads", direction="noising")
+print("head     edge    paper  every path")
 for head in ("a0.6", "a2.1", "a2.6"):
-    print(f"{head}  {edge[head]:+6.2f}  {paper[head]:+6.2f}  {total[head]:+8.2f}")
+    print(head, *(f"{found[head]:+8.2f}" for found in (edge, paper, total)))
 
 # %%
 paper.figure()
@@ -88,10 +89,8 @@ from interp.learn import check
 check("5.1", ...)
 
 # %% tags=["hide-cell", "solution"] jupyter={"source_hidden": true}
-check(
-    "5.1",
-    patching.paths(model, pairs, metric, receivers=["a2.6.q"], at="END", mlps="recompute")["a0.6"],
-)
+others = {"receivers": ["a2.6.q"], "at": "END"}
+check("5.1", patching.paths(model, pairs, metric, **others)["a0.6"])
 
 # %% [markdown]
 # ## What you found
@@ -100,5 +99,6 @@ check(
 # - Report which one. Tools differ in it, and the numbers by a factor of hundreds.
 
 # %% tags=["remove-cell", "claim"]
-assert edge["a2.1"] < -5 < -3 < patching.path(model, pairs, metric, "a2.1>a3.4.q>out").values[0]
+straight = patching.path(model, pairs, metric, "a2.1>a3.4.q>out").values[0]
+assert edge["a2.1"] < -5 < -3 < straight and abs(paper["a2.6"]) < 0.05
 assert abs(edge["a0.6"]) < 0.05 and paper["a0.6"] < -3 and total["a0.6"] < -40

@@ -47,7 +47,7 @@ found
 # what the heads that it found there read. Each line is a head, at a position, whose effect stands out from the crowd of heads that do nothing in particular:
 # its class (*unclassed*: of none that the paper has), where it looks, and its effect in the maps that it was found by. As in lesson 5, a negative effect helps
 # the answer and a positive one holds it back. *Answer* and *distractor* are the two names, *before* is the token before, *the same* an earlier time of the same
-# token; 4.509 is the clean prompts' difference less that of the corrupt ones.
+# token.
 #
 # The paper's steps, and what is here of them:
 #
@@ -63,8 +63,9 @@ found
 trace = model.run(pairs)
 looks = heads.attention(trace, "END", "IO").mean(-1)
 copies = heads.copying(trace, "IO")
-for head in ((3, 4), (3, 5), (2, 4)):
-    print(f"a{head[0]}.{head[1]} looks at IO: {looks[head]:.2f}, copies it: {copies[head]:.2f}")
+for layer, head in ((3, 4), (3, 5), (2, 4)):
+    looked, copied = looks[layer, head], copies[layer, head]
+    print(f"a{layer}.{head} looks at IO: {looked:.2f}, copies it: {copied:.2f}")
 
 # %% [markdown]
 # A second head, `a3.5`, looks at the name and copies it, and is not in the list: its effect is not the same from prompt to prompt, so that it may be chance. A
@@ -87,7 +88,8 @@ figures.grid(looks, "attention from the end to the indirect object")
 # **Predict first.** Both name movers and the S-inhibition head, three of 32: what share of the logit difference is left?
 
 # %%
-circuit = Circuit({"name mover": "a3.4@END a3.5@END", "S-inhibition": "a2.4@END"})
+roles = {"name mover": "a3.4@END a3.5@END", "S-inhibition": "a2.4@END"}
+circuit = Circuit(roles)
 faithful = circuit.faithfulness(model, pairs, metric)
 faithful
 

@@ -378,6 +378,7 @@ def test_an_interrupt_while_torch_is_imported_is_130_and_no_stack_of_calls():
     assert "Traceback" not in rest
 
 
+@pytest.mark.slow
 def test_features_draws_the_question_in_latents(interp, tmp_path):
     asked = (
         "features",

@@ -229,6 +229,7 @@ def test_a_first_look_says_what_it_misses(interp):
     assert "60 of 1,519 edges were found on all pairs" in " ".join(said.split())
 
 
+@pytest.mark.slow
 def test_a_search_is_judged_on_other_prompts_beside_chance(interp, tmp_path):
     out, page = tmp_path / "graph.pt", tmp_path / "page.html"
     given = ("--by", "blocks", "-n", "2", "--edges", "40", "--out", str(out))

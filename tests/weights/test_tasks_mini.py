@@ -86,6 +86,7 @@ def test_it_has_no_dictionaries_and_says_so():
         weights.load_dictionaries("tasks-mini")
 
 
+@pytest.mark.slow
 def test_its_card_is_measured_by_the_command(interp):
     status, said, _ = interp("card", "--model", "tasks-mini", "--prompts", "20", "--json")
     assert status == 0

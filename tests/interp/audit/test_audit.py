@@ -363,7 +363,9 @@ def moody(**moods) -> GPT2:
     ),
 )
 def test_twin_a_run_that_depends_on_its_company(pairs, promise, mood):
+    before = torch.get_num_threads()
     assert red(determinism.section(moody(mood=mood), pairs).rows) == {promise}
+    assert torch.get_num_threads() == before
 
 
 def test_twin_a_run_that_does_not_repeat(pairs):
@@ -402,12 +404,6 @@ def test_what_is_no_promise_names_the_level_reached(whole):
     told = [row for row in section.rows if row.holds is None]
     assert told
     assert all(row.measured.startswith(("D2 reached", "D0 reached")) for row in told)
-
-
-def test_the_number_of_threads_is_left_as_it_was(pairs):
-    before = torch.get_num_threads()
-    determinism.section(model(), pairs)
-    assert torch.get_num_threads() == before
 
 
 # --- patches --------------------------------------------------------------------------------------
@@ -511,6 +507,7 @@ def test_twin_a_rerun_that_is_wrong_in_one_way(pairs, kind, promises):
     assert red(patches.section(as_(kind), pairs).rows) == promises
 
 
+@pytest.mark.slow
 def test_the_dense_pass_is_of_every_kind_of_edit_that_is_audited(pairs):
     trace = model().run(pairs)
     for name, patch in patches.kinds(model().config, trace, model().run(pairs.corrupted)).items():

@@ -165,6 +165,7 @@ def test_flow_4_patch_one_position_from_the_second_prompt(tab: Tab) -> None:
     tab.says("pathmap-note", "before the interventions")
 
 
+@pytest.mark.slow
 def test_flow_5_prompts_of_different_lengths_are_aligned_or_refused_with_the_reason(
     tab: Tab,
 ) -> None:
@@ -205,6 +206,7 @@ def test_flow_6_a_shared_link_opens_the_same_view(tab: Tab, browser, server: str
     assert tab.one("find").input_value() == "a2"
 
 
+@pytest.mark.slow
 def test_flow_7_back_after_three_changes(tab: Tab) -> None:
     tab.open(ASKED)
     before = settled(tab)

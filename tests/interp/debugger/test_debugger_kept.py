@@ -45,6 +45,7 @@ def strongest() -> str:
     return rows[0].address
 
 
+@pytest.mark.slow
 def test_latents_are_switched_on_looked_at_and_switched_off(tab: Tab, strongest: str) -> None:
     settled(tab.open(ASKED))
     tab.one("split-latents").click()

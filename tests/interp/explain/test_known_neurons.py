@@ -68,7 +68,9 @@ def known() -> GPT2:
     into[PLACE[1], 3] += SHARP
     for name in ("h.0.attn.c_attn.weight", "h.0.mlp.c_fc.weight", "h.1.mlp.c_fc.weight"):
         w[name][EMPTY] -= w[name].sum(0)
-    return GPT2(build(config, w), TOKENIZER, name="known neurons")
+    return GPT2(
+        build(config, {name: x.float() for name, x in w.items()}), TOKENIZER, "known neurons"
+    )
 
 
 def _attend(qkv: torch.Tensor, out: torch.Tensor) -> None:
