@@ -49,6 +49,16 @@ hypothesis.settings.load_profile(
 )
 
 
+# Files that are long by browsers, processes and whole studies, the longest first: begun first, so
+# that no worker ends alone with one.
+LONG = (
+    *("test_debugger_browser", "test_audit", "test_learn", "test_collate", "test_debugger_look"),
+    *("test_executor", "test_parity", "test_hub", "test_debugger_kept", "test_cli"),
+    *("test_architecture", "test_components", "test_known_neurons", "test_corpus_commands"),
+    *("test_debugger_other_model", "test_play", "test_search", "test_tasks_mini", "test_exports"),
+)
+
+
 _made = Rows.__init__
 
 
@@ -139,7 +149,9 @@ def model() -> GPT2:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Properties have a marker, so that they can be tried more often."""
+    """Properties have a marker, so that they can be tried more often; long files come first."""
+    place = {name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
     for item in items:
         if hypothesis.is_hypothesis_test(getattr(item, "obj", None)):
             item.add_marker(pytest.mark.property)
