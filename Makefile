@@ -26,10 +26,10 @@ QUICK := tests/test_architecture.py tests/test_mutations.py \
 check: $(BIN)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile $(QUICK)
 
-# Three workers of one thread each: on two cores one of them mostly waits, for a browser or another
-# process. The slow tests run in one process with all threads, and properties five times as often.
+# Two workers of one thread each; the slow tests run in one process with all threads, and properties
+# five times as often.
 test: $(BIN)/.test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -n 3 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(BIN)/.test
 	PROFILE=thorough $(BIN)/python -m pytest -q -m "slow or property"

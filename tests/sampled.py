@@ -15,7 +15,7 @@ from typing import Any
 import jaxtyping
 from jaxtyping import _decorator
 
-FIRST, THEN = 8, 199
+FIRST, THEN = 4, 1999
 _every = _decorator.jaxtyped
 # Each function's count of calls, which a new file begins anew.
 _counts: list[list[Iterator[int]]] = []
