@@ -15,9 +15,11 @@ TILE = 512
 
 
 def threads() -> None:
-    """As many as torch has."""
-    most = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
-    numba.set_num_threads(max(1, min(torch.get_num_threads(), most)))
+    """As many as torch has. Numba begins all it could ever take, and with them sets what torch will
+    take: set back."""
+    taken, most = torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+    numba.set_num_threads(max(1, min(taken, most)))
+    torch.set_num_threads(taken)
 
 
 @numba.njit(parallel=True, cache=True, error_model="numpy")

@@ -369,3 +369,19 @@ def test_every_component_has_its_number(store):
     names = [address for group in groups(MODEL) for address in group.addresses]
     assert [store.number(name) for name in names] == list(range(len(names)))
     assert names[3:5] == ["a0.3", "m0.n0"]
+
+
+ONE_THREAD = """
+import numpy as np, torch
+from interp.corpus import kernels
+torch.set_num_threads(1)
+kernels.threads()
+new, rank, least = (np.zeros(shape, np.int64) for shape in ((1, 2), (2, 1), 2))
+kernels.chosen(new, rank, least, np.zeros((2, 1), np.int16))
+print(torch.get_num_threads())
+"""
+
+
+def test_compiled_loops_leave_torch_its_threads():
+    ran = subprocess.run([sys.executable, "-c", ONE_THREAD], capture_output=True, check=True)
+    assert ran.stdout.split() == [b"1"]
