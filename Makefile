@@ -26,10 +26,10 @@ QUICK := tests/test_architecture.py tests/test_mutations.py \
 check: $(BIN)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile $(QUICK)
 
-# Two workers of one thread each; the slow tests run in one process with all threads, and properties
-# five times as often.
+# Three workers of one thread each, since one often waits for a browser or another process; the slow
+# tests run in one process with all threads, and properties five times as often.
 test: $(BIN)/.test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -n 3 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(BIN)/.test
 	PROFILE=thorough $(BIN)/python -m pytest -q -m "slow or property"
