@@ -106,8 +106,7 @@ alone
 
 # %% [markdown]
 # Neither is half of it: name movers that nobody tells where to look copy either name, and what `a2.4` does alone is to speak against John, straight to the
-# logits. Now all that `discover` found, on **other** prompts than it was found
-# on, since anything can be found on the prompts that one looks at:
+# logits. Now all that `discover` found, on **other** prompts than it was found on, since anything can be found on the prompts that one looks at:
 
 # %%
 other = ioi.prompts(model.tokenizer, 60, 1)

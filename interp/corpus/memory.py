@@ -49,12 +49,14 @@ def needed(model: GPT2, settings: Settings, windows: int) -> int:
     components = sum(group.n for group in groups(model))
     places = settings.top + settings.bottom + settings.sample
     kept = components * (COPIES * places * PLACE + 8 * MOMENTS)
-    block = BLOCK * settings.size * components * size if windows < BLOCK else 0
+    beside = model.params.dictionaries.values()
+    # Of a block that is one run, neurons are read off that run, which keeps latents once computed.
+    copied = components if windows < BLOCK else sum(each.n_latents for each in beside)
+    block = BLOCK * settings.size * copied * size
     row = config.n_layer * (STREAM * config.d_model + config.d_mlp)
     row += STREAM_BESIDE * config.d_model + MLP_BESIDE * config.d_mlp
     row += HEAD_BESIDE * config.n_head * settings.size
     run = windows * settings.size * row * size
-    beside = model.params.dictionaries.values()
     held = sum(each.encoder.nbytes + each.decoder.nbytes for each in beside)
     held += sum(x.nbytes for x in tensors(model.params).values())
     return LIBRARIES + held + kept + block + run
